@@ -1,0 +1,49 @@
+# vidgate: everything a developer runs. `make help` lists it.
+# Each target works on a fresh machine that has Python 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+IMAGE ?=
+
+.PHONY: help install demo test check lint types format lock bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+# The lock file pins every package with its hashes; the project itself is then added without resolving anything.
+$(STAMP): requirements.lock pyproject.toml
+	@echo "Installing into $(VENV) (once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+install: $(STAMP) ## make .venv from the lock file
+
+demo: $(STAMP) ## one picture to one finished, billed video on simulated vendors (IMAGE=photo.jpg for your own)
+	@$(BIN)/vidgate demo $(if $(IMAGE),"$(IMAGE)")
+
+test: $(STAMP) ## the whole suite
+	@$(BIN)/python -m pytest
+
+check: lint types test ## what continuous integration wants to see
+
+lint: $(STAMP) ## style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(STAMP) ## types
+	@$(BIN)/mypy
+
+format: $(STAMP) ## rewrite the layout of the code
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## measured claims, printed as ratios
+	@$(BIN)/python bench/overhead.py
+
+lock: ## resolve again and rewrite requirements.lock (needs uv on the PATH)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links --all-extras --group dev --group build pyproject.toml -o requirements.lock
+
+clean: ## forget what was built and what the demo left
+	@rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis
