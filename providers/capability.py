@@ -18,11 +18,11 @@ AmbiguousBilling = Literal["success_only", "may_bill", "free"]
 class Capability:
     """One parameter as one route takes it.
 
-    `wire` is the vendor's own name; None means that no field travels, because the model does just this (`by="model"`) or
-    because vidgate does it itself (`by="gateway"`). `minimum`, `maximum` and `allowed` narrow the canonical range.
-    `spelling` maps a canonical value to the vendor's. `required` marks a parameter without a neutral value: a route is
-    eligible only for a caller who wrote it. `default` replaces the canonical default where the route cannot take it or
-    where the canonical one is to send nothing. `source` names the vendor fact.
+    `wire` is the vendor's own name; None means that no field travels, because the model does just this
+    (`by="model"`) or because vidgate does it itself (`by="gateway"`). `minimum`, `maximum` and `allowed` narrow the
+    canonical range. `spelling` maps a canonical value to the vendor's. `required` marks a parameter without a neutral
+    value: a route is eligible only for a caller who wrote it. `default` replaces the canonical default where the route
+    cannot take it or where the canonical one is to send nothing. `source` names the vendor fact.
     """
 
     parameter: str
@@ -53,12 +53,12 @@ class SizeRule:
 class Route:
     """One way to get a request made: provider, model and transport.
 
-    `name` is `<provider>/<slug>`; `account` is the credit and rate-limit domain that routes of one vendor account share.
-    `model` is what a reply must report to count as delivered as ordered. `latency_nominal_s` is the vendor's published mean
-    time to a finished result. `resumable` says that an accepted attempt can be picked up from its token by any process.
-    `ambiguous_billing` says what a submit whose reply was lost costs: `success_only` (only a delivered success is billed),
-    `may_bill`, or `free`. `image_forms` lists the ways to hand over the picture, best first. `preview` routes are taken only when
-    they are asked for by name. `record_ttl_s` is how long the vendor still answers for a finished job.
+    `name` is `<provider>/<slug>`. `model` is what a reply must report to count as delivered as ordered.
+    `latency_nominal_s` is the vendor's published mean time to a finished result. `resumable` says that an accepted
+    attempt can be picked up from its token by any process. `ambiguous_billing` says what a submit whose reply was lost
+    costs: `success_only` (only a delivered success is billed), `may_bill`, or `free`. `image_forms` lists the ways to
+    hand over the picture, best first. `preview` routes are taken only when they are asked for by name. `record_ttl_s`
+    is how long the vendor still answers for a finished job.
     """
 
     name: str

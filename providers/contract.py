@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict
 
 from providers.capability import Route
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Token: TypeAlias = dict[str, Json]
 Fault = Literal["caller", "account", "vendor"]
 
@@ -120,7 +120,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A result that waits at a public address. The address is a bearer secret: never log it whole, never send a key there."""
+    """A result that waits at a public address: a bearer secret, never logged whole, never sent a key."""
 
     url: str
 

@@ -1,7 +1,7 @@
 """The one vocabulary of parameters: canonical names, aliases, ranges and defaults, as data.
 
 Canonical names are those of the diffusers library. Everything that speaks about a parameter (the reader of requests,
-eligibility, receipts, the OpenAPI schema, the docs) reads this table and each route's capability table, and nothing else.
+eligibility, receipts, the OpenAPI schema, the docs) reads this table and each route's capability table.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ TEXT_LENGTH_MAX = 2_000
 CAMERA_MOTIONS = ("pan_up", "pan_down", "pan_left", "pan_right", "zoom_in", "zoom_out", "cw", "acw")
 SCHEDULERS = ("dpm2_karras", "euler_a")
 
-# `motion` is an alias of two parameters: of the motion bucket when it is a number, of the camera move when it is a word.
+# `motion` is an alias of two parameters: the motion bucket when it is a number, the camera move when it is a word.
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "motion_bucket_id",

@@ -1,0 +1,216 @@
+"""Every error a caller can meet, as a tree, and the one way they are shown: RFC 9457 problem details.
+
+Problem
+├── BadRequest                 400
+│   └── BadJson
+├── Unauthorized               401
+├── BudgetExceeded             402
+├── Forbidden                  403
+├── NotFound                   404
+├── MethodNotAllowed           405
+├── NotAcceptable              406
+├── Conflict                   409
+│   └── RequestInProgress      409  an Idempotency-Key whose first request still runs
+├── Gone                       410
+├── ContentTooLarge            413
+├── UnsupportedMediaType       415
+├── RangeNotSatisfiable        416
+├── Unprocessable              422
+│   ├── UnknownField
+│   ├── InvalidParameter
+│   ├── AliasConflict
+│   ├── InvalidImage
+│   ├── NoEligibleRoute
+│   └── IdempotencyMismatch
+├── TooManyRequests            429
+├── InternalError              500
+└── Unavailable                503
+
+A problem is raised where the fault is found and rendered at one place, `problem_response`. Each `type` has a page under
+docs/problems/, which a test compares with this tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from starlette.responses import JSONResponse
+
+TYPE_BASE = "https://vidgate.dev/problems/"
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """An error with the sentence that mends it. `extensions` are members beside the standard ones (RFC 9457 3.2)."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Something went wrong inside vidgate"
+
+    def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None, **extensions: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extensions = extensions
+
+    def body(self, instance: str | None = None) -> dict[str, Any]:
+        """The problem as the JSON object that is sent."""
+        body: dict[str, Any] = {
+            "type": TYPE_BASE + self.slug,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if instance:
+            body["instance"] = instance
+        return body | self.extensions
+
+
+class BadRequest(Problem):
+    """The request could not be read."""
+
+    status, slug, title = 400, "bad-request", "The request could not be read"
+
+
+class BadJson(BadRequest):
+    """The body is not a JSON object."""
+
+    slug, title = "bad-json", "The body is not a JSON object"
+
+
+class Unauthorized(Problem):
+    """No key, or a key that is unknown, expired or revoked."""
+
+    status, slug, title = 401, "unauthorized", "A valid key is needed"
+
+
+class BudgetExceeded(Problem):
+    """The team's or the key's budget does not cover the hold."""
+
+    status, slug, title = 402, "budget-exceeded", "The budget does not cover this request"
+
+
+class Forbidden(Problem):
+    """The key is good but may not do this."""
+
+    status, slug, title = 403, "forbidden", "This key may not do that"
+
+
+class NotFound(Problem):
+    """No such thing, or not yours: the two are not told apart."""
+
+    status, slug, title = 404, "not-found", "Not found"
+
+
+class MethodNotAllowed(Problem):
+    """The path exists and does not take this method."""
+
+    status, slug, title = 405, "method-not-allowed", "This path does not take that method"
+
+
+class NotAcceptable(Problem):
+    """None of the media types asked for can be given."""
+
+    status, slug, title = 406, "not-acceptable", "No acceptable representation"
+
+
+class Conflict(Problem):
+    """The request does not fit the state that the thing is in."""
+
+    status, slug, title = 409, "conflict", "That does not fit the present state"
+
+
+class RequestInProgress(Conflict):
+    """The first request with this Idempotency-Key has not been answered yet."""
+
+    slug, title = "request-in-progress", "The first request with this key is still running"
+
+
+class Gone(Problem):
+    """It was here and is not any more."""
+
+    status, slug, title = 410, "gone", "No longer available"
+
+
+class ContentTooLarge(Problem):
+    """The body is over the limit."""
+
+    status, slug, title = 413, "content-too-large", "The body is too large"
+
+
+class UnsupportedMediaType(Problem):
+    """The body is in a format that this endpoint does not take."""
+
+    status, slug, title = 415, "unsupported-media-type", "This kind of body is not taken"
+
+
+class RangeNotSatisfiable(Problem):
+    """The range lies outside the content."""
+
+    status, slug, title = 416, "range-not-satisfiable", "The range lies outside the content"
+
+
+class Unprocessable(Problem):
+    """The request was read and asks for something that cannot be."""
+
+    status, slug, title = 422, "unprocessable", "The request cannot be carried out"
+
+
+class UnknownField(Unprocessable):
+    """A field that no route knows; the nearest known one is named."""
+
+    slug, title = "unknown-field", "Unknown field"
+
+
+class InvalidParameter(Unprocessable):
+    """A value of the wrong type, or outside what any route takes."""
+
+    slug, title = "invalid-parameter", "A parameter has an impossible value"
+
+
+class AliasConflict(Unprocessable):
+    """One parameter was given twice, by two names, with different values."""
+
+    slug, title = "alias-conflict", "One parameter was given twice"
+
+
+class InvalidImage(Unprocessable):
+    """The picture is missing, unreadable, of an unknown kind or too large."""
+
+    slug, title = "invalid-image", "The picture cannot be used"
+
+
+class NoEligibleRoute(Unprocessable):
+    """No route can honour the request as written."""
+
+    slug, title = "no-eligible-route", "No route can honour this request"
+
+
+class IdempotencyMismatch(Unprocessable):
+    """The Idempotency-Key was used before with another request."""
+
+    slug, title = "idempotency-mismatch", "This Idempotency-Key belongs to another request"
+
+
+class TooManyRequests(Problem):
+    """A limit of the key or the team is reached."""
+
+    status, slug, title = 429, "too-many-requests", "Too many requests"
+
+
+class InternalError(Problem):
+    """A fault of vidgate itself; nothing was charged for it."""
+
+
+class Unavailable(Problem):
+    """For the moment this cannot be served."""
+
+    status, slug, title = 503, "unavailable", "Not available right now"
+
+
+def problem_response(problem: Problem, instance: str | None = None) -> JSONResponse:
+    """Render a problem; the only place where vidgate does so."""
+    return JSONResponse(
+        problem.body(instance), status_code=problem.status, headers=problem.headers, media_type=MEDIA_TYPE
+    )

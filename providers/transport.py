@@ -1,0 +1,76 @@
+"""The one edge where transport errors become facts: did the request leave, and what came back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx
+
+from providers.contract import Json
+
+REPLY_BYTES_MAX = 96 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole HTTP reply, of any status."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Json:
+        """The body as JSON, or None when it is not JSON (vendors answer some errors in HTML)."""
+        try:
+            value: Json = json.loads(self.body)
+        except ValueError:
+            return None
+        return value
+
+    def object(self) -> dict[str, Json]:
+        """The body as a JSON object, or an empty one."""
+        value = self.json()
+        return value if isinstance(value, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """The request provably never left."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class MaybeSent:
+    """Bytes may have left and no whole reply came back."""
+
+    detail: str
+
+
+async def call(http: httpx.AsyncClient, request: httpx.Request) -> Reply | NotSent | MaybeSent:
+    """Send one request and read its whole reply, at most `REPLY_BYTES_MAX` bytes; redirects are not followed."""
+    try:
+        response = await http.send(request, stream=True, follow_redirects=False)
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
+        return NotSent(_describe(error))
+    except httpx.TransportError as error:
+        return MaybeSent(_describe(error))
+    try:
+        chunks: list[bytes] = []
+        size_bytes = 0
+        async for chunk in response.aiter_bytes():
+            size_bytes += len(chunk)
+            if size_bytes > REPLY_BYTES_MAX:
+                return MaybeSent(f"reply of more than {REPLY_BYTES_MAX} bytes")
+            chunks.append(chunk)
+    except (httpx.TransportError, httpx.DecodingError) as error:
+        return MaybeSent(_describe(error))
+    finally:
+        await response.aclose()
+    return Reply(response.status_code, response.headers, b"".join(chunks))
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
