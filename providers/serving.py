@@ -1,0 +1,59 @@
+"""Serve an ASGI application on loopback inside this process: for simulators, the sandbox command and tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import uvicorn
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 5
+
+
+def listen(port: int = 0, host: str = "127.0.0.1") -> tuple[socket.socket, str]:
+    """A bound socket and the base URL that reaches it; port 0 takes a free one. Raises OSError when it is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener, f"http://{host}:{listener.getsockname()[1]}"
+
+
+@contextlib.asynccontextmanager
+async def serve(app: Any, listener: socket.socket | None = None) -> AsyncIterator[str]:
+    """Serve an application while the block runs and give its base URL.
+
+    Takes a socket from `listen` where the application must know its address first; otherwise a free port.
+    """
+    listener = listener or listen()[0]
+    host, port = listener.getsockname()[:2]
+    server = _Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=STOP_TIMEOUT_S)
+    )
+    task = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        await asyncio.wait_for(server.ready.wait(), START_TIMEOUT_S)
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it is ready and leaves the process's signals alone."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
