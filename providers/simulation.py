@@ -2,14 +2,13 @@
 
 A simulator is a Starlette application around a `Sandbox`. The sandbox draws latencies, decides which call is spoiled
 and how, counts what was accepted and charged, and mounts `/_sandbox/` so that a person or a test can steer it.
-Nothing here knows a vendor. Pictures and clips are in `providers.simulated_media`, `serve` in `providers.serving`.
+Nothing here knows a vendor. Faults are in `providers.simulated_faults`, pictures and clips in
+`providers.simulated_media`, `serve` in `providers.serving`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from random import Random
@@ -18,11 +17,11 @@ from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import Receive, Scope, Send
 
 from providers.contract import Clock, SimulatorTools
+from providers.simulated_faults import FAULTS, Fault, Faults, spoiled
 
 Handler = Callable[[Request], Awaitable[Response]]
 ErrorPage = Callable[[int], Response]
@@ -61,67 +60,6 @@ class Switches(BaseModel):
     fault_rates: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
     hang_s: float = Field(default=120.0, ge=0)
     drip_s: float = Field(default=0.5, ge=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One way to spoil a call. `accepts` says that the vendor does the work, and bills it, all the same."""
-
-    style: Literal["html", "vendor", "reset", "reset_mid_body", "slow_drip", "hang"]
-    accepts: bool
-    status: int = 0
-
-
-FAULTS: Mapping[str, Fault] = {
-    "502_before_accept": Fault("html", accepts=False, status=502),
-    "502_after_accept": Fault("html", accepts=True, status=502),
-    "504_before_accept": Fault("html", accepts=False, status=504),
-    "504_after_accept": Fault("html", accepts=True, status=504),
-    "html_error": Fault("html", accepts=False, status=503),
-    "429": Fault("vendor", accepts=False, status=429),
-    "500": Fault("vendor", accepts=False, status=500),
-    "reset_before_accept": Fault("reset", accepts=False),
-    "reset_before_reply": Fault("reset", accepts=True),
-    "reset_mid_body": Fault("reset_mid_body", accepts=True),
-    "slow_drip": Fault("slow_drip", accepts=True),
-    "timeout_before_accept": Fault("hang", accepts=False),
-    "timeout": Fault("hang", accepts=True),
-}
-
-
-class Faults:
-    """The scripted faults of each operation, first in first out."""
-
-    def __init__(self) -> None:
-        self._queues: dict[str, deque[str]] = {}
-
-    def script(self, operation: str, fault: str, count: int = 1) -> None:
-        """Spoil the next `count` calls of an operation. Raises ValueError for an unknown fault."""
-        if fault not in FAULTS:
-            raise ValueError(f"unknown fault {fault!r}; there are: {', '.join(FAULTS)}")
-        if not 1 <= count <= 10_000:
-            raise ValueError("count must be 1 to 10000")
-        self._queues.setdefault(operation, deque()).extend([fault] * count)
-
-    def clear(self) -> None:
-        """Forget every scripted fault."""
-        self._queues.clear()
-
-    def pending(self) -> dict[str, list[str]]:
-        """The faults still to come, by operation."""
-        return {operation: list(queue) for operation, queue in self._queues.items() if queue}
-
-    def take(self, operation: str, rates: Mapping[str, float], random: Random) -> Fault | None:
-        """The fault for this call: the next scripted one, else one drawn by its rate, else None."""
-        queue = self._queues.get(operation)
-        if queue:
-            return FAULTS[queue.popleft()]
-        chance = random.random() if rates else 1.0
-        for name, rate in rates.items():
-            if chance < rate:
-                return FAULTS[name]
-            chance -= rate
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,98 +178,27 @@ class Sandbox(Generic[S]):
     def endpoint(self, operation: str, handler: Handler) -> Handler:
         """A handler that counts its calls and is spoiled by the faults scripted or drawn for this operation."""
 
-        async def spoiled(request: Request) -> Response:
+        async def counted(request: Request) -> Response:
             self.meter.receive(operation)
             fault = self.faults.take(operation, self.switches.fault_rates.get(operation, {}), self.random)
             if fault is None:
                 return await handler(request)
             if fault.accepts:
-                return self._spoil(fault, await handler(request))
+                return self._spoiled(fault, await handler(request))
             if operation == "submit":
                 self.meter.reject()
-            return self._spoil(fault, JSONResponse({"error": "not accepted"}, status_code=500))
+            return self._spoiled(fault, Response(status_code=500))
 
-        return spoiled
+        return counted
+
+    def _spoiled(self, fault: Fault, reply: Response) -> Response:
+        if fault.style == "vendor":
+            return self._error_page(fault.status)
+        return spoiled(fault, reply, self.clock, hang_s=self.switches.hang_s, drip_s=self.switches.drip_s)
 
     def app(self, routes: Sequence[BaseRoute]) -> Starlette:
         """The application: the vendor's routes and the admin pages."""
         return Starlette(routes=[Mount("/_sandbox", routes=_admin_routes(self)), *routes])
-
-    def _spoil(self, fault: Fault, reply: Response) -> Response:
-        if fault.style == "html":
-            return HTMLResponse(f"<html><body><h1>{fault.status}</h1></body></html>", status_code=fault.status)
-        if fault.style == "vendor":
-            return self._error_page(fault.status)
-        if fault.style == "hang":
-            return _Hang(self.clock, self.switches.hang_s)
-        if fault.style == "slow_drip":
-            return _SlowDrip(reply, self.clock, self.switches.drip_s)
-        return _Reset(reply if fault.style == "reset_mid_body" else None)
-
-
-async def _drop_connection(send: Send) -> None:
-    """End the connection without a reply: the server closes it when a reply's head turns out to be impossible."""
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"not a header name", b"")]})
-
-
-class _Reset(Response):
-    """Close the connection before the reply, or in the middle of the given reply's body."""
-
-    def __init__(self, reply: Response | None) -> None:
-        super().__init__()
-        self._reply = reply
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._reply is None:
-            await _drop_connection(send)
-            return
-        body = bytes(self._reply.body)
-        await send(
-            {"type": "http.response.start", "status": self._reply.status_code, "headers": self._reply.raw_headers}
-        )
-        await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
-
-
-class _SlowDrip(Response):
-    """Send the given reply in 16 pieces with a pause before each."""
-
-    def __init__(self, reply: Response, clock: Clock, pause_s: float) -> None:
-        super().__init__()
-        self._reply, self._clock, self._pause_s = reply, clock, pause_s
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = bytes(self._reply.body)
-        piece_bytes = max(1, math.ceil(len(body) / 16))
-        await send(
-            {"type": "http.response.start", "status": self._reply.status_code, "headers": self._reply.raw_headers}
-        )
-        for start in range(0, len(body), piece_bytes):
-            await self._clock.sleep(self._pause_s)
-            await send({"type": "http.response.body", "body": body[start : start + piece_bytes], "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-class _Hang(Response):
-    """Say nothing until the caller hangs up or the time is over, then close the connection."""
-
-    def __init__(self, clock: Clock, hang_s: float) -> None:
-        super().__init__()
-        self._clock, self._hang_s = clock, hang_s
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        over = asyncio.ensure_future(self._clock.sleep(self._hang_s))
-        gone = asyncio.ensure_future(_until_disconnect(receive))
-        try:
-            await asyncio.wait({over, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            over.cancel()
-            gone.cancel()
-        await _drop_connection(send)
-
-
-async def _until_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _admin_routes(sandbox: Sandbox[S]) -> list[BaseRoute]:
