@@ -1,4 +1,4 @@
-"""The one SQLAlchemy metadata to which every table belongs; names of constraints are fixed so that migrations can find them."""
+"""The one SQLAlchemy metadata to which every table belongs, with fixed names so that migrations can find constraints."""
 
 from sqlalchemy import MetaData
 

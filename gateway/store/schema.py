@@ -1,0 +1,122 @@
+"""The tables of the service: teams, keys, jobs and attempts. The money tables stand in schema_money.py."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, CheckConstraint, Column, Float, ForeignKey, Index, Integer, String, Table, text
+
+from gateway.jobs import AttemptState, JobStatus
+from gateway.store.metadata import metadata
+
+
+def _one_of(column: str, values: type[JobStatus] | type[AttemptState]) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(repr(value.value) for value in values)})", name=column)
+
+
+teams = Table(
+    "teams",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(120), nullable=False, unique=True),
+    Column("timezone", String(64), nullable=False, server_default="UTC"),
+    Column("plan", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("team_id", String(40), ForeignKey("teams.id"), nullable=False, index=True),
+    Column("name", String(120), nullable=False),
+    Column("prefix", String(16), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("grants", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
+)
+
+# `request` is what the caller wrote and what it became, `plan` the ranking that was used, `result` the finished files.
+# `lease_owner`, `lease_until` and `fence` say which process drives it: every write of the engine carries the fence.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("team_id", String(40), ForeignKey("teams.id"), nullable=False),
+    Column("key_id", String(40), ForeignKey("keys.id"), nullable=False),
+    Column("media", String(8), nullable=False),
+    Column("status", String(12), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("deadline_at", Float, nullable=False),
+    Column("give_up_at", Float, nullable=False),
+    Column("hold_id", String(40), nullable=False, unique=True),
+    Column("held_micros", Integer, nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("parameters", JSON, nullable=False),
+    Column("input", JSON, nullable=False),
+    Column("plan", JSON, nullable=False),
+    Column("replans", JSON, nullable=False),
+    Column("route", String(80)),
+    Column("receipt", JSON, nullable=False),
+    Column("result", JSON),
+    Column("error", JSON),
+    Column("bill", JSON),
+    Column("cancel_requested_at", Float),
+    Column("due_at", Float, nullable=False),
+    Column("lease_owner", String(40)),
+    Column("lease_until", Float),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    _one_of("status", JobStatus),
+    CheckConstraint("(status IN ('queued', 'running')) = (finished_at IS NULL)", name="finished"),
+)
+Index("ix_jobs_team_created", jobs.c.team_id, jobs.c.created_at)
+Index(
+    "ix_jobs_active",
+    jobs.c.due_at,
+    sqlite_where=text("status IN ('queued', 'running')"),
+    postgresql_where=text("status IN ('queued', 'running')"),
+)
+
+# `wire` is what the vendor is sent, without picture and credentials; `events` is the story of the attempt in order.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("job_id", String(40), ForeignKey("jobs.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("route", String(80), nullable=False),
+    Column("account", String(40), nullable=False),
+    Column("size_class", String(40), nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("prepared_at", Float, nullable=False),
+    Column("sent_at", Float),
+    Column("accepted_at", Float),
+    Column("finished_at", Float),
+    Column("submits", Integer, nullable=False, server_default="0"),
+    Column("wire", JSON, nullable=False),
+    Column("price_micros", Integer, nullable=False),
+    Column("token", JSON),
+    Column("eta_s", Float),
+    Column("events", JSON, nullable=False),
+    Column("failure_kind", String(24)),
+    Column("failure_detail", String(500)),
+    Column("vendor_request_id", String(120), index=True),
+    Column("credits_before_micros", Integer),
+    Column("cost_micros", Integer),
+    Column("cost_source", String(24)),
+    Column("seed", Integer),
+    Column("model", String(80)),
+    _one_of("state", AttemptState),
+    CheckConstraint("(state IN ('succeeded', 'failed')) = (finished_at IS NOT NULL)", name="finished"),
+)
+Index("uq_attempts_job_number", attempts.c.job_id, attempts.c.number, unique=True)
+# At most one try of a job may be under way: a second one is never started beside it.
+Index(
+    "uq_attempts_one_open",
+    attempts.c.job_id,
+    unique=True,
+    sqlite_where=text("state IN ('prepared', 'accepted', 'in_doubt')"),
+    postgresql_where=text("state IN ('prepared', 'accepted', 'in_doubt')"),
+)

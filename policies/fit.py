@@ -1,0 +1,235 @@
+"""Fit a request to a route: what the route can honour, what it is sent, and the receipt that says so.
+
+Pure: the request as written, the route's capability table and the picture's size go in; eligibility, the vendor's own
+parameters and the receipt come out. `exact` refuses what it cannot honour, `nearest` moves or drops it and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from providers.capability import Capability, Route, SizeRule
+from providers.contract import Json
+from providers.vocabulary import BY_NAME, Parameter, Scalar, parameters_for
+
+Outcome = Literal["passed", "renamed", "converted", "moved", "dropped", "defaulted"]
+FitMode = Literal["exact", "nearest"]
+Size = tuple[int, int]
+
+WIDE: Size = (16, 9)
+SIZE_PARAMETERS = ("width", "height")
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptLine:
+    """What became of one parameter. `sent` is the vendor's own value; None when none travelled."""
+
+    parameter: str
+    asked: Scalar | None
+    sent: Json
+    vendor_name: str | None
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A request on one route. With `refusals` it is not eligible.
+
+    `values` are canonical and complete, `wire` is the vendor's. `crop` is an aspect ratio and `size` a width and height
+    in pixels that vidgate itself must give the picture first.
+    """
+
+    route: str
+    values: Mapping[str, Scalar] = field(default_factory=dict)
+    wire: Mapping[str, Json] = field(default_factory=dict)
+    receipt: tuple[ReceiptLine, ...] = ()
+    refusals: tuple[str, ...] = ()
+    crop: Size | None = None
+    size: Size | None = None
+
+
+def fit(route: Route, written: Mapping[str, Scalar], *, mode: FitMode, image_size: Size) -> Fit:
+    """Fit the canonical parameters that the caller wrote to a route, for a picture of this width and height."""
+    lines: list[ReceiptLine] = []
+    refusals: list[str] = []
+    values: dict[str, Scalar] = {}
+    size = _size(route, written, mode, image_size)
+    if isinstance(size, str):
+        refusals.append(size)
+        size = None
+    for parameter in parameters_for(route.media):
+        if parameter.name == "resize" and "width" in written:
+            continue
+        derived = dict(zip(SIZE_PARAMETERS, size, strict=True)).get(parameter.name) if size else None
+        line = _line(parameter, route.capability(parameter.name), written.get(parameter.name), mode, derived)
+        if isinstance(line, str):
+            refusals.append(line)
+        elif line is not None:
+            entry, value = line
+            lines.append(entry)
+            if value is not None:
+                values[parameter.name] = value
+    crop = WIDE if _crops_here(route, values) else None
+    wire = {line.vendor_name: line.sent for line in lines if line.vendor_name is not None}
+    return Fit(route.name, values, wire, tuple(lines), tuple(refusals), crop, size)
+
+
+def _line(
+    parameter: Parameter, row: Capability | None, asked: Scalar | None, mode: FitMode, derived: int | None
+) -> tuple[ReceiptLine, Scalar | None] | str | None:
+    """One parameter on one route: a receipt line with the canonical value, a refusal, or None for nothing to say."""
+    name = parameter.name
+    if row is None:
+        if asked is None:
+            return None
+        reason = f"this route has no {name}"
+        return (ReceiptLine(name, asked, None, None, "dropped", reason), None) if mode == "nearest" else reason
+    if asked is None:
+        if row.required:
+            return f"this route needs {name}: {describe(row)}"
+        return _defaulted(parameter, row, derived)
+    if derived is not None and derived != asked:
+        return _sent(
+            row, asked, derived, "moved", f"the nearest size this route makes to the one asked for; {row.note}"
+        )
+    if not allows(row, asked):
+        refusal = f"{name} {asked!r} is not possible here: {describe(row)}"
+        if mode == "exact":
+            return refusal
+        moved = nearest(row, asked)
+        if moved is None:
+            return ReceiptLine(name, asked, None, None, "dropped", refusal), None
+        return _sent(row, asked, moved, "moved", refusal)
+    return _sent(row, asked, asked, None, row.note)
+
+
+def _defaulted(parameter: Parameter, row: Capability, derived: int | None) -> tuple[ReceiptLine, Scalar] | None:
+    if derived is not None:
+        return _sent(row, None, derived, "defaulted", "from the picture's own shape")
+    default = row.default if row.default is not None else parameter.default
+    if default is None:
+        return None
+    if allows(row, default):
+        return _sent(row, None, default, "defaulted", row.note)
+    moved = nearest(row, default)
+    if moved is None:
+        return None
+    return _sent(row, None, moved, "defaulted", f"the nearest to the usual {default!r} that this route takes")
+
+
+def _sent(
+    row: Capability, asked: Scalar | None, value: Scalar, outcome: Outcome | None, reason: str
+) -> tuple[ReceiptLine, Scalar]:
+    sent = encode(row, value) if row.wire is not None else None
+    if outcome is None:
+        outcome = "passed"
+        if row.wire is not None and (type(sent), sent) != (type(value), value):
+            outcome = "converted"
+        elif row.wire not in {None, row.parameter}:
+            outcome = "renamed"
+    return ReceiptLine(row.parameter, asked, sent, row.wire, outcome, reason), value
+
+
+def allows(row: Capability, value: Scalar) -> bool:
+    """Whether the route takes this canonical value as it is."""
+    if row.allowed:
+        return value in row.allowed
+    if row.spelling:
+        return value in row.spelling
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    return (row.minimum is None or value >= row.minimum) and (row.maximum is None or value <= row.maximum)
+
+
+def nearest(row: Capability, value: Scalar) -> Scalar | None:
+    """The allowed value nearest to this one, or None where nearness means nothing (words, seeds)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or row.parameter == "seed":
+        return None
+    if row.allowed:
+        numbers = [allowed for allowed in row.allowed if isinstance(allowed, int | float)]
+        return min(numbers, key=lambda allowed: (abs(allowed - value), allowed)) if numbers else None
+    low = row.minimum if row.minimum is not None else value
+    high = row.maximum if row.maximum is not None else value
+    clamped = min(max(value, low), high)
+    return int(clamped) if BY_NAME[row.parameter].kind == "integer" else clamped
+
+
+def encode(row: Capability, value: Scalar) -> Json:
+    """The canonical value as the vendor spells it."""
+    if value in row.spelling:
+        return row.spelling[value]
+    if row.wire_type == "string":
+        return str(value)
+    if row.wire_type == "number":
+        return float(value)
+    if row.wire_type == "yes_no":
+        return "yes" if value else "no"
+    return value
+
+
+def decode(row: Capability, sent: Json) -> Scalar | None:
+    """What a vendor's value means in canonical terms: the inverse of `encode`."""
+    for value, spelled in row.spelling.items():
+        if spelled == sent:
+            return value
+    if row.wire_type == "yes_no":
+        return sent == "yes"
+    if row.wire_type == "string" and isinstance(sent, str) and BY_NAME[row.parameter].kind == "integer":
+        return int(sent)
+    return sent if isinstance(sent, str | int | float | bool) else None
+
+
+def describe(row: Capability) -> str:
+    """What the route takes for this parameter, as a short phrase."""
+    if row.allowed:
+        phrase = "only " + " or ".join(str(value) for value in row.allowed)
+    elif row.spelling:
+        phrase = "one of " + ", ".join(str(value) for value in row.spelling)
+    elif row.minimum is not None and row.maximum is not None:
+        phrase = f"{row.minimum:g} to {row.maximum:g}"
+    elif row.maximum is not None:
+        phrase = f"at most {row.maximum:g}"
+    elif row.minimum is not None:
+        phrase = f"at least {row.minimum:g}"
+    else:
+        phrase = "any value"
+    return phrase
+
+
+def _crops_here(route: Route, values: Mapping[str, Scalar]) -> bool:
+    row = route.capability("resize")
+    return row is not None and row.by == "gateway" and values.get("resize") == "crop_16_9"
+
+
+def _size(route: Route, written: Mapping[str, Scalar], mode: FitMode, image_size: Size) -> Size | str | None:
+    """The width and height to ask for; a refusal; or None when the route takes no size."""
+    rule = route.size
+    if rule is None:
+        return None
+    if "width" not in written or "height" not in written:
+        shape = WIDE if written.get("resize") == "crop_16_9" else image_size
+        return _within(rule, shape)
+    asked = (int(written["width"]), int(written["height"]))
+    possible = asked[0] <= rule.width_max and asked[1] <= rule.height_max
+    if possible and asked[0] % rule.multiple == 0 and asked[1] % rule.multiple == 0:
+        return asked
+    if mode == "nearest":
+        return _within(rule, asked, largest=max(asked))
+    limit = f"at most {rule.width_max}x{rule.height_max}, in multiples of {rule.multiple}"
+    return f"size {asked[0]}x{asked[1]} is not possible here: {limit}"
+
+
+def _within(rule: SizeRule, shape: Size, largest: int | None = None) -> Size:
+    """The largest size of this shape inside the rule's box, with sides that are multiples; never larger than asked."""
+    width, height = shape
+    scale = min(rule.width_max / width, rule.height_max / height)
+    if largest is not None:
+        scale = min(scale, largest / max(width, height))
+    return _multiple(width * scale, rule.multiple), _multiple(height * scale, rule.multiple)
+
+
+def _multiple(side: float, multiple: int) -> int:
+    return max(multiple, int(side / multiple + 0.5) * multiple)
