@@ -1,0 +1,1 @@
+"""Pure routing decisions over plain values: no I/O, no clock, no shared randomness."""

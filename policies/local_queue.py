@@ -1,0 +1,63 @@
+"""The queue of a local route: how long until a slot is free, and who is waiting at the gateway for one.
+
+Jobs that can wait are held at the gateway instead of in the worker's own first-come queue, so that the most urgent or
+the most valuable goes next.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+def slot_wait_s(slots: int, ages_s: Sequence[float], ahead: int, service_s: float) -> float:
+    """Seconds until a slot is free for a job with `ahead` others before it, when each takes `service_s`."""
+    if slots <= 0:
+        return 1e4
+    free = [max(service_s - age_s, 0.12 * service_s) for age_s in ages_s]
+    free.extend([0.0] * (slots - len(free)))
+    heapq.heapify(free)
+    for _ in range(ahead):
+        heapq.heapreplace(free, free[0] + service_s)
+    return free[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A held job's rank, low first: important jobs before others, then by the latest time that its start is useful."""
+
+    important: bool
+    latest_start_at: float
+
+    def before(self, other: Place) -> bool:
+        """Whether this place comes first."""
+        mine = (not self.important, self.latest_start_at)
+        return mine < (not other.important, other.latest_start_at)
+
+
+class WaitingRoom:
+    """The jobs held for one scarce thing. A job that is not seen for a while has left."""
+
+    __slots__ = ("_jobs", "_patience_s")
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._jobs: dict[str, tuple[Place, float]] = {}
+
+    def enter(self, job: str, place: Place, now: float) -> None:
+        """Hold a job, or renew its place."""
+        self._jobs[job] = (place, now)
+
+    def leave(self, job: str) -> None:
+        """Forget a job."""
+        self._jobs.pop(job, None)
+
+    def ahead(self, job: str, place: Place, now: float) -> int:
+        """How many others would go before a job at this place."""
+        for name in [name for name, (_, seen_at) in self._jobs.items() if now - seen_at > self._patience_s]:
+            del self._jobs[name]
+        return sum(1 for name, (other, _) in self._jobs.items() if name != job and other.before(place))
+
+    def __len__(self) -> int:
+        return len(self._jobs)

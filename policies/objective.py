@@ -1,0 +1,204 @@
+"""What a choice costs in expectation: money, lateness, and what can still be done later.
+
+All offsets are seconds from the moment of the decision. Expected amounts are real numbers in micro-USD: they rank
+choices and are never booked.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from policies.estimates import LatencyLaw, normal_cdf
+
+
+@dataclass(frozen=True, slots=True)
+class Stakes:
+    """What a job loses when it is late: nothing by the deadline, all of `value` at the give-up time."""
+
+    deadline_s: float
+    give_up_s: float
+    value: float
+    late_fraction: float
+
+    def loss(self, at_s: float) -> float:
+        """The loss when the video arrives at `at_s`."""
+        if at_s <= self.deadline_s:
+            return 0.0
+        if at_s >= self.give_up_s:
+            return self.value
+        lateness = (at_s - self.deadline_s) / (self.give_up_s - self.deadline_s)
+        return self.value * (self.late_fraction + (1.0 - self.late_fraction) * lateness)
+
+    def expected_loss(self, law: LatencyLaw, start_s: float) -> float:
+        """The mean loss of a render that starts at `start_s` and follows `law`."""
+        until_deadline, until_give_up = self.deadline_s - start_s, self.give_up_s - start_s
+        if until_give_up <= 0.0:
+            return self.value
+        tail = law.tail_share * self.loss(start_s + law.tail_s)
+        z_deadline = (math.log(until_deadline) - law.mu) / law.sigma if until_deadline > 0.0 else -9.0
+        if z_deadline > 4.0:
+            return tail
+        z_give_up = (math.log(until_give_up) - law.mu) / law.sigma
+        by_deadline, by_give_up = normal_cdf(z_deadline), normal_cdf(z_give_up)
+        late = by_give_up - by_deadline
+        body = 1.0 - by_give_up + self.late_fraction * late
+        window_s = self.give_up_s - self.deadline_s
+        if late > 0.0 and window_s > 0.0:
+            mean_s = math.exp(law.mu + 0.5 * law.sigma * law.sigma)
+            partial_s = mean_s * (normal_cdf(z_give_up - law.sigma) - normal_cdf(z_deadline - law.sigma))
+            body += (1.0 - self.late_fraction) * (partial_s - until_deadline * late) / window_s
+        return (1.0 - law.tail_share) * self.value * body + tail
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One route that may be used after `delay_s`: what it takes, how sure it is, what a failure costs.
+
+    `wait_s` is the time in the route's own queue; `price` counts scarcity of credit.
+    """
+
+    route: str
+    price: float
+    delay_s: float
+    wait_s: float
+    law: LatencyLaw
+    success: float
+    failure_delay_s: float
+    failure_cost: float
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ValueCurve:
+    """The least expected cost of a job that has nothing in flight, as a function of when it starts afresh."""
+
+    offsets_s: tuple[float, ...]
+    costs: tuple[float, ...]
+    prices: tuple[float, ...]
+
+    def cost_at(self, offset_s: float) -> float:
+        """The least expected cost from `offset_s` on, linear between the points."""
+        offsets, costs = self.offsets_s, self.costs
+        index = bisect_right(offsets, offset_s)
+        if index == 0:
+            return costs[0]
+        if index == len(offsets):
+            return costs[-1]
+        low, high = offsets[index - 1], offsets[index]
+        return costs[index - 1] + (costs[index] - costs[index - 1]) * (offset_s - low) / (high - low)
+
+
+def start_cost(stakes: Stakes, option: Option, start_s: float, curve: ValueCurve) -> float:
+    """The expected cost of starting `option` at `start_s`, and of going on by `curve` if it fails."""
+    done = option.price + stakes.expected_loss(option.law, start_s)
+    again = option.failure_cost + curve.cost_at(start_s + option.failure_delay_s)
+    return option.success * done + (1.0 - option.success) * again
+
+
+def curve_offsets(stakes: Stakes, options: Sequence[Option]) -> list[float]:
+    """The points of a value curve: dense where some route stops being safe, sparse elsewhere."""
+    deadline_s, give_up_s = max(stakes.deadline_s, 0.0), stakes.give_up_s
+    points = {0.0, 0.5 * deadline_s, deadline_s, 0.5 * (deadline_s + give_up_s)}
+    for option in options:
+        points.update(deadline_s - option.law.quantile_s(z) for z in (2.6, 1.7, 1.0, 0.0))
+    ordered = sorted(point for point in points if 0.0 <= point < give_up_s)
+    kept = [0.0]
+    for point in ordered:
+        if point - kept[-1] >= 1.0:
+            kept.append(point)
+    return [*kept, give_up_s]
+
+
+def value_curve(stakes: Stakes, options: Sequence[Option]) -> ValueCurve:
+    """Work back from the give-up time: at each point take the best route, or give the whole value up."""
+    offsets = curve_offsets(stakes, options)
+    curve = ValueCurve((offsets[-1],), (stakes.value,), (0.0,))
+    for offset_s in reversed(offsets[:-1]):
+        best, price = stakes.value, 0.0
+        for option in options:
+            cost = start_cost(stakes, option, max(offset_s, option.delay_s), curve)
+            if cost < best:
+                best, price = cost, option.price
+        curve = ValueCurve((offset_s, *curve.offsets_s), (best, *curve.costs), (price, *curve.prices))
+    return curve
+
+
+class Finish(Protocol):
+    """When something in flight will finish, as a chance."""
+
+    def chance_within(self, seconds: float) -> float:
+        """The chance that it has finished `seconds` from now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """One attempt of age `age_s`: its law given that it has not finished, and the odds that it never will."""
+
+    law: LatencyLaw
+    age_s: float
+    dead: float
+
+    def chance_within(self, seconds: float) -> float:
+        """The chance that it finishes within `seconds` from now."""
+        before = self.law.chance_within(self.age_s)
+        left = max(1.0 - before, 1e-6)
+        alive = left * (1.0 - self.dead)
+        return alive / (alive + self.dead) * (self.law.chance_within(self.age_s + seconds) - before) / left
+
+
+@dataclass(frozen=True, slots=True)
+class Flights:
+    """Several attempts of one job: the first to finish counts."""
+
+    flights: tuple[Flight, ...]
+
+    def chance_within(self, seconds: float) -> float:
+        """The chance that at least one finishes within `seconds`."""
+        none = 1.0
+        for flight in self.flights:
+            none *= 1.0 - flight.chance_within(seconds)
+        return 1.0 - none
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A second attempt, weighed: the cost of starting it at once, and of the best later time (None: never)."""
+
+    cost_now: float
+    cost_later: float
+    later_s: float | None
+
+    @property
+    def cost(self) -> float:
+        """The better of the two."""
+        return min(self.cost_now, self.cost_later)
+
+
+def best_backup(stakes: Stakes, flight: Finish, curve: ValueCurve) -> Backup:
+    """Weigh a second attempt at each point of the curve against never.
+
+    A second attempt at t is paid with the chance that the first is still out then, and the first may still arrive in
+    time beside it.
+    """
+    by_deadline = flight.chance_within(stakes.deadline_s)
+    late_loss, reached, previous_s = 0.0, 0.0, 0.0
+    now, later, later_s = math.inf, math.inf, 0.0
+    for offset_s, cost, price in zip(curve.offsets_s, curve.costs, curve.prices, strict=True):
+        before, reached = reached, flight.chance_within(offset_s)
+        if offset_s > stakes.deadline_s:
+            middle_s = 0.5 * (max(previous_s, stakes.deadline_s) + offset_s)
+            late_loss += max(0.0, reached - max(before, by_deadline)) * stakes.loss(middle_s)
+        in_time_beside = max(0.0, by_deadline - reached)
+        total = late_loss + (1.0 - reached) * price + (1.0 - reached - in_time_beside) * max(0.0, cost - price)
+        if offset_s <= 0.0:
+            now = total
+        elif total < later:
+            later, later_s = total, offset_s
+        previous_s = offset_s
+    never = late_loss + (1.0 - reached) * stakes.value
+    return Backup(now, later, later_s) if later < never else Backup(now, never, None)

@@ -1,0 +1,80 @@
+"""What each option costs a job in expectation when it is played as well as possible afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from policies.estimates import normal_cdf
+from policies.objective import Flight, Option, Stakes, ValueCurve, best_backup, value_curve
+from policies.settings import RoutingSettings
+
+LATE_LOSS_WORTH_A_BACKUP = 0.02  # of the price: below this a second attempt is not weighed
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """One option with its expected cost, its chance to be on time, and when to look again.
+
+    `leave_s` is set for a job that has to wait for a local slot: how long waiting pays.
+    """
+
+    option: Option
+    cost: float
+    on_time: float
+    recheck_s: float | None
+    leave_s: float | None = None
+
+
+def shortlist(stakes: Stakes, options: Sequence[Option], size: int) -> list[Option]:
+    """The few options that matter for what can be done later: no other is both cheaper and sooner."""
+    if len(options) <= size:
+        return list(options)
+    kept: list[Option] = []
+    soonest = float("inf")
+    for option in sorted(options, key=lambda one: (one.price / one.success, one.law.mu)):
+        latest = option.delay_s + option.law.quantile_s(1.3) + (1.0 - option.success) * stakes.deadline_s
+        if latest < soonest:
+            kept.append(option)
+            soonest = latest
+    return [*kept[: size - 1], kept[-1]] if len(kept) > size else kept
+
+
+def later_curve(stakes: Stakes, remote: Sequence[Option], settings: RoutingSettings) -> ValueCurve:
+    """The value curve over the routes that need no local slot."""
+    return value_curve(stakes, shortlist(stakes, remote, settings.shortlist))
+
+
+def assess(stakes: Stakes, option: Option, curve: ValueCurve, settings: RoutingSettings) -> Assessment:
+    """Assess an option that starts after its delay, with a second attempt later if that pays."""
+    start_s = option.delay_s
+    until_s = stakes.deadline_s - start_s
+    on_time = option.success * option.law.chance_within(until_s)
+    loss = stakes.expected_loss(option.law, start_s)
+    recheck_s = max(1.0, option.law.quantile_s(2.2))
+    if loss > LATE_LOSS_WORTH_A_BACKUP * option.price and start_s <= settings.start_slack_s:
+        dead = settings.stuck_share + 0.3 * (1.0 - option.success)
+        backup = best_backup(stakes, Flight(option.law, 0.0, dead), curve)
+        loss = min(loss, backup.cost_later)
+        if backup.later_s is not None:
+            recheck_s = min(recheck_s, max(1.0, backup.later_s))
+    again = option.failure_cost + curve.cost_at(start_s + option.failure_delay_s)
+    cost = option.success * (option.price + loss) + (1.0 - option.success) * again
+    return Assessment(option, min(cost, stakes.value), on_time, recheck_s)
+
+
+def assess_queued(stakes: Stakes, option: Option, curve: ValueCurve, settings: RoutingSettings) -> Assessment:
+    """Assess waiting `wait_s` for a local slot, leaving for the best other route at the best moment if none comes."""
+    wait_s = max(option.wait_s, option.delay_s)
+    spread_s = settings.wait_sigma_share * wait_s + 0.5
+    best, leave_s = float("inf"), 0.0
+    for offset_s in curve.offsets_s:
+        started = normal_cdf((offset_s - wait_s) / spread_s)
+        stay = option.price + stakes.expected_loss(option.law, min(wait_s, offset_s))
+        cost = started * stay + (1.0 - started) * curve.cost_at(offset_s)
+        if cost < best:
+            best, leave_s = cost, offset_s
+    again = option.failure_cost + curve.cost_at(wait_s + option.failure_delay_s)
+    cost = option.success * best + (1.0 - option.success) * again
+    on_time = option.success * option.law.chance_within(stakes.deadline_s - wait_s)
+    return Assessment(option, min(cost, stakes.value), on_time, max(1.0, leave_s), leave_s)

@@ -1,0 +1,195 @@
+"""The router: ranks the routes of one job by expected total cost, and learns from what the engine observes."""
+
+from __future__ import annotations
+
+import math
+import random as random_module
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from policies.explain import quote, refusal
+from policies.local_queue import Place, WaitingRoom
+from policies.memory import Memory
+from policies.objective import Flight, Flights, Stakes, ValueCurve, best_backup
+from policies.plans import Assessment, assess, assess_queued, later_curve
+from policies.polling import PollSchedules
+from policies.ranking import order_by_objective
+from policies.screening import Screen, Screened, local_wait_s
+from policies.settings import RoutingSettings
+from policies.values import Candidate, JobFacts, Observation, Ranking, RouteStatistics
+
+
+@dataclass(slots=True)
+class Decision:
+    """One decision in the making."""
+
+    job: JobFacts
+    now: float
+    stakes: Stakes
+    screened: list[Screened]
+    curve: ValueCurve
+
+
+class Router:
+    """Decides over plain values. Its state changes in `observe`, and in `rank` only for jobs held for a local slot."""
+
+    def __init__(self, settings: RoutingSettings, random: random_module.Random) -> None:
+        self._settings = settings
+        self._random = random
+        self._memory = Memory(settings)
+        self._polls = PollSchedules(settings)
+        self._rooms: dict[str, WaitingRoom] = {}
+        self._usual_gain: dict[str, float] = {}
+
+    def observe(self, observation: Observation) -> None:
+        """Take in one fact about a route or an account."""
+        self._memory.observe(observation)
+        self._polls.observe(observation)
+
+    def rank(self, job: JobFacts, candidates: Sequence[Candidate], now: float) -> Ranking:
+        """Rank the candidates of one job at `now`; an empty job id asks without being held for a local slot."""
+        screened = Screen(self._settings, self._memory, now).candidates(job, candidates)
+        stakes = Stakes(
+            deadline_s=job.deadline_at - now,
+            give_up_s=max(job.give_up_at, job.deadline_at) - now,
+            value=float(job.value_micros),
+            late_fraction=job.late_fraction,
+        )
+        running = frozenset(route for route, flight in job.in_flight if flight.state == "running")
+        free = [one for one in screened if one.option is not None and one.candidate.route not in running]
+        remote = [one.option for one in free if one.option is not None and one.candidate.mode != "local"]
+        curve = later_curve(stakes, remote, self._settings)
+        decision = Decision(job, now, stakes, screened, curve)
+        assessed = [assess(stakes, option, curve, self._settings) for option in remote]
+        best_remote = min((one.cost for one in assessed), default=stakes.value)
+        local = [one for one in free if one.candidate.mode == "local"]
+        assessed.extend(self._assess_local(decision, one, best_remote) for one in local)
+        ordered = order_by_objective(job, assessed)
+        wait_s = self._review(decision, ordered) if job.in_flight else self._start(decision, ordered)
+        return Ranking(
+            ranked=tuple(quote(job, one, score, now) for score, one in ordered),
+            refused=tuple(refusal(one) for one in screened if one.reasons),
+            wait_s=wait_s,
+        )
+
+    def next_poll_delay_s(
+        self, route: str, size_class: str, *, elapsed_s: float, eta_s: float | None, nominal_latency_s: float
+    ) -> float:
+        """Seconds from now, `elapsed_s` after dispatch, until the next status call pays."""
+        return self._polls.next_delay_s(
+            route, size_class, elapsed_s=elapsed_s, eta_s=eta_s, nominal_latency_s=nominal_latency_s
+        )
+
+    def snapshot(self, route: str, now: float) -> RouteStatistics:
+        """What is known about one route, of the size class seen first; a route never seen has no latency yet."""
+        memory = self._memory.known_route(route)
+        if memory is None:
+            return RouteStatistics(0.0, 0.0, 1.0 - self._settings.failure_prior, "closed", 0.0)
+        estimates = [memory.latency(name, 1.0) for name in memory.size_classes[:1]]
+        law = estimates[0].law(now) if estimates else None
+        return RouteStatistics(
+            p50_s=law.p50_s if law else 0.0,
+            p95_s=law.p95_s if law else 0.0,
+            success_rate=memory.outcome.success_rate(now),
+            breaker=memory.breaker.state(now),
+            observations=memory.outcome.count(now),
+        )
+
+    def _assess_local(self, decision: Decision, one: Screened, best_remote: float) -> Assessment:
+        """Assess a local route, counting those who are held before this job and what the slot is worth to others."""
+        option, job = one.option, decision.job
+        assert option is not None
+        if option.wait_s <= 0.01 and option.delay_s <= self._settings.start_slack_s:
+            return assess(decision.stakes, option, decision.curve, self._settings)
+        place = self._place(decision, one, best_remote)
+        room = self._room(option.route)
+        mine = [flight for route, flight in job.in_flight if route == option.route]
+        if mine:
+            ahead = sum(1 for f in one.candidate.in_flight if f.state == "queued" and f.started_at < mine[0].started_at)
+        else:
+            ahead = one.candidate.queued + room.ahead(job.id, place, decision.now)
+        wait_s = local_wait_s(one.candidate, self._memory, option.law.mean_s, decision.now, ahead)
+        return assess_queued(decision.stakes, replace(option, wait_s=wait_s), decision.curve, self._settings)
+
+    def _room(self, route: str) -> WaitingRoom:
+        room = self._rooms.get(route)
+        if room is None:
+            room = self._rooms[route] = WaitingRoom(3.0 * self._settings.hold_tick_s)
+        return room
+
+    def _place(self, decision: Decision, one: Screened, best_remote: float) -> Place:
+        option, stakes = one.option, decision.stakes
+        assert option is not None
+        gain = best_remote - option.price
+        usual = self._usual_gain.get(option.route)
+        if decision.job.id and not decision.job.tried and decision.now - decision.job.created_at < 0.01:
+            self._usual_gain[option.route] = gain if usual is None else usual + 0.03 * (min(gain, 3.0 * usual) - usual)
+        important = best_remote >= stakes.value or (usual is not None and gain > self._settings.important_gain * usual)
+        return Place(important, decision.job.deadline_at - 1.15 * option.law.mean_s)
+
+    def _start(self, decision: Decision, ordered: list[tuple[float, Assessment]]) -> float | None:
+        """Nothing is in flight: go, or say how long to wait."""
+        settings, stakes, job = self._settings, decision.stakes, decision.job
+        patience_s = min(settings.wait_max_s, max(1.0, stakes.give_up_s / 4.0))
+        if not ordered:
+            return patience_s if any(one.passing for one in decision.screened) else None
+        best = ordered[0][1]
+        for room in self._rooms.values():
+            room.leave(job.id)
+        if stakes.value > 0.0 and best.cost >= stakes.value * 0.999 and job.objective == "default":
+            return patience_s
+        if best.leave_s is not None and job.objective == "default":
+            return self._hold(decision, best)
+        if best.option.delay_s > settings.start_slack_s:
+            return min(best.option.delay_s, patience_s)
+        return None
+
+    def _hold(self, decision: Decision, best: Assessment) -> float | None:
+        """Hold the job until a local slot is about to come free and nobody goes before it."""
+        settings, option, now = self._settings, best.option, decision.now
+        one = next(one for one in decision.screened if one.candidate.route == option.route)
+        best_remote = decision.curve.costs[0]
+        place = self._place(decision, one, best_remote)
+        room = self._room(option.route)
+        first = room.ahead(decision.job.id, place, now) == 0
+        slot_s = local_wait_s(one.candidate, self._memory, option.law.mean_s, now)
+        if option.delay_s > settings.start_slack_s:
+            slot_s = max(slot_s, option.delay_s + settings.bind_ahead_s)
+        if first and slot_s <= settings.bind_ahead_s:
+            return None
+        room.enter(decision.job.id, place, now)
+        tick_s = min(settings.hold_tick_s, max(0.5, slot_s - settings.bind_ahead_s)) if first else settings.hold_tick_s
+        return max(0.5, min(tick_s, best.leave_s or tick_s))
+
+    def _review(self, decision: Decision, ordered: list[tuple[float, Assessment]]) -> float | None:
+        """Something is in flight: stay, or start a second attempt, or leave a local queue for another route."""
+        settings, stakes = self._settings, decision.stakes
+        tick_s = max(1.0, min(settings.review_tick_s if stakes.deadline_s > 0.0 else 15.0, stakes.give_up_s))
+        flights = self._flights(decision)
+        usable = [one for _, one in ordered if one.leave_s is None and one.option.delay_s <= settings.start_slack_s]
+        if not usable or ordered[0][1] is not usable[0]:
+            waits = [one.leave_s for _, one in ordered if one.leave_s]
+            return max(1.0, min([tick_s, *waits]))
+        if not flights:
+            queued = [one for _, one in ordered if one.leave_s is not None]
+            stay = min((one.cost for one in queued), default=stakes.value)
+            return None if usable[0].cost < stay else tick_s
+        backup = best_backup(stakes, Flights(tuple(flights)), decision.curve)
+        if backup.cost_now < settings.hedge_gain * backup.cost_later:
+            return None
+        return max(1.0, min(tick_s, backup.later_s or tick_s))
+
+    def _flights(self, decision: Decision) -> list[Flight]:
+        """The job's own running attempts, with the odds that they are dead growing with age."""
+        flights = []
+        for route, flight in decision.job.in_flight:
+            one = next((one for one in decision.screened if one.candidate.route == route), None)
+            if flight.state == "queued" or one is None:
+                continue
+            memory = self._memory.route(route, one.candidate.account)
+            law = memory.latency(one.candidate.size_class, one.candidate.nominal_latency_s).law(decision.now)
+            age_s = decision.now - self._memory.started_at(flight.attempt, flight.started_at)
+            unseen = math.exp(-age_s / max(1.0, memory.outcome.failure_delay_s))
+            dead = memory.outcome.stuck_share + (1.0 - memory.outcome.success_rate(decision.now)) * unseen
+            flights.append(Flight(law, age_s, dead))
+        return flights

@@ -1,0 +1,67 @@
+"""Every constant of the routing policy, named, with its unit and the reason for its default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSettings:
+    """The constants of routing. The defaults suit renders of ten seconds to a few minutes."""
+
+    # Latency: ln(time to finished video) is a level that wanders around a slowly learned home, plus noise.
+    latency_level_sigma: float = 0.35  # how far a route's level wanders from home, in ln seconds
+    latency_half_life_s: float = 1800.0  # after this long unseen, half of what was learned about the level is gone
+    latency_home_share: float = 0.03  # how much of each new surprise moves the home itself
+    latency_noise_sigma: float = 0.30  # spread of single renders before any were seen
+    latency_noise_weight: float = 6.0  # how many renders that prior spread is worth
+    latency_memory: float = 0.95  # weight of old spread samples per new one
+    latency_clip_sigmas: float = 2.5  # one render may surprise by at most this much
+    tail_share: float = 0.02  # share of renders that are far slower than the rest
+    tail_factor: float = 2.5  # how many times the median those take
+    eta_noise_sigma: float = 0.45  # error of a vendor's own estimate before any could be checked, in ln seconds
+
+    # Outcomes: decayed counts of successes and failures, with a prior.
+    failure_prior: float = 0.03  # failure odds of a route never seen
+    failure_prior_weight: float = 4.0  # how many attempts that prior is worth
+    failure_half_life_s: float = 240.0  # age at which an outcome counts half
+    failure_memory: float = 0.88  # weight of old outcomes per new one
+    failure_sibling_share: float = 0.4  # share of a failure that also counts against other routes of the account
+    failure_delay_s: float = 4.0  # time until a failure shows, before any was seen
+    stuck_share: float = 0.004  # share of accepted renders that never finish
+
+    # Breaker: closed, open for a while, then one probe.
+    breaker_failures: int = 3  # consecutive failures that open it ...
+    breaker_success_below: float = 0.6  # ... when the success odds are below this too
+    breaker_open_s: float = 8.0  # first pause; doubles with each failed probe
+    breaker_open_max_s: float = 60.0
+    probe_success: float = 0.3  # success odds that a probe is counted with
+    probe_timeout_s: float = 90.0  # after this long without an outcome another probe may go
+
+    # Rates and refusals of an account.
+    rate_backoff_s: float = 4.0  # pause after a 429 without a hint; grows with each further one
+    rate_backoff_factor: float = 1.7
+    rate_backoff_max_s: float = 30.0
+    rate_gap_max_s: float = 45.0  # largest learned spacing between calls
+    no_credit_pause_s: float = 30.0  # how long an account is out after it said that it is empty
+    unauthorized_pause_s: float = 60.0
+
+    # Credit.
+    credit_floor_micros: int = 0  # never go below this balance
+    credit_reserve: float = 0.02  # share of the price kept as a reserve against a changed price
+    credit_runway_s: float = 1500.0  # below this runway an account's money costs more than its face value
+    credit_scarcity: float = 1.2  # how much more at runway zero: price x (1 + this)
+    credit_half_life_s: float = 600.0  # memory of the burn rate
+
+    # Waiting for a local slot or for a call allowance.
+    wait_sigma_share: float = 0.3  # spread of an estimated wait, as a share of it
+    hold_tick_s: float = 4.0  # how often a held job is looked at again
+    bind_ahead_s: float = 8.0  # hand a job to the local queue this long before a slot comes free
+    important_gain: float = 1.5  # times the usual gain that lets a job pass the held queue
+
+    # Second attempts.
+    hedge_gain: float = 0.9  # a second attempt must bring the expected cost below this share of staying
+    review_tick_s: float = 6.0  # how often an attempt past its time is looked at again
+    wait_max_s: float = 10.0  # longest wait between two looks at a job that has nothing in flight
+    start_slack_s: float = 0.3  # delays up to this are no delays
+    shortlist: int = 4  # routes that are weighed for what can be done later
