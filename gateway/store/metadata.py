@@ -1,4 +1,4 @@
-"""The one SQLAlchemy metadata to which every table belongs, with fixed names so that migrations can find constraints."""
+"""The one SQLAlchemy metadata to which every table belongs, with fixed names for constraints (migrations need them)."""
 
 from sqlalchemy import MetaData
 

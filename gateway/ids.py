@@ -1,0 +1,18 @@
+"""Identifiers: a kind, a time that sorts, and 80 random bits."""
+
+from __future__ import annotations
+
+import secrets
+
+from providers.contract import Clock
+
+
+class Ids:
+    """Makes identifiers such as `job_0197f2c4a1b2…`: unguessable, and in the order of time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def new(self, kind: str) -> str:
+        """A new identifier of this kind."""
+        return f"{kind}_{int(self._clock.now() * 1000):012x}{secrets.token_hex(10)}"

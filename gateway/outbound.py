@@ -1,0 +1,259 @@
+"""The only way to open a URL that vidgate did not write: input pictures, results, webhook targets.
+
+Resolving, checking and connecting are one step, in the network backend under the HTTP client, so that a name cannot
+change its address in between (DNS rebinding) and every redirect hop is checked as it connects. No proxy, no
+environment, no credentials, no cookies; bytes are counted raw, before any decoding.
+
+Why not `ipaddress.is_global` alone: it calls several spellings of private addresses public (CVE-2024-4032, and IPv4
+embedded in IPv6), so the embedded forms are unwrapped and the rest of the special networks listed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+Reason = Literal["forbidden", "unreachable", "too_large", "refused", "malformed"]
+
+REDIRECTS_MAX = 3
+PORTS = frozenset({80, 443})
+REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+DENIED_NETWORKS = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "100.64.0.0/10",  # carrier-grade NAT, where a cloud's metadata service lives (100.100.100.200)
+        "168.63.129.16/32",  # a cloud's host agent, on a public address
+        "192.0.0.0/24",
+        "198.18.0.0/15",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "::/96",
+        "::ffff:0:0:0/96",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "2001::/23",
+        "2001:db8::/32",
+        "3fff::/20",
+        "5f00::/16",
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",
+        "ff00::/8",
+    )
+)
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+class OutboundError(Exception):
+    """A URL could not be fetched. `reason` is for machines, the text for people; it never holds the whole URL."""
+
+    def __init__(self, reason: Reason, detail: str, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A body and what its sender called it; believe the bytes, not the name."""
+
+    data: bytes
+    content_type: str
+
+
+def embedded_ipv4(address: Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address inside an IPv6 one (mapped, 6to4, NAT64), or None."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address in NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address belongs to the public internet, whatever form it is written in."""
+    inner = embedded_ipv4(address)
+    if inner is not None:
+        return is_public(inner)
+    denied = any(address.version == network.version and address in network for network in DENIED_NETWORKS)
+    return address.is_global and not denied
+
+
+class AllowList:
+    """Private places that a deployment allows by name: `host:port`, `host`, an address or a network in CIDR form."""
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        self._hosts: set[str] = set()
+        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        for entry in entries:
+            if "/" in entry:
+                self._networks.append(ipaddress.ip_network(entry))
+            else:
+                self._hosts.add(entry.lower())
+
+    def has_host(self, host: str, port: int) -> bool:
+        """Whether this place is allowed by its name."""
+        return host.lower() in self._hosts or f"{host.lower()}:{port}" in self._hosts
+
+    def has_address(self, address: Address) -> bool:
+        """Whether an address lies in an allowed network."""
+        return any(address.version == network.version and address in network for network in self._networks)
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """Every address of a name, by the system's resolver."""
+    loop = asyncio.get_running_loop()
+    answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(answer[4][0]) for answer in answers]
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Connects only to checked addresses: the answer that was checked is the one that is connected to."""
+
+    def __init__(self, allow: AllowList, resolver: Resolver) -> None:
+        self._allow = allow
+        self._resolve = resolver
+        self._inner: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Resolve, check every answer, connect to the first."""
+        try:
+            answers = [ipaddress.ip_address(answer.split("%", 1)[0]) for answer in await self._resolve(host, port)]
+        except (OSError, ValueError) as error:
+            raise httpcore.ConnectError(f"{host} has no usable address") from error
+        if not answers:
+            raise httpcore.ConnectError(f"{host} has no address")
+        allowed_host = self._allow.has_host(host, port)
+        for address in answers:
+            if not (allowed_host or is_public(address) or self._allow.has_address(address)):
+                raise OutboundError("forbidden", f"{host} is at a private or reserved address")
+        if not allowed_host and port not in PORTS and not all(map(self._allow.has_address, answers)):
+            raise OutboundError("forbidden", f"port {port} is not allowed; use 443 or 80")
+        return await self._inner.connect_tcp(str(answers[0]), port, timeout, local_address, socket_options)
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        """Never: a URL cannot name a socket of this machine."""
+        raise OutboundError("forbidden", "unix sockets are not allowed")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait between connection tries, as the client asks."""
+        await self._inner.sleep(seconds)
+
+
+class _GuardedTransport(httpx.AsyncHTTPTransport):
+    """httpx's transport over the guarded backend; httpx offers no public way to pass one (pinned by a test)."""
+
+    def __init__(self, backend: GuardedBackend) -> None:
+        super().__init__(trust_env=False, retries=0, limits=httpx.Limits(max_keepalive_connections=0))
+        assert isinstance(self._pool, httpcore.AsyncConnectionPool)
+        self._pool._network_backend = backend
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """What one fetch may take: whole seconds from start to last byte, and raw bytes."""
+
+    bytes_max: int
+    timeout_s: float
+
+
+class Outbound:
+    """Fetches foreign URLs under the guard."""
+
+    def __init__(self, allow: Iterable[str] = (), resolver: Resolver = resolve) -> None:
+        self._allow = AllowList(allow)
+        self._client = httpx.AsyncClient(
+            transport=_GuardedTransport(GuardedBackend(self._allow, resolver)),
+            trust_env=False,
+            follow_redirects=False,
+            headers={"user-agent": "vidgate", "accept-encoding": "identity"},
+        )
+
+    async def close(self) -> None:
+        """Let the client go."""
+        await self._client.aclose()
+
+    async def fetch(self, url: str, limits: FetchLimits) -> Fetched:
+        """The body behind a URL, at most three redirects away. Raises OutboundError and nothing else."""
+        try:
+            async with asyncio.timeout(limits.timeout_s):
+                return await self._follow(url, limits)
+        except TimeoutError:
+            raise OutboundError("unreachable", f"no whole answer within {limits.timeout_s:g} s") from None
+        except httpx.InvalidURL:
+            raise OutboundError("malformed", "this is not a URL") from None
+        except (httpx.TransportError, httpx.StreamError) as error:
+            raise OutboundError("unreachable", f"could not be fetched: {type(error).__name__}") from error
+
+    async def _follow(self, url: str, limits: FetchLimits) -> Fetched:
+        for _hop in range(REDIRECTS_MAX + 1):
+            self._check_form(url)
+            async with self._client.stream("GET", url, timeout=limits.timeout_s) as response:
+                if response.status_code not in REDIRECT_STATUSES:
+                    return await _body(response, limits.bytes_max)
+                location = response.headers.get("location", "")
+            url = str(httpx.URL(url).join(location))
+        raise OutboundError("refused", f"more than {REDIRECTS_MAX} redirects")
+
+    def _check_form(self, url: str) -> None:
+        """Scheme and user part; the address itself is checked where the connection is made."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            raise OutboundError("malformed", "this is not a URL") from None
+        host = (parts.hostname or "").rstrip(".")
+        if parts.scheme not in {"https", "http"} or not host:
+            raise OutboundError("malformed", "only https URLs with a host are fetched")
+        if parts.username is not None or parts.password is not None:
+            raise OutboundError("malformed", "a URL with a user name or password is not fetched")
+        if parts.scheme == "http" and not self._allows_plain(host, port):
+            raise OutboundError("forbidden", "plain http is not fetched; use https")
+
+    def _allows_plain(self, host: str, port: int) -> bool:
+        if self._allow.has_host(host, port):
+            return True
+        try:
+            return self._allow.has_address(ipaddress.ip_address(host))
+        except ValueError:
+            return False
+
+
+async def _body(response: httpx.Response, bytes_max: int) -> Fetched:
+    if response.status_code != 200:
+        raise OutboundError("refused", f"answered HTTP {response.status_code}", status=response.status_code)
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise OutboundError("refused", "answered with an encoded body although none was asked for")
+    declared = response.headers.get("content-length", "0")
+    chunks: list[bytes] = []
+    size_bytes = int(declared) if declared.isdigit() else 0
+    if size_bytes <= bytes_max:
+        size_bytes = 0
+        async for chunk in response.aiter_raw():
+            size_bytes += len(chunk)
+            if size_bytes > bytes_max:
+                break
+            chunks.append(chunk)
+    if size_bytes > bytes_max:
+        raise OutboundError("too_large", f"is larger than {bytes_max} bytes")
+    return Fetched(b"".join(chunks), response.headers.get("content-type", ""))

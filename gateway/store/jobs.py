@@ -1,0 +1,214 @@
+"""The statements over jobs and attempts. Every write of the engine carries the fence of its lease.
+
+All functions are plain and synchronous, take the connection first and never commit (see database.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_, select, update
+
+from gateway.jobs import ACTIVE, AttemptState, JobStatus
+from gateway.store.schema import attempts, jobs
+
+Json = dict[str, Any]
+
+
+class LeaseLostError(RuntimeError):
+    """Another process drives this job now: whatever this one wanted to write is void."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A row of `jobs`. Times are unix seconds, money is micro-USD."""
+
+    id: str
+    team_id: str
+    key_id: str
+    media: str
+    status: JobStatus
+    created_at: float
+    deadline_at: float
+    give_up_at: float
+    hold_id: str
+    held_micros: int
+    request: Json
+    input: Json
+    due_at: float
+    parameters: Json = field(default_factory=dict)
+    plan: Json = field(default_factory=dict)
+    replans: list[Json] = field(default_factory=list)
+    route: str | None = None
+    receipt: list[Json] = field(default_factory=list)
+    result: Json | None = None
+    error: Json | None = None
+    bill: Json | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    cancel_requested_at: float | None = None
+    lease_owner: str | None = None
+    lease_until: float | None = None
+    fence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A row of `attempts`: one try of a job on one route."""
+
+    id: str
+    job_id: str
+    number: int
+    route: str
+    account: str
+    size_class: str
+    state: AttemptState
+    prepared_at: float
+    wire: Json
+    price_micros: int
+    submits: int = 0
+    events: list[Json] = field(default_factory=list)
+    sent_at: float | None = None
+    accepted_at: float | None = None
+    finished_at: float | None = None
+    token: Json | None = None
+    eta_s: float | None = None
+    failure_kind: str | None = None
+    failure_detail: str | None = None
+    vendor_request_id: str | None = None
+    credits_before_micros: int | None = None
+    cost_micros: int | None = None
+    cost_source: str | None = None
+    seed: int | None = None
+    model: str | None = None
+
+
+def insert_job(connection: Connection, job: Job) -> None:
+    """Write a new job."""
+    connection.execute(insert(jobs).values(_values(job)))
+
+
+def load_job(connection: Connection, job_id: str, team_id: str | None = None) -> Job | None:
+    """A job by its id; with a team, only that team's."""
+    query = select(jobs).where(jobs.c.id == job_id)
+    if team_id is not None:
+        query = query.where(jobs.c.team_id == team_id)
+    row = connection.execute(query).mappings().one_or_none()
+    return _job(row) if row is not None else None
+
+
+def load_attempts(connection: Connection, job_id: str) -> list[Attempt]:
+    """The attempts of a job, first one first."""
+    rows = connection.execute(select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.number))
+    return [_attempt(row) for row in rows.mappings()]
+
+
+def list_jobs(connection: Connection, team_id: str, *, before: str | None, limit: int) -> list[Job]:
+    """A team's jobs, newest first, older than the job id `before` (ids sort by time)."""
+    query = select(jobs).where(jobs.c.team_id == team_id)
+    if before is not None:
+        query = query.where(jobs.c.id < before)
+    rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(limit))
+    return [_job(row) for row in rows.mappings()]
+
+
+def claim_due(connection: Connection, owner: str, now: float, lease_s: float, limit: int) -> list[Job]:
+    """Take the lease of unfinished jobs that are due and that nobody holds; each claim raises the fence."""
+    free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now)
+    due = (
+        select(jobs.c.id)
+        .where(jobs.c.status.in_(ACTIVE), jobs.c.due_at <= now, free)
+        .order_by(jobs.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    statement = (
+        update(jobs)
+        .where(jobs.c.id.in_(due.scalar_subquery()))
+        .values(lease_owner=owner, lease_until=now + lease_s, fence=jobs.c.fence + 1)
+        .returning(jobs)
+    )
+    return [_job(row) for row in connection.execute(statement).mappings()]
+
+
+def extend_leases(connection: Connection, owner: str, until: float) -> int:
+    """Keep everything this process holds; returns how many leases there are."""
+    held = and_(jobs.c.lease_owner == owner, jobs.c.status.in_(ACTIVE))
+    return connection.execute(update(jobs).where(held).values(lease_until=until)).rowcount
+
+
+def release_leases(connection: Connection, owner: str | None, now: float) -> int:
+    """Let go of everything that `owner` holds, or that anybody holds: the jobs are due at once for whoever claims."""
+    held: list[ColumnElement[bool]] = [jobs.c.status.in_(ACTIVE), jobs.c.lease_owner.is_not(None)]
+    if owner is not None:
+        held.append(jobs.c.lease_owner == owner)
+    released = {"lease_owner": None, "lease_until": None, "due_at": now}
+    return connection.execute(update(jobs).where(*held).values(released)).rowcount
+
+
+def update_job(connection: Connection, job: Job, changes: Mapping[str, Any]) -> None:
+    """Change a job under its fence. Raises LeaseLostError when another process has taken it over."""
+    statement = update(jobs).where(jobs.c.id == job.id, jobs.c.fence == job.fence, jobs.c.status.in_(ACTIVE))
+    if connection.execute(statement.values(dict(changes))).rowcount != 1:
+        raise LeaseLostError(job.id)
+
+
+def request_cancel(connection: Connection, job_id: str, at: float) -> bool:
+    """Note that the caller wants a job stopped; False when it has ended or was asked before."""
+    statement = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(ACTIVE), jobs.c.cancel_requested_at.is_(None))
+    return connection.execute(statement.values(cancel_requested_at=at)).rowcount == 1
+
+
+def insert_attempt(connection: Connection, job: Job, attempt: Attempt) -> None:
+    """Write the intent to try, before anything is sent. Raises LeaseLostError as `update_job` does."""
+    _hold_fence(connection, job)
+    connection.execute(insert(attempts).values(_values(attempt)))
+
+
+def update_attempt(connection: Connection, job: Job, attempt: Attempt, changes: Mapping[str, Any]) -> None:
+    """Change an attempt under its job's fence. Raises LeaseLostError as `update_job` does."""
+    _hold_fence(connection, job)
+    statement = update(attempts).where(attempts.c.id == attempt.id, attempts.c.state == attempt.state)
+    if connection.execute(statement.values(dict(changes))).rowcount != 1:
+        raise LeaseLostError(job.id)
+
+
+def claimed_request_ids(connection: Connection, account: str, since: float) -> frozenset[str]:
+    """The vendor's request ids that already belong to attempts prepared since then on this account."""
+    query = select(attempts.c.vendor_request_id).where(
+        attempts.c.account == account, attempts.c.prepared_at >= since, attempts.c.vendor_request_id.is_not(None)
+    )
+    return frozenset(connection.execute(query).scalars())
+
+
+def finished_attempts(connection: Connection, since: float, limit: int) -> list[Attempt]:
+    """Attempts that ended since then, oldest first: what the estimators are rebuilt from."""
+    query = select(attempts).where(attempts.c.finished_at >= since).order_by(attempts.c.finished_at.desc()).limit(limit)
+    return [_attempt(row) for row in reversed(connection.execute(query).mappings().all())]
+
+
+def _hold_fence(connection: Connection, job: Job) -> None:
+    """Make sure, for the rest of this transaction, that the job is still this process's."""
+    statement = update(jobs).where(jobs.c.id == job.id, jobs.c.fence == job.fence, jobs.c.status.in_(ACTIVE))
+    if connection.execute(statement.values(fence=job.fence)).rowcount != 1:
+        raise LeaseLostError(job.id)
+
+
+def _values(row: Job | Attempt) -> Json:
+    return {column.name: getattr(row, column.name) for column in fields(row)}
+
+
+def _job(row: RowMapping) -> Job:
+    return Job(**{**row, "status": JobStatus(row["status"])})
+
+
+def _attempt(row: RowMapping) -> Attempt:
+    return Attempt(**{**row, "state": AttemptState(row["state"])})
+
+
+def open_attempt(tries: Sequence[Attempt]) -> Attempt | None:
+    """The attempt under way, if any: at most one can be."""
+    last = tries[-1] if tries else None
+    return last if last is not None and last.finished_at is None else None
