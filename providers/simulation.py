@@ -155,16 +155,25 @@ S = TypeVar("S", bound=Switches)
 class Sandbox(Generic[S]):
     """One running simulator: its switches, faults and meter, and the wrapper that spoils calls.
 
-    `error_page` makes the vendor's own reply for a status (429 with the vendor's wait hint, 500).
+    `error_page` makes the vendor's own reply for a status (429 with the vendor's wait hint, 500). `settle` books what
+    is due by now and is called before the meter or the invoice is shown.
     """
 
-    def __init__(self, tools: SimulatorTools, switches: S, *, error_page: ErrorPage) -> None:
+    def __init__(
+        self,
+        tools: SimulatorTools,
+        switches: S,
+        *,
+        error_page: ErrorPage,
+        settle: Callable[[], None] | None = None,
+    ) -> None:
         self.clock = tools.clock
         self.random = tools.random
         self.http = tools.http
         self.switches = switches
         self.faults = Faults()
         self.meter = Meter()
+        self.settle = settle or _nothing_due
         self._error_page = error_page
 
     def change(self, changes: Mapping[str, object]) -> None:
@@ -176,11 +185,15 @@ class Sandbox(Generic[S]):
         return latency.draw(self.random) / self.switches.speed
 
     def endpoint(self, operation: str, handler: Handler) -> Handler:
-        """A handler that counts its calls and is spoiled by the faults scripted or drawn for this operation."""
+        """A handler that counts its calls and is spoiled by the faults scripted or drawn for this operation.
+
+        The handler finds the fault that its reply will suffer, or None, in `request.state.fault`.
+        """
 
         async def counted(request: Request) -> Response:
             self.meter.receive(operation)
             fault = self.faults.take(operation, self.switches.fault_rates.get(operation, {}), self.random)
+            request.state.fault = fault
             if fault is None:
                 return await handler(request)
             if fault.accepts:
@@ -199,6 +212,10 @@ class Sandbox(Generic[S]):
     def app(self, routes: Sequence[BaseRoute]) -> Starlette:
         """The application: the vendor's routes and the admin pages."""
         return Starlette(routes=[Mount("/_sandbox", routes=_admin_routes(self)), *routes])
+
+
+def _nothing_due() -> None:
+    pass
 
 
 def _admin_routes(sandbox: Sandbox[S]) -> list[BaseRoute]:
@@ -222,9 +239,11 @@ def _admin_routes(sandbox: Sandbox[S]) -> list[BaseRoute]:
         return JSONResponse({"pending": sandbox.faults.pending(), "known": list(FAULTS)})
 
     async def meter(request: Request) -> Response:
+        sandbox.settle()
         return JSONResponse(sandbox.meter.counts())
 
     async def invoice(request: Request) -> Response:
+        sandbox.settle()
         return JSONResponse({"charges": [asdict(charge) for charge in sandbox.meter.invoice]})
 
     async def clock(request: Request) -> Response:
