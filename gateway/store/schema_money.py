@@ -22,14 +22,15 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.types import TypeEngine
 
 from gateway.money.amounts import AMOUNT_MAX_MICROS
 from gateway.store.metadata import metadata
 from gateway.store.triggers_money import attach_triggers
 
 # SQLite's STRICT tables know five types and refuse a value of another: no float can end up in a column of money.
-Whole = BigInteger().with_variant(Integer(), "sqlite")
-Seconds = Double().with_variant(REAL(), "sqlite")
+Whole: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
+Seconds: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")
 
 TIME_MAX_S = 10**11
 FIXED_ACCOUNTS = ("margin", "suspense", "loss", "treasury")
@@ -171,9 +172,9 @@ settlements = Table(
 )
 Index("ix_settlements_at", settlements.c.at)
 
-# A transfer. The debit side grows, the credit side shrinks: a team's account is what it was billed, a provider's what is
-# left of the credit bought there. `reference` names the fact booked, so that no fact is booked twice. `period` is the
-# accounting month (UTC), which is a later one than `at` when that month was closed already.
+# A transfer. The debit side grows, the credit side shrinks: a team's account is what it was billed, a provider's
+# what is left of the credit bought there. `reference` names the fact booked, so that none is booked twice. `period`
+# is the accounting month (UTC): a later one than that of `at` when that month was closed already.
 entries = Table(
     "entries",
     metadata,

@@ -21,8 +21,7 @@ APPEND_ONLY = (
 HOLD_FIELDS = ("id", "job_id", "team_id", "key_id", "amount_micros", "tags", "created_at", "expires_at")
 
 _HOLD_CHANGED = " OR ".join(
-    ["OLD.state <> 'open'", "NEW.state = 'open'"]
-    + [f"NEW.{name} {{differs}} OLD.{name}" for name in HOLD_FIELDS]
+    ["OLD.state <> 'open'", "NEW.state = 'open'"] + [f"NEW.{name} {{differs}} OLD.{name}" for name in HOLD_FIELDS]
 )
 _SETTLED_OTHERWISE = "(SELECT state FROM holds WHERE id = NEW.hold_id) {differs} NEW.kind"
 _PERIOD_CLOSED = "EXISTS (SELECT 1 FROM period_closes WHERE period >= NEW.period)"
