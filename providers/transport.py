@@ -22,10 +22,10 @@ class Reply:
     body: bytes
 
     def json(self) -> Json:
-        """The body as JSON, or None when it is not JSON (vendors answer some errors in HTML)."""
+        """The body as JSON, or None when it is not JSON (vendors answer some errors in HTML) or too deep to read."""
         try:
             value: Json = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return value
 
