@@ -3,7 +3,7 @@
     hold      reserve the worst case of a plan            -> Held | BudgetRefusal | AlreadyHeld
     capture   bill the true price of a delivered job      -> Captured | AlreadySettled
     release   give a hold back                            -> Released | AlreadySettled
-    expire    give it back because its time is over       -> Expired | NotDue | AlreadySettled
+    expire    give it back because its time is over       -> Expired | AlreadySettled
 
 A hold settles once, whatever repeats or arrives late: the first word wins and every later one is told so. Entries are
 never changed; a correction is a new one. A capture moves
@@ -61,7 +61,6 @@ __all__ = [
     "Held",
     "HoldRequest",
     "Loss",
-    "NotDue",
     "NothingSuspended",
     "Released",
     "SettlementKind",
@@ -76,6 +75,7 @@ __all__ = [
     "correct",
     "due_holds",
     "expire",
+    "expire_due",
     "hold",
     "open_hold_count",
     "release",
@@ -171,13 +171,6 @@ class Expired:
 
 
 @dataclass(frozen=True, slots=True)
-class NotDue:
-    """The hold is open and its time is not over."""
-
-    expires_at: float
-
-
-@dataclass(frozen=True, slots=True)
 class AlreadySettled:
     """The hold was settled before, in this way; nothing changed."""
 
@@ -248,14 +241,19 @@ def release(connection: Connection, hold_id: str, at: float, reason: str) -> Rel
     return Released(settled.amount_micros)
 
 
-def expire(connection: Connection, hold_id: str, at: float, reason: str) -> Expired | NotDue | AlreadySettled:
-    """Give a hold back when its time is over, not before. Raises UnknownHoldError."""
-    settled = _close(connection, hold_id, "expired", due_at=at)
+def expire(connection: Connection, hold_id: str, at: float, reason: str) -> Expired | AlreadySettled:
+    """Give a hold back because the time of its job is over. Raises UnknownHoldError."""
+    settled = _close(connection, hold_id, "expired")
     if settled is None:
-        found = _find(connection, hold_id)
-        return NotDue(found.expires_at) if found.state == "open" else AlreadySettled(found.state)
+        return _already(connection, hold_id)
     _give_back(connection, settled, kind="expired", at=at, reason=reason)
     return Expired(settled.amount_micros)
+
+
+def expire_due(connection: Connection, at: float, reason: str, count_max: int = 100) -> list[str]:
+    """Expire the holds whose time is over, the oldest first; return the ids of those that this call expired."""
+    due = due_holds(connection, at, count_max)
+    return [hold_id for hold_id in due if isinstance(expire(connection, hold_id, at, reason), Expired)]
 
 
 def due_holds(connection: Connection, at: float, count_max: int = 100) -> list[str]:
@@ -278,28 +276,21 @@ def open_hold_count(connection: Connection, team_id: str) -> int:
 # Whoever changes the row from `open` settles the hold; everybody else, at the same time or later, finds it settled.
 _CLOSE = (
     update(holds)
-    .where(holds.c.id == bindparam("of_hold"), holds.c.state == "open", holds.c.expires_at <= bindparam("due_at"))
+    .where(holds.c.id == bindparam("of_hold"), holds.c.state == "open")
     .values(state=bindparam("kind"))
     .returning(holds.c.id, holds.c.job_id, holds.c.team_id, holds.c.amount_micros)
 )
-_FOR_EVER_S = 10.0**12
 
 
-def _close(connection: Connection, hold_id: str, kind: SettlementKind, due_at: float = _FOR_EVER_S) -> Any | None:
-    parameters = {"of_hold": hold_id, "kind": kind, "due_at": due_at}
-    return connection.execute(_CLOSE, parameters).one_or_none()
-
-
-def _find(connection: Connection, hold_id: str) -> Any:
-    query = select(holds.c.state, holds.c.expires_at).where(holds.c.id == hold_id)
-    found = connection.execute(query).one_or_none()
-    if found is None:
-        raise UnknownHoldError(hold_id)
-    return found
+def _close(connection: Connection, hold_id: str, kind: SettlementKind) -> Any | None:
+    return connection.execute(_CLOSE, {"of_hold": hold_id, "kind": kind}).one_or_none()
 
 
 def _already(connection: Connection, hold_id: str) -> AlreadySettled:
-    return AlreadySettled(cast("SettlementKind", _find(connection, hold_id).state))
+    state = connection.execute(select(holds.c.state).where(holds.c.id == hold_id)).scalar_one_or_none()
+    if state is None:
+        raise UnknownHoldError(hold_id)
+    return AlreadySettled(cast("SettlementKind", state))
 
 
 def _give_back(connection: Connection, settled: Any, *, kind: SettlementKind, at: float, reason: str) -> None:

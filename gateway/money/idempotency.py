@@ -1,0 +1,143 @@
+"""Idempotency keys: one key of one team means one outcome for 24 hours.
+
+claim    Fresh        the key is this request's; go on, in the same transaction
+         Replay       the request was answered before: answer the same, byte for byte
+         Mismatch     the key belongs to another request (422)
+         InProgress   the first request is still being answered (409, Retry-After)
+store    keep the answer. Only 202 and 402 are kept, see `is_stored`
+forget   give the key back after an answer that is not kept
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, select, update
+
+from gateway.store.conflict import DIALECT_INSERTS
+from gateway.store.schema_money import idempotency
+
+LIFETIME_S = 24 * 3600.0
+KEY_LENGTH_MAX = 255
+STORED_STATUSES = frozenset({202, 402})
+_BARE = re.compile(r"[\x21-\x7e]{1,255}")
+_QUOTED = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+
+
+class InvalidKeyError(ValueError):
+    """Not an Idempotency-Key: the sentence says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """The key is claimed for this request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The answer to the first request."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The key was used with another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class InProgress:
+    """The first request has no answer yet."""
+
+
+Claim = Fresh | Replay | Mismatch | InProgress
+
+
+def parse_key(header: str) -> str:
+    """The key in an `Idempotency-Key` header, quoted (an RFC 8941 string) or bare. Raises InvalidKeyError."""
+    value = header.strip()
+    quoted = _QUOTED.fullmatch(value)
+    key = re.sub(r"\\(.)", r"\1", quoted.group(1)) if quoted else value
+    if not _BARE.fullmatch(key) or (value.startswith('"') and not quoted):
+        raise InvalidKeyError(f"Idempotency-Key must be 1 to {KEY_LENGTH_MAX} visible ASCII characters")
+    return key
+
+
+def fingerprint(method: str, path: str, body: Any) -> str:
+    """A request's SHA-256 over method, path and canonical JSON body: key order and blanks make no difference."""
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(f"{method.upper()}\n{path}\n{canonical}".encode()).hexdigest()
+
+
+def is_stored(status: int) -> bool:
+    """Whether an answer of this status is kept for replay: a refusal before anything was decided is not."""
+    return status in STORED_STATUSES
+
+
+def claim(connection: Connection, team_id: str, key: str, fingerprint: str, at: float) -> Claim:
+    """Claim a key for a request, or say what became of the one that has it. A key older than 24 hours is new."""
+    values = {
+        "team_id": team_id,
+        "key": key,
+        "fingerprint": fingerprint,
+        "created_at": at,
+        "status": None,
+        "body": None,
+        "headers": None,
+        "expired_before": at - LIFETIME_S,
+    }
+    if connection.execute(_claim_statement(connection.dialect.name), values).rowcount == 1:
+        return Fresh()
+    row = connection.execute(_FIND, {"of_team": team_id, "of_key": key}).one_or_none()
+    if row is None or (row.status is None and row.fingerprint == fingerprint):
+        return InProgress()  # a row that vanished was given back just now: the caller may try again
+    if row.fingerprint != fingerprint:
+        return Mismatch()
+    return Replay(row.status, bytes(row.body), json.loads(row.headers))
+
+
+def store(
+    connection: Connection, team_id: str, key: str, *, status: int, body: bytes, headers: Mapping[str, str]
+) -> bool:
+    """Keep the answer of a claimed key; False when there is no claim without an answer. The first answer stays."""
+    values = {"status": status, "body": body, "headers": json.dumps(dict(headers), sort_keys=True)}
+    return connection.execute(update(idempotency).where(*_open_claim(team_id, key)).values(**values)).rowcount == 1
+
+
+def forget(connection: Connection, team_id: str, key: str) -> bool:
+    """Give a claimed key back; one that has its answer stays, and False says so."""
+    return connection.execute(delete(idempotency).where(*_open_claim(team_id, key))).rowcount == 1
+
+
+def prune(connection: Connection, at: float) -> int:
+    """Delete keys past their lifetime; return how many."""
+    return int(connection.execute(delete(idempotency).where(idempotency.c.created_at <= at - LIFETIME_S)).rowcount)
+
+
+_FIND = select(idempotency.c.fingerprint, idempotency.c.status, idempotency.c.body, idempotency.c.headers).where(
+    idempotency.c.team_id == bindparam("of_team"), idempotency.c.key == bindparam("of_key")
+)
+
+
+@lru_cache
+def _claim_statement(dialect: str) -> Any:
+    """One statement that inserts the claim or takes over an expired one, and touches nothing else."""
+    insert = DIALECT_INSERTS[dialect](idempotency)
+    taken_over = {name: insert.excluded[name] for name in ("fingerprint", "created_at", "status", "body", "headers")}
+    return insert.on_conflict_do_update(
+        index_elements=["team_id", "key"],
+        set_=taken_over,
+        where=idempotency.c.created_at <= bindparam("expired_before"),
+    )
+
+
+def _open_claim(team_id: str, key: str) -> tuple[Any, ...]:
+    return (idempotency.c.team_id == team_id, idempotency.c.key == key, idempotency.c.status.is_(None))
