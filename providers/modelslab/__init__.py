@@ -6,7 +6,15 @@ from providers.contract import ProviderPlugin
 from providers.modelslab.adapter import build
 from providers.modelslab.catalogue import CATALOGUE
 from providers.modelslab.settings import Settings
+from providers.modelslab.simulator import simulator, simulator_settings
 
-PLUGIN = ProviderPlugin(name="modelslab", settings=Settings, catalogue=CATALOGUE, build=build)
+PLUGIN = ProviderPlugin(
+    name="modelslab",
+    settings=Settings,
+    catalogue=CATALOGUE,
+    build=build,
+    simulator=simulator,
+    simulator_settings=simulator_settings,
+)
 
 __all__ = ["PLUGIN"]

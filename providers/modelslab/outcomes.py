@@ -50,6 +50,7 @@ WORDINGS = (
     Wording("model not found", FailureKind.MODEL_GONE, "job"),
     Wording("unable to fetch image", FailureKind.INVALID_REQUEST, "job"),
     Wording("init_image is invalid", FailureKind.INVALID_REQUEST, "job"),
+    Wording("processing failed", FailureKind.RENDER_FAILED, "job"),
     Wording("invalid api request", FailureKind.INVALID_REQUEST, "call"),
     Wording("is required", FailureKind.INVALID_REQUEST, "call"),
     Wording("must be", FailureKind.INVALID_REQUEST, "call"),
