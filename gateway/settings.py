@@ -29,19 +29,23 @@ class Section(BaseModel):
 class ServerSection(Section):
     """Where and how the gateway listens."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
-    port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
     public_base_url: str | None = Field(
-        None,
+        default=None,
         pattern=r"^https?://[^/?#\s]+[^?#\s]*$",
         description="Address at which vendors and callers reach this gateway. Vendors that take a picture only as a "
         "link fetch it from here; without it their routes are out.",
     )
-    replicas: int = Field(1, ge=1, le=1000, description="How many gateway processes share the store.")
-    body_bytes_max: int = Field(32 * MEBIBYTE, ge=1024, le=1024 * MEBIBYTE, description="Largest request body, bytes.")
-    wait_s_max: float = Field(60, ge=0, le=300, description="Longest `Prefer: wait` that is honoured, seconds.")
-    request_timeout_s: float = Field(30, gt=0, le=600, description="Time to receive a whole request body, seconds.")
-    drain_s: float = Field(20, ge=0, le=600, description="Time to finish what is quick after SIGTERM, seconds.")
+    replicas: int = Field(default=1, ge=1, le=1000, description="How many gateway processes share the store.")
+    body_bytes_max: int = Field(
+        default=32 * MEBIBYTE, ge=1024, le=1024 * MEBIBYTE, description="Largest request body, bytes."
+    )
+    wait_s_max: float = Field(default=60, ge=0, le=300, description="Longest `Prefer: wait` that is honoured, seconds.")
+    request_timeout_s: float = Field(
+        default=30, gt=0, le=600, description="Time to receive a whole request body, seconds."
+    )
+    drain_s: float = Field(default=20, ge=0, le=600, description="Time to finish what is quick after SIGTERM, seconds.")
 
     @field_validator("public_base_url")
     @classmethod
@@ -53,7 +57,7 @@ class StoreSection(Section):
     """Where the truth lives: teams, jobs, attempts and money."""
 
     url: str = Field(
-        "sqlite:///var/vidgate.db",
+        default="sqlite:///var/vidgate.db",
         pattern=r"^[a-z][a-z0-9+]*://",
         description="Database. `sqlite:///path` is a file of one process.",
     )
@@ -62,13 +66,15 @@ class StoreSection(Section):
 class ArtifactsSection(Section):
     """Where pictures and finished videos are kept."""
 
-    url: str = Field("var/artifacts", min_length=1, description="A folder, or an object store's URL (s3, gs, az).")
+    url: str = Field(
+        default="var/artifacts", min_length=1, description="A folder, or an object store's URL (s3, gs, az)."
+    )
 
 
 class BusSection(Section):
     """What carries wake-ups between replicas; what it carries may be lost."""
 
-    url: str = Field("memory://", pattern=r"^[a-z][a-z0-9+]*://", description="`memory://` serves one process.")
+    url: str = Field(default="memory://", pattern=r"^[a-z][a-z0-9+]*://", description="`memory://` serves one process.")
 
 
 class SecuritySection(Section):
@@ -77,7 +83,7 @@ class SecuritySection(Section):
     signing_secret: SecretStr = Field(
         description="Signs links to pictures and results; at least 24 bytes. `openssl rand -base64 32` makes one."
     )
-    link_ttl_s: float = Field(3600, ge=60, le=7 * 86_400, description="How long a signed link works, seconds.")
+    link_ttl_s: float = Field(default=3600, ge=60, le=7 * 86_400, description="How long a signed link works, seconds.")
 
     @field_validator("signing_secret")
     @classmethod
@@ -94,88 +100,121 @@ class SecuritySection(Section):
 class IntakeSection(Section):
     """What a picture may be, checked before it is decoded."""
 
-    bytes_max: int = Field(20 * MEBIBYTE, ge=1024, le=256 * MEBIBYTE, description="Largest picture, bytes.")
-    pixels_max: int = Field(40_000_000, ge=4096, le=400_000_000, description="Most pixels, width times height.")
-    side_max: int = Field(12_000, ge=64, le=65_535, description="Longest side, pixels.")
+    bytes_max: int = Field(default=20 * MEBIBYTE, ge=1024, le=256 * MEBIBYTE, description="Largest picture, bytes.")
+    pixels_max: int = Field(default=40_000_000, ge=4096, le=400_000_000, description="Most pixels, width times height.")
+    side_max: int = Field(default=12_000, ge=64, le=65_535, description="Longest side, pixels.")
 
 
 class JobsSection(Section):
     """How long jobs may take and how processes share them."""
 
     deadline_s: float = Field(
-        900, ge=1, le=86_400, description="Deadline of a job whose caller names none, seconds from its creation."
+        default=900,
+        ge=1,
+        le=86_400,
+        description="Deadline of a job whose caller names none, seconds from its creation.",
     )
-    deadline_max_s: float = Field(3600, ge=1, le=86_400, description="Longest deadline a caller may ask for, seconds.")
+    deadline_max_s: float = Field(
+        default=3600, ge=1, le=86_400, description="Longest deadline a caller may ask for, seconds."
+    )
     give_up_s: float = Field(
-        300, ge=0, le=86_400, description="How long after its deadline a job still running is waited for, seconds."
+        default=300,
+        ge=0,
+        le=86_400,
+        description="How long after its deadline a job still running is waited for, seconds.",
     )
     in_doubt_s: float = Field(
-        86_400, ge=60, le=30 * 86_400, description="How long an attempt with an unknown outcome is looked up, seconds."
+        default=86_400,
+        ge=60,
+        le=30 * 86_400,
+        description="How long an attempt with an unknown outcome is looked up, seconds.",
     )
-    lease_s: float = Field(15, gt=0, le=600, description="How long a process owns a job without renewing, seconds.")
-    heartbeat_s: float = Field(4, gt=0, le=200, description="How often a process renews what it owns, seconds.")
-    running_max: int = Field(200, ge=1, le=10_000, description="Most jobs one process runs at a time.")
-    attempts_max: int = Field(4, ge=1, le=20, description="Most attempts of one job, over all routes.")
+    lease_s: float = Field(
+        default=15, gt=0, le=600, description="How long a process owns a job without renewing, seconds."
+    )
+    heartbeat_s: float = Field(default=4, gt=0, le=200, description="How often a process renews what it owns, seconds.")
+    running_max: int = Field(default=200, ge=1, le=10_000, description="Most jobs one process runs at a time.")
+    attempts_max: int = Field(default=4, ge=1, le=20, description="Most attempts of one job, over all routes.")
 
 
 class RetrySection(Section):
     """Repeating a submit without paying twice."""
 
     ambiguous: Literal["verify", "retry", "never"] = Field(
-        "verify",
+        default="verify",
         description="After a 502, 504, reset or timeout that may hide an accepted submit: `verify` looks for evidence "
         "first, `retry` repeats without it (a duplicate is the operator's loss), `never` does not repeat.",
     )
-    submits_max: int = Field(3, ge=1, le=10, description="Most submits of one attempt, the first included.")
+    submits_max: int = Field(default=3, ge=1, le=10, description="Most submits of one attempt, the first included.")
     base_s: float = Field(
-        0.5, ge=0, le=60, description="Backoff before the first repeat is drawn from 0 to twice this."
+        default=0.5, ge=0, le=60, description="Backoff before the first repeat is drawn from 0 to twice this."
     )
-    cap_s: float = Field(20, gt=0, le=600, description="Longest backoff, seconds.")
-    budget_ratio: float = Field(0.2, ge=0, le=1, description="Extra calls to a provider, as a share of first calls.")
-    budget_reserve_per_s: float = Field(1, ge=0, le=100, description="Extra calls a second that are always allowed.")
-    budget_ttl_s: float = Field(10, ge=1, le=600, description="Window in which extra calls are counted, seconds.")
+    cap_s: float = Field(default=20, gt=0, le=600, description="Longest backoff, seconds.")
+    budget_ratio: float = Field(
+        default=0.2, ge=0, le=1, description="Extra calls to a provider, as a share of first calls."
+    )
+    budget_reserve_per_s: float = Field(
+        default=1, ge=0, le=100, description="Extra calls a second that are always allowed."
+    )
+    budget_ttl_s: float = Field(
+        default=10, ge=1, le=600, description="Window in which extra calls are counted, seconds."
+    )
     verify_settle_s: float = Field(
-        2, ge=0, le=120, description="Pause before looking for evidence, so that the vendor's books can catch up."
+        default=2,
+        ge=0,
+        le=120,
+        description="Pause before looking for evidence, so that the vendor's books can catch up.",
     )
 
 
 class PollingSection(Section):
     """Asking a vendor how a render is doing; when to ask is learned by route."""
 
-    delay_min_s: float = Field(0.5, gt=0, le=60, description="Shortest pause between two polls of a render, seconds.")
-    delay_max_s: float = Field(15, gt=0, le=600, description="Longest pause between two polls of a render, seconds.")
-    timeout_s: float = Field(30, gt=0, le=600, description="Time for one status call, seconds.")
-    submit_timeout_s: float = Field(
-        180, gt=0, le=3600, description="Time for one submit, seconds; a synchronous vendor renders within it."
+    delay_min_s: float = Field(
+        default=0.5, gt=0, le=60, description="Shortest pause between two polls of a render, seconds."
     )
-    balance_every_s: float = Field(60, ge=1, le=86_400, description="How often a vendor's credit is read, seconds.")
+    delay_max_s: float = Field(
+        default=15, gt=0, le=600, description="Longest pause between two polls of a render, seconds."
+    )
+    timeout_s: float = Field(default=30, gt=0, le=600, description="Time for one status call, seconds.")
+    submit_timeout_s: float = Field(
+        default=180, gt=0, le=3600, description="Time for one submit, seconds; a synchronous vendor renders within it."
+    )
+    balance_every_s: float = Field(
+        default=60, ge=1, le=86_400, description="How often a vendor's credit is read, seconds."
+    )
 
 
 class WeightsSection(Section):
     """What the `balanced` objective minimises."""
 
-    cost: float = Field(1, ge=0, le=1000, description="Weight of the expected cost.")
-    time: float = Field(1, ge=0, le=1000, description="Weight of the time to the finished video.")
-    failure: float = Field(1, ge=0, le=1000, description="Weight of the odds of failure.")
+    cost: float = Field(default=1, ge=0, le=1000, description="Weight of the expected cost.")
+    time: float = Field(default=1, ge=0, le=1000, description="Weight of the time to the finished video.")
+    failure: float = Field(default=1, ge=0, le=1000, description="Weight of the odds of failure.")
 
 
 class RoutingSection(Section):
     """How a route is chosen when a request does not say."""
 
     objective: Objective = Field(
-        "default",
+        default="default",
         description="`default` takes the cheapest route that meets the deadline with high probability; also "
         "`cheapest`, `fastest`, `balanced`.",
     )
-    weights: WeightsSection = Field(default_factory=WeightsSection, description="Weights of `balanced`.")
+    weights: WeightsSection = Field(default=WeightsSection(), description="Weights of `balanced`.")
     deadline_probability: float = Field(
-        0.95, gt=0, lt=1, description="Odds of meeting the deadline that the default objective asks for."
+        default=0.95, gt=0, lt=1, description="Odds of meeting the deadline that the default objective asks for."
     )
     value_micros: int = Field(
-        1_000_000, ge=0, le=10**12, description="What a video in time is worth, micro-USD; the loss when there is none."
+        default=1_000_000,
+        ge=0,
+        le=10**12,
+        description="What a video in time is worth, micro-USD; the loss when there is none.",
     )
-    late_fraction: float = Field(0.3, ge=0, le=1, description="Share of that value lost at once by being late.")
-    preview: bool = Field(False, description="Whether preview routes may be chosen without being asked for by name.")
+    late_fraction: float = Field(default=0.3, ge=0, le=1, description="Share of that value lost at once by being late.")
+    preview: bool = Field(
+        default=False, description="Whether preview routes may be chosen without being asked for by name."
+    )
     tuning: RoutingSettings = Field(
         default_factory=RoutingSettings,
         description="Constants of the routing model, by name (policies/settings.py); leave alone unless measured.",
@@ -186,16 +225,25 @@ class MoneySection(Section):
     """Prices, margins and budgets. Amounts are micro-USD: 1000000 is one dollar."""
 
     price_book: Path | None = Field(
-        None, description="YAML file whose prices replace the published figures that vidgate comes with."
+        default=None, description="YAML file whose prices replace the published figures that vidgate comes with."
     )
     margin_percent: Decimal = Field(
-        Decimal(0), ge=0, le=1000, description="Added to the vendor's cost for a team without a plan of its own."
+        default=Decimal(0),
+        ge=0,
+        le=1000,
+        description="Added to the vendor's cost for a team without a plan of its own.",
     )
     default_budget_micros: int | None = Field(
-        None, ge=0, le=10**15, description="Monthly hard budget a new team starts with, micro-USD; none: no limit."
+        default=None,
+        ge=0,
+        le=10**15,
+        description="Monthly hard budget a new team starts with, micro-USD; none: no limit.",
     )
     hold_s: float = Field(
-        7200, ge=60, le=30 * 86_400, description="How long money stays held for a job before it is given back, seconds."
+        default=7200,
+        ge=60,
+        le=30 * 86_400,
+        description="How long money stays held for a job before it is given back, seconds.",
     )
 
 
@@ -203,43 +251,44 @@ class OutboundSection(Section):
     """Fetching what vidgate did not write: pictures given as links, and results."""
 
     allow_hosts: tuple[str, ...] = Field(
-        (),
+        default=(),
         description="Private places that may be fetched from all the same: `host:port`, `host`, an address or a CIDR.",
     )
-    timeout_s: float = Field(60, gt=0, le=600, description="Time for one whole download, seconds.")
-    bytes_max: int = Field(256 * MEBIBYTE, ge=1024, le=4096 * MEBIBYTE, description="Largest download, bytes.")
+    timeout_s: float = Field(default=60, gt=0, le=600, description="Time for one whole download, seconds.")
+    bytes_max: int = Field(default=256 * MEBIBYTE, ge=1024, le=4096 * MEBIBYTE, description="Largest download, bytes.")
 
 
 class MediaSection(Section):
     """Checking what a vendor delivered."""
 
     accept_other_model: bool = Field(
-        False, description="Whether a result counts as delivered when the vendor says that another model made it."
+        default=False,
+        description="Whether a result counts as delivered when the vendor says that another model made it.",
     )
     verify_deviations: Literal["fail", "warn"] = Field(
-        "warn", description="What to do when frames, rate or size differ from what was ordered."
+        default="warn", description="What to do when frames, rate or size differ from what was ordered."
     )
 
 
 class Settings(Section):
     """The whole configuration."""
 
-    server: ServerSection = Field(default_factory=ServerSection, description="Where and how the gateway listens.")
-    store: StoreSection = Field(default_factory=StoreSection, description="The database.")
-    artifacts: ArtifactsSection = Field(default_factory=ArtifactsSection, description="Pictures and videos.")
-    bus: BusSection = Field(default_factory=BusSection, description="Wake-ups between replicas.")
+    server: ServerSection = Field(default=ServerSection(), description="Where and how the gateway listens.")
+    store: StoreSection = Field(default=StoreSection(), description="The database.")
+    artifacts: ArtifactsSection = Field(default=ArtifactsSection(), description="Pictures and videos.")
+    bus: BusSection = Field(default=BusSection(), description="Wake-ups between replicas.")
     security: SecuritySection = Field(description="Secrets of the gateway itself.")
     providers: Mapping[str, Mapping[str, Any]] = Field(
         default_factory=dict, description="One section a vendor account, by the provider's name."
     )
-    intake: IntakeSection = Field(default_factory=IntakeSection, description="Limits on pictures.")
-    jobs: JobsSection = Field(default_factory=JobsSection, description="Deadlines, leases and limits of jobs.")
-    retry: RetrySection = Field(default_factory=RetrySection, description="Repeating submits.")
-    polling: PollingSection = Field(default_factory=PollingSection, description="Asking vendors for progress.")
-    routing: RoutingSection = Field(default_factory=RoutingSection, description="Choosing routes.")
-    money: MoneySection = Field(default_factory=MoneySection, description="Prices, margins and budgets.")
-    outbound: OutboundSection = Field(default_factory=OutboundSection, description="Fetching foreign URLs.")
-    media: MediaSection = Field(default_factory=MediaSection, description="Checking results.")
+    intake: IntakeSection = Field(default=IntakeSection(), description="Limits on pictures.")
+    jobs: JobsSection = Field(default=JobsSection(), description="Deadlines, leases and limits of jobs.")
+    retry: RetrySection = Field(default=RetrySection(), description="Repeating submits.")
+    polling: PollingSection = Field(default=PollingSection(), description="Asking vendors for progress.")
+    routing: RoutingSection = Field(default=RoutingSection(), description="Choosing routes.")
+    money: MoneySection = Field(default=MoneySection(), description="Prices, margins and budgets.")
+    outbound: OutboundSection = Field(default=OutboundSection(), description="Fetching foreign URLs.")
+    media: MediaSection = Field(default=MediaSection(), description="Checking results.")
 
     @field_validator("providers", mode="before")
     @classmethod
