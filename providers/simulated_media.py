@@ -36,11 +36,12 @@ class BadPictureError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PictureRules:
-    """How a vendor takes a picture: whether it follows redirects and accepts a `data:` prefix before base64."""
+    """How a vendor takes a picture: does it follow redirects, does it accept base64 and a `data:` prefix, how large."""
 
     follows_redirects: bool = False
     accepts_data_uri: bool = True
     accepts_base64: bool = True
+    pixels_max: int = PICTURE_PIXELS_MAX
 
 
 async def read_picture(value: object, http: httpx.AsyncClient, rules: PictureRules) -> bytes:
@@ -54,7 +55,7 @@ async def read_picture(value: object, http: httpx.AsyncClient, rules: PictureRul
         data = await _fetch(value, http, hops=FETCH_HOPS_MAX if rules.follows_redirects else 0)
     else:
         data = _decode(value, rules)
-    if not await asyncio.to_thread(_is_picture, data):
+    if not await asyncio.to_thread(_is_picture, data, rules.pixels_max):
         raise BadPictureError("not_a_picture")
     return data
 
@@ -93,10 +94,10 @@ def _decode(text: str, rules: PictureRules) -> bytes:
         raise BadPictureError("not_base64") from error
 
 
-def _is_picture(data: bytes) -> bool:
+def _is_picture(data: bytes, pixels_max: int) -> bool:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > PICTURE_PIXELS_MAX:
+            if image.width * image.height > pixels_max:
                 return False
             image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -1,0 +1,161 @@
+"""The vendor's request history: what it accepted, found again by what was sent (WIRE 1.7)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import urlencode
+
+from providers.contract import Json, SentAttempt
+from providers.segmind.account import Account
+from providers.segmind.reading import moment, number, request_id
+from providers.transport import Reply
+
+# The name of the list in a page and of a row's time are not published: these are tried in turn.
+LIST_FIELDS = ("data", "requests", "history", "rows", "results", "items", "generations")
+TIME_FIELDS = ("model_created", "created_at", "created", "timestamp")
+PAGE_ROWS = 100
+PAGES_MAX = 20
+DAY_S = 86_400.0
+WINDOW_MAX_S = 29 * DAY_S  # the vendor serves 31 days at a time; the dates asked for are a day wider on either side
+CLOCK_SKEW_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One request in the vendor's records. `body` is None where it cannot be read, `created_at` (unix seconds) too."""
+
+    request_id: str
+    status: str
+    body: Mapping[str, Json] | None
+    created_at: float | None
+    reply: Mapping[str, Json]
+
+
+async def requests_between(account: Account, since: float, until: float) -> tuple[Row, ...] | None:
+    """Every request recorded between two unix times; None when the records could not be read completely.
+
+    The vendor's own filter by model is not used: a row that it hides could be the one that was paid for.
+    """
+    if until - since > WINDOW_MAX_S:
+        return None
+    found: list[Row] = []
+    for page in range(1, PAGES_MAX + 1):
+        rows = await _page(account, page, since, until)
+        if rows is None:
+            return None
+        found.extend(row for row in rows if _inside(row, since, until))
+        oldest = rows[-1].created_at if rows else None
+        if len(rows) < PAGE_ROWS or (oldest is not None and oldest < since - CLOCK_SKEW_S):
+            return tuple(found)
+    return None
+
+
+async def request_named(account: Account, name: str) -> Row | None:
+    """One request of any age by its id; None when it could not be read."""
+    reply = await account.get(f"{account.history_url}/inference-request/request-history/{name}")
+    if not isinstance(reply, Reply) or reply.status != 200:
+        return None
+    listed = _listed(reply.json())
+    rows = [_row(value) for value in (listed if listed is not None else [reply.object()])]
+    return next((row for row in rows if row is not None and row.request_id == name), None)
+
+
+def matching(rows: tuple[Row, ...], sent: SentAttempt) -> tuple[Row, ...]:
+    """The unclaimed rows whose recorded inputs are those of the attempt, oldest first, one a request.
+
+    The picture is not compared: the vendor does not store it. Rows without readable inputs match nothing.
+    """
+    matches = {
+        row.request_id: row
+        for row in rows
+        if row.request_id not in sent.claimed and row.body is not None and _same_inputs(row.body, sent)
+    }
+    return tuple(sorted(matches.values(), key=lambda row: row.created_at or 0.0))
+
+
+def unreadable(rows: tuple[Row, ...], sent: SentAttempt) -> bool:
+    """Whether an unclaimed row could be the attempt but does not tell its inputs."""
+    return any(row.body is None and row.request_id not in sent.claimed for row in rows)
+
+
+def _same_inputs(body: Mapping[str, Json], sent: SentAttempt) -> bool:
+    wanted = sent.request.parameters
+    return bool(wanted) and all(name in body and _same(body[name], value) for name, value in wanted.items())
+
+
+def _same(left: Json, right: Json) -> bool:
+    """Equal as the vendor may have stored it: a number and its text are one value."""
+    if left == right:
+        return True
+    left_number, right_number = number(left), number(right)
+    return left_number is not None and left_number == right_number
+
+
+async def _page(account: Account, page: int, since: float, until: float) -> list[Row] | None:
+    query = urlencode(
+        {
+            "page": page,
+            "per_page": PAGE_ROWS,
+            "from_date": _day(since - DAY_S),
+            "to_date": _day(until + DAY_S),
+            "sort_by": "model_created",
+            "sort_order": "desc",
+        }
+    )
+    reply = await account.get(f"{account.history_url}/inference-request/request-history?{query}")
+    if not isinstance(reply, Reply) or reply.status != 200:
+        return None
+    listed = _listed(reply.json())
+    if listed is None:
+        return None
+    rows = [_row(value) for value in listed]
+    # A row that is no row makes the page incomplete: it could be the one that is looked for.
+    return [row for row in rows if row is not None] if None not in rows else None
+
+
+def _listed(value: Json) -> list[Json] | None:
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict):
+        return None
+    for name in LIST_FIELDS:
+        inner = value.get(name)
+        if isinstance(inner, list):
+            return inner
+        if isinstance(inner, dict):
+            nested = next((inner[key] for key in LIST_FIELDS if isinstance(inner.get(key), list)), None)
+            if isinstance(nested, list):
+                return nested
+    return None
+
+
+def _row(value: Json) -> Row | None:
+    if not isinstance(value, dict):
+        return None
+    name = request_id(value.get("request_id"))
+    if name is None:
+        return None
+    status = value.get("model_status")
+    times = (moment(value.get(field)) for field in TIME_FIELDS)
+    created_at = next((time for time in times if time is not None), None)
+    return Row(name, status if isinstance(status, str) else "", _inputs(value.get("request_body")), created_at, value)
+
+
+def _inputs(value: Json) -> Mapping[str, Json] | None:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def _inside(row: Row, since: float, until: float) -> bool:
+    return row.created_at is None or since - CLOCK_SKEW_S <= row.created_at <= until + CLOCK_SKEW_S
+
+
+def _day(moment_s: float) -> str:
+    return datetime.fromtimestamp(max(0.0, moment_s), UTC).strftime("%Y-%m-%d")
