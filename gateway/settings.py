@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from policies.settings import RoutingSettings
 from policies.values import Objective
@@ -33,7 +34,6 @@ class ServerSection(Section):
     port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
     public_base_url: str | None = Field(
         default=None,
-        pattern=r"^https?://[^/?#\s]+[^?#\s]*$",
         description="Address at which vendors and callers reach this gateway. Vendors that take a picture only as a "
         "link fetch it from here; without it their routes are out.",
     )
@@ -49,8 +49,13 @@ class ServerSection(Section):
 
     @field_validator("public_base_url")
     @classmethod
-    def _without_slash(cls, url: str | None) -> str | None:
-        return url.rstrip("/") if url else None
+    def _is_an_address(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must be an http or https address without ? and #, such as https://video.example.com")
+        return url.rstrip("/")
 
 
 class StoreSection(Section):
@@ -58,7 +63,6 @@ class StoreSection(Section):
 
     url: str = Field(
         default="sqlite:///var/vidgate.db",
-        pattern=r"^[a-z][a-z0-9+]*://",
         description="Database. `sqlite:///path` is a file of one process.",
     )
 
@@ -74,7 +78,7 @@ class ArtifactsSection(Section):
 class BusSection(Section):
     """What carries wake-ups between replicas; what it carries may be lost."""
 
-    url: str = Field(default="memory://", pattern=r"^[a-z][a-z0-9+]*://", description="`memory://` serves one process.")
+    url: str = Field(default="memory://", description="`memory://` serves one process.")
 
 
 class SecuritySection(Section):
@@ -266,7 +270,9 @@ class MediaSection(Section):
         description="Whether a result counts as delivered when the vendor says that another model made it.",
     )
     verify_deviations: Literal["fail", "warn"] = Field(
-        default="warn", description="What to do when frames, rate or size differ from what was ordered."
+        default="fail",
+        description="What another number of frames than ordered means: `fail` costs the team nothing and tries the "
+        "next route, `warn` delivers and notes it. Another rate or size is always noted only.",
     )
 
 
@@ -290,10 +296,19 @@ class Settings(Section):
     outbound: OutboundSection = Field(default=OutboundSection(), description="Fetching foreign URLs.")
     media: MediaSection = Field(default=MediaSection(), description="Checking results.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _sections_without_content(cls, values: object) -> object:
+        """A section written with nothing under it (`server:`) is one with nothing but defaults."""
+        return _filled(values)
+
     @field_validator("providers", mode="before")
     @classmethod
-    def _empty_sections(cls, providers: object) -> object:
-        """A provider written with nothing under it (`preview:`) has an empty section."""
-        if isinstance(providers, Mapping):
-            return {name: {} if section is None else section for name, section in providers.items()}
-        return providers
+    def _providers_without_content(cls, providers: object) -> object:
+        return _filled(providers)
+
+
+def _filled(values: object) -> object:
+    if not isinstance(values, Mapping):
+        return values
+    return {name: {} if section is None else section for name, section in values.items()}

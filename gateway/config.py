@@ -1,0 +1,73 @@
+"""From a configuration file to settings that may be started, or to every fault at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from gateway.config_checks import advice, price_problems, read_accounts, relations
+from gateway.config_errors import ConfigurationError, ConfigurationProblem, ConfigurationWarning, problems_of
+from gateway.config_file import read_document
+from gateway.settings import Settings
+from providers.contract import ProviderPlugin, ProviderSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Settings that hold together, each provider's own settings by its name, and what the operator should know."""
+
+    settings: Settings
+    accounts: Mapping[str, ProviderSettings]
+    warnings: tuple[ConfigurationWarning, ...]
+
+
+def load(
+    file: Path, *, environment: Mapping[str, str], plugins: Mapping[str, ProviderPlugin], at: float
+) -> Configuration:
+    """Read, fill in and check a configuration file as of `at` (unix seconds), when prices must be in force.
+
+    Raises ConfigurationError with every fault found.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(str(file), [ConfigurationProblem((), f"cannot be read: {error.strerror}")]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(str(file), [ConfigurationProblem((), "is not UTF-8 text")]) from error
+    return load_text(text, str(file), environment=environment, plugins=plugins, at=at)
+
+
+def load_text(
+    text: str, source: str, *, environment: Mapping[str, str], plugins: Mapping[str, ProviderPlugin], at: float
+) -> Configuration:
+    """Like `load`, for a text at hand; `source` names it in errors."""
+    document = read_document(text, source, environment)
+    problems = list(document.problems)
+    try:
+        return check(Settings.model_validate(document.values), plugins, at=at, found=problems)
+    except ValidationError as error:
+        problems += problems_of(error, Settings)
+        problems += read_accounts(document.values.get("providers"), plugins).problems
+    except ConfigurationError as error:
+        problems = list(error.problems)
+    placed = [replace(problem, line=problem.line or document.line(problem.path)) for problem in problems]
+    raise ConfigurationError(source, sorted(placed, key=lambda problem: problem.line or 0))
+
+
+def check(
+    settings: Settings,
+    plugins: Mapping[str, ProviderPlugin],
+    *,
+    at: float,
+    found: Sequence[ConfigurationProblem] = (),
+) -> Configuration:
+    """Check settings as a whole. Raises ConfigurationError with every fault, those already `found` first."""
+    accounts = read_accounts(settings.providers, plugins)
+    problems = [*found, *accounts.problems, *relations(settings), *price_problems(settings)]
+    if problems:
+        raise ConfigurationError("settings", problems)
+    warnings = advice(settings, accounts.settings, plugins=plugins, at=at)
+    return Configuration(settings, accounts.settings, warnings)

@@ -1,0 +1,167 @@
+"""What must hold between settings, and what the operator should know before starting: whole, at start, in sentences."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from gateway.config_errors import ConfigurationProblem, ConfigurationWarning, nearest, problems_of
+from gateway.money.prices import PriceBook, PriceBookError
+from gateway.settings import Settings
+from providers.contract import ProviderPlugin, ProviderSettings, chosen_routes
+
+LEASE_HEARTBEATS_MIN = 3
+STORES = ("sqlite",)
+BUSES = ("memory",)
+ONE_PROCESS_STORES = frozenset({"sqlite"})
+ONE_PROCESS_BUSES = frozenset({"memory"})
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The providers' own settings, each checked against its provider's model, and the faults found on the way."""
+
+    settings: Mapping[str, ProviderSettings]
+    problems: tuple[ConfigurationProblem, ...]
+
+
+def read_accounts(sections: object, plugins: Mapping[str, ProviderPlugin]) -> Accounts:
+    """Check every provider's section; `sections` is whatever stands under `providers`."""
+    if not isinstance(sections, Mapping) or not sections:
+        detail = f"no provider is configured; add one or more of: {', '.join(sorted(plugins))}"
+        return Accounts({}, (ConfigurationProblem(("providers",), detail),))
+    accounts: dict[str, ProviderSettings] = {}
+    problems: list[ConfigurationProblem] = []
+    for name, section in sections.items():
+        plugin = plugins.get(str(name))
+        if plugin is None:
+            detail = f"unknown provider; {nearest(str(name), plugins)}"
+            problems.append(ConfigurationProblem(("providers", str(name)), detail))
+            continue
+        try:
+            accounts[plugin.name] = plugin.settings.model_validate({} if section is None else section)
+            chosen_routes(accounts[plugin.name], plugin.catalogue)
+        except ValidationError as error:
+            problems += problems_of(error, plugin.settings, ("providers", plugin.name))
+        except ValueError as error:
+            problems.append(ConfigurationProblem(("providers", plugin.name, "routes"), str(error)))
+    return Accounts(accounts, tuple(problems))
+
+
+def relations(settings: Settings) -> list[ConfigurationProblem]:
+    """The faults that no setting has alone."""
+    return [*_times(settings), *_places(settings), *_processes(settings), *_allowed_hosts(settings)]
+
+
+def _times(settings: Settings) -> Iterator[ConfigurationProblem]:
+    jobs, retry, polling = settings.jobs, settings.retry, settings.polling
+    if jobs.lease_s <= LEASE_HEARTBEATS_MIN * jobs.heartbeat_s:
+        yield ConfigurationProblem(
+            ("jobs", "lease_s"),
+            f"is {jobs.lease_s:g}, and a process must be able to miss {LEASE_HEARTBEATS_MIN} heartbeats without losing "
+            f"its jobs: set it above {LEASE_HEARTBEATS_MIN * jobs.heartbeat_s:g} or lower jobs.heartbeat_s",
+        )
+    if jobs.deadline_s > jobs.deadline_max_s:
+        yield ConfigurationProblem(
+            ("jobs", "deadline_s"), f"is over jobs.deadline_max_s: set it to at most {jobs.deadline_max_s:g}"
+        )
+    longest_s = jobs.deadline_max_s + jobs.give_up_s
+    if settings.money.hold_s <= longest_s:
+        yield ConfigurationProblem(
+            ("money", "hold_s"),
+            f"is {settings.money.hold_s:g}, and money must stay held for as long as a job can run (jobs.deadline_max_s "
+            f"+ jobs.give_up_s): set it above {longest_s:g}",
+        )
+    if retry.base_s > retry.cap_s:
+        yield ConfigurationProblem(("retry", "base_s"), f"is over retry.cap_s: set it to at most {retry.cap_s:g}")
+    if polling.delay_min_s > polling.delay_max_s:
+        yield ConfigurationProblem(
+            ("polling", "delay_min_s"), f"is over polling.delay_max_s: set it to at most {polling.delay_max_s:g}"
+        )
+
+
+def _places(settings: Settings) -> Iterator[ConfigurationProblem]:
+    for section, url, known, example in (
+        ("store", settings.store.url, STORES, "sqlite:///var/vidgate.db"),
+        ("bus", settings.bus.url, BUSES, "memory://"),
+    ):
+        if _scheme(url) not in known:
+            yield ConfigurationProblem((section, "url"), f"must begin with {' or '.join(known)}, such as {example}")
+
+
+def _processes(settings: Settings) -> Iterator[ConfigurationProblem]:
+    if settings.server.replicas == 1:
+        return
+    if _scheme(settings.store.url) in ONE_PROCESS_STORES:
+        yield ConfigurationProblem(
+            ("store", "url"),
+            f"is a file of one process, and server.replicas is {settings.server.replicas}: set server.replicas to 1",
+        )
+    if _scheme(settings.bus.url) in ONE_PROCESS_BUSES:
+        yield ConfigurationProblem(
+            ("bus", "url"),
+            f"serves one process, and server.replicas is {settings.server.replicas}: set server.replicas to 1",
+        )
+
+
+def _allowed_hosts(settings: Settings) -> Iterator[ConfigurationProblem]:
+    for index, entry in enumerate(settings.outbound.allow_hosts):
+        try:
+            ipaddress.ip_network(entry) if "/" in entry else None
+        except ValueError as error:
+            yield ConfigurationProblem(
+                ("outbound", "allow_hosts", index), f"{error}; write host:port, host, an address or 10.0.0.0/8"
+            )
+
+
+def price_problems(settings: Settings) -> list[ConfigurationProblem]:
+    """The fault of a price book that cannot be read, if it has one."""
+    try:
+        _price_book(settings)
+    except PriceBookError as error:
+        return [ConfigurationProblem(("money", "price_book"), str(error))]
+    return []
+
+
+def advice(
+    settings: Settings,
+    accounts: Mapping[str, ProviderSettings],
+    *,
+    plugins: Mapping[str, ProviderPlugin],
+    at: float,
+) -> tuple[ConfigurationWarning, ...]:
+    """What works less well than it may seem: routes that cannot be used as configured, addresses nobody can reach."""
+    found = []
+    book, url = _price_book(settings), settings.server.public_base_url
+    for name, account in accounts.items():
+        for route in chosen_routes(account, plugins[name].catalogue):
+            path = ("routes", route.name)
+            if book.missing([route.name], at):
+                found.append(ConfigurationWarning(path, "the price book has no price for it, so it is never used"))
+            if url is None and set(route.image_forms) == {"url"}:
+                found.append(
+                    ConfigurationWarning(
+                        path,
+                        "it takes the picture only as a link: set server.public_base_url to an address that the vendor "
+                        "can reach, or it is used only where the vendor stores an upload",
+                    )
+                )
+    if url and urlsplit(url).scheme == "http" and urlsplit(url).hostname not in LOOPBACK:
+        detail = "is plain http: pictures and results travel readable; use https outside a private network"
+        found.append(ConfigurationWarning(("server", "public_base_url"), detail))
+    return tuple(found)
+
+
+def _price_book(settings: Settings) -> PriceBook:
+    """The price book as it will be used; raises PriceBookError."""
+    own = settings.money.price_book
+    return PriceBook.seeded(own) if own else PriceBook.seeded()
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0]
