@@ -75,7 +75,7 @@ _CONTAINERS: Mapping[str, _Container] = {
 CONTAINERS = tuple(_CONTAINERS)
 
 
-def encode(frames: Iterable[Image.Image], *, fps: int, container: str = "mp4") -> bytes:
+def encode(frames: Iterable[Image.Image], *, fps: float, container: str = "mp4") -> bytes:
     """Encode frames of one size at a constant rate: `mp4` (H.264 yuv420p, faststart), `gif` or animated `webp`.
 
     An odd width or height loses its last column or row. GIF plays at 50 frames a second at most.
@@ -84,7 +84,7 @@ def encode(frames: Iterable[Image.Image], *, fps: int, container: str = "mp4") -
     if container not in _CONTAINERS or fps < 1:
         raise ValueError(f"cannot encode {container!r} at {fps} frames a second")
     made = _CONTAINERS[container]
-    rate = min(fps, made.fps_max)
+    rate = Fraction(min(fps, made.fps_max)).limit_denominator(1001)
     # The index can only be moved to the front of a real file.
     with tempfile.TemporaryDirectory(prefix="vidgate-") as folder:
         path = Path(folder) / f"clip.{container}"
@@ -119,7 +119,7 @@ def camera_move(
         yield still.resize((width, height), Image.Resampling.BICUBIC, _window(still, scaled, step / num_frames))
 
 
-def _add_stream(output: OutputContainer, made: _Container, frame: VideoFrame, fps: int) -> VideoStream:
+def _add_stream(output: OutputContainer, made: _Container, frame: VideoFrame, fps: Fraction) -> VideoStream:
     stream = output.add_stream(made.codec, rate=fps, options=dict(made.codec_options))
     assert isinstance(stream, VideoStream)
     stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, made.pixel_format
@@ -181,19 +181,19 @@ def _crop_to_shape(image: Image.Image, aspect: float) -> Image.Image:
     return image.crop((left, top, image.width - left, image.height - top))
 
 
-def _video_frames(frames: Iterable[Image.Image], fps: int, *, palette: bool) -> Iterator[VideoFrame]:
+def _video_frames(frames: Iterable[Image.Image], fps: Fraction, *, palette: bool) -> Iterator[VideoFrame]:
     timed = _timed(frames, fps)
     return _with_palette(timed, fps) if palette else timed
 
 
-def _timed(frames: Iterable[Image.Image], fps: int) -> Iterator[VideoFrame]:
+def _timed(frames: Iterable[Image.Image], fps: Fraction) -> Iterator[VideoFrame]:
     size: tuple[int, int] | None = None
     for index, image in enumerate(frames):
         if size not in (None, image.size):
             raise ValueError(f"frame {index} is {image.width}x{image.height}, the first is {size}")
         size = image.size
         frame: VideoFrame = VideoFrame.from_image(_even(image))  # type: ignore[no-untyped-call]
-        frame.pts, frame.time_base = index, Fraction(1, fps)
+        frame.pts, frame.time_base = index, 1 / fps
         yield frame
 
 
@@ -205,7 +205,7 @@ def _even(image: Image.Image) -> Image.Image:
     return rgb.resize((width, height), box=(0, 0, min(rgb.width, width), min(rgb.height, height)))
 
 
-def _with_palette(frames: Iterator[VideoFrame], fps: int) -> Iterator[VideoFrame]:
+def _with_palette(frames: Iterator[VideoFrame], fps: Fraction) -> Iterator[VideoFrame]:
     """Reduce to the 256 colours that suit the whole clip best."""
     graph: Graph | None = None
     for frame in frames:
@@ -221,9 +221,9 @@ def _with_palette(frames: Iterator[VideoFrame], fps: int) -> Iterator[VideoFrame
             return
 
 
-def _palette_graph(frame: VideoFrame, fps: int) -> Graph:
+def _palette_graph(frame: VideoFrame, fps: Fraction) -> Graph:
     graph = Graph()
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, fps))
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=1 / fps)
     split, choose = graph.add("split"), graph.add("palettegen", stats_mode="full")
     use, sink = graph.add("paletteuse", dither="sierra2_4a", diff_mode="rectangle"), graph.add("buffersink")
     source.link_to(split)

@@ -1,0 +1,1 @@
+"""Pictures in and clips out: safe intake, preparation, artifacts, verification and conversion."""

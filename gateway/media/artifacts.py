@@ -1,0 +1,104 @@
+"""Stored inputs and outputs, addressed by the SHA-256 of their bytes: a folder, or a bucket of S3, GCS or Azure.
+
+The same bytes are stored once. Every write is atomic: a reader sees a whole artifact or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
+
+from gateway.media.workers import in_worker
+
+CHUNK_BYTES = 256 * 1024
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_REMOTE = re.compile(r"[a-z][a-z0-9+.-]+://")
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A stored file: the SHA-256 of its bytes in lower-case hexadecimal, its size and its media type."""
+
+    sha256: str
+    size_bytes: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Artifacts:
+    """A store of artifacts. Reading one that is not there raises FileNotFoundError."""
+
+    store: ObjectStore
+
+    @classmethod
+    def open(cls, url_or_path: str | Path) -> Artifacts:
+        """Open a folder, which is made when it is not there, or a `file`, `memory`, `s3`, `gs` or `az` URL.
+
+        Buckets take their credentials from the environment, as their own tools do. Raises ValueError for another
+        kind of URL.
+        """
+        text = str(url_or_path)
+        if not _REMOTE.match(text):
+            return cls(LocalStore(Path(text).absolute(), mkdir=True))
+        if text.startswith("file://"):
+            return cls(LocalStore(Path(text.removeprefix("file://")), mkdir=True))
+        return cls(from_url(text))
+
+    async def put(self, data: bytes, media_type: str) -> Artifact:
+        """Store bytes, unless the same bytes are there already."""
+        sha256 = await in_worker(lambda: hashlib.sha256(data).hexdigest())
+        if await self.size(sha256) != len(data):
+            await self.store.put_async(_key(sha256), data, attributes=self._attributes(media_type))
+        return Artifact(sha256, len(data), media_type)
+
+    async def get(self, sha256: str) -> bytes:
+        """All bytes of an artifact."""
+        result = await self.store.get_async(_key(sha256))
+        return bytes(await result.bytes_async())
+
+    async def read_range(self, sha256: str, start: int, end: int) -> bytes:
+        """The bytes from `start` to before `end`, fewer where the artifact ends sooner.
+
+        Raises ValueError where the range is empty or begins after the end.
+        """
+        return b"".join([chunk async for chunk in self.stream(sha256, start, end)])
+
+    async def stream(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` to before `end`, or to the last one, in chunks of about `CHUNK_BYTES`.
+
+        Raises ValueError, before the first chunk, where the range is empty or begins after the end.
+        """
+        size_bytes = await self.size(sha256)
+        if size_bytes is None:
+            raise FileNotFoundError(sha256)
+        last = size_bytes if end is None else min(end, size_bytes)
+        if size_bytes == 0 and start == 0 and end is None:
+            return
+        if not 0 <= start < last:
+            raise ValueError(f"bytes {start} to {end} of {size_bytes}")
+        result = await self.store.get_async(_key(sha256), options={"range": (start, last)})
+        async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+            yield chunk
+
+    async def size(self, sha256: str) -> int | None:
+        """The size in bytes, or None when there is no such artifact."""
+        try:
+            return (await self.store.head_async(_key(sha256)))["size"]
+        except FileNotFoundError:
+            return None
+
+    def _attributes(self, media_type: str) -> dict[str, str] | None:
+        # Folders cannot keep attributes and refuse them; buckets show the type to whoever follows a signed link.
+        return None if isinstance(self.store, LocalStore | MemoryStore) else {"Content-Type": media_type}
+
+
+def _key(sha256: str) -> str:
+    """Where an artifact lies: two levels of folders, so that none grows large. Raises ValueError for another text."""
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError(f"not a SHA-256: {sha256[:80]!r}")
+    return f"{sha256[:2]}/{sha256[2:4]}/{sha256}"
