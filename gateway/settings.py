@@ -285,7 +285,9 @@ class Settings(Section):
     bus: BusSection = Field(default=BusSection(), description="Wake-ups between replicas.")
     security: SecuritySection = Field(description="Secrets of the gateway itself.")
     providers: Mapping[str, Mapping[str, Any]] = Field(
-        default_factory=dict, description="One section a vendor account, by the provider's name."
+        default_factory=dict,
+        repr=False,  # it holds the keys of the accounts as they were written
+        description="One section a vendor account, by the provider's name.",
     )
     intake: IntakeSection = Field(default=IntakeSection(), description="Limits on pictures.")
     jobs: JobsSection = Field(default=JobsSection(), description="Deadlines, leases and limits of jobs.")
