@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
 from gateway.store.conflict import DIALECT_INSERTS
 from gateway.store.schema_money import idempotency
@@ -82,6 +82,14 @@ def is_stored(status: int) -> bool:
     return status in STORED_STATUSES
 
 
+def peek(connection: Connection, team_id: str, key: str, fingerprint: str, at: float) -> Claim:
+    """What a claim would answer, without claiming: `Fresh` when the key is free or past its 24 hours."""
+    row = connection.execute(_FIND, {"of_team": team_id, "of_key": key}).one_or_none()
+    if row is None or row.created_at <= at - LIFETIME_S:
+        return Fresh()
+    return _answered(row, fingerprint)
+
+
 def claim(connection: Connection, team_id: str, key: str, fingerprint: str, at: float) -> Claim:
     """Claim a key for a request, or say what became of the one that has it. A key older than 24 hours is new."""
     values = {
@@ -97,10 +105,16 @@ def claim(connection: Connection, team_id: str, key: str, fingerprint: str, at: 
     if connection.execute(_claim_statement(connection.dialect.name), values).rowcount == 1:
         return Fresh()
     row = connection.execute(_FIND, {"of_team": team_id, "of_key": key}).one_or_none()
-    if row is None or (row.status is None and row.fingerprint == fingerprint):
+    if row is None:
         return InProgress()  # a row that vanished was given back just now: the caller may try again
+    return _answered(row, fingerprint)
+
+
+def _answered(row: Row[Any], fingerprint: str) -> Claim:
     if row.fingerprint != fingerprint:
         return Mismatch()
+    if row.status is None:
+        return InProgress()
     return Replay(row.status, bytes(row.body), json.loads(row.headers))
 
 
@@ -108,13 +122,13 @@ def store(
     connection: Connection, team_id: str, key: str, *, status: int, body: bytes, headers: Mapping[str, str]
 ) -> bool:
     """Keep the answer of a claimed key; False when there is no claim without an answer. The first answer stays."""
-    values = {"status": status, "body": body, "headers": json.dumps(dict(headers), sort_keys=True)}
-    return connection.execute(update(idempotency).where(*_open_claim(team_id, key)).values(**values)).rowcount == 1
+    values = {"new_status": status, "new_body": body, "new_headers": json.dumps(dict(headers), sort_keys=True)}
+    return connection.execute(_STORE, {"of_team": team_id, "of_key": key, **values}).rowcount == 1
 
 
 def forget(connection: Connection, team_id: str, key: str) -> bool:
     """Give a claimed key back; one that has its answer stays, and False says so."""
-    return connection.execute(delete(idempotency).where(*_open_claim(team_id, key))).rowcount == 1
+    return connection.execute(_FORGET, {"of_team": team_id, "of_key": key}).rowcount == 1
 
 
 def prune(connection: Connection, at: float) -> int:
@@ -122,9 +136,17 @@ def prune(connection: Connection, at: float) -> int:
     return int(connection.execute(delete(idempotency).where(idempotency.c.created_at <= at - LIFETIME_S)).rowcount)
 
 
+_OF_KEY = (idempotency.c.team_id == bindparam("of_team"), idempotency.c.key == bindparam("of_key"))
+_UNANSWERED = idempotency.c.status.is_(None)
 _FIND = select(idempotency.c.fingerprint, idempotency.c.status, idempotency.c.body, idempotency.c.headers).where(
-    idempotency.c.team_id == bindparam("of_team"), idempotency.c.key == bindparam("of_key")
+    *_OF_KEY
 )
+_STORE = (
+    update(idempotency)
+    .where(*_OF_KEY, _UNANSWERED)
+    .values(status=bindparam("new_status"), body=bindparam("new_body"), headers=bindparam("new_headers"))
+)
+_FORGET = delete(idempotency).where(*_OF_KEY, _UNANSWERED)
 
 
 @lru_cache
@@ -137,7 +159,3 @@ def _claim_statement(dialect: str) -> Any:
         set_=taken_over,
         where=idempotency.c.created_at <= bindparam("expired_before"),
     )
-
-
-def _open_claim(team_id: str, key: str) -> tuple[Any, ...]:
-    return (idempotency.c.team_id == team_id, idempotency.c.key == key, idempotency.c.status.is_(None))

@@ -99,8 +99,8 @@ budget_windows = Table(
     Column("spent_micros", Whole, nullable=False, server_default="0"),
     Column("held_micros", Whole, nullable=False, server_default="0"),
     Column("warned_at", Seconds),
-    _amount("spent_micros"),
-    _amount("held_micros"),
+    CheckConstraint("spent_micros >= 0", name="spent_micros_range"),
+    CheckConstraint("held_micros >= 0", name="held_micros_range"),
     CheckConstraint("ends_at IS NULL OR ends_at > starts_at", name="ends_after_start"),
     sqlite_strict=True,
 )

@@ -1,0 +1,260 @@
+"""The ledger and its budgets against the plain model, in random histories of every operation and of a jumping clock."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gateway.money import budgets, ledger
+from gateway.money.windows import WindowKind
+from tests.stateful.money_model import Model, ModelBudget, ModelHold
+from tests.stateful.money_support import KEYS, TEAMS, machine_settings, memory_engine, money_connection
+
+START = 1_790_812_800.0  # 2026-10-01T00:00:00Z: a month's first day, ahead of a change of clocks
+HOUR_S = 3600.0
+STEPS_S = (0.0, 1.0, HOUR_S, -HOUR_S, 23 * HOUR_S, 86_400.0, -86_400.0, 7 * 86_400.0, 31 * 86_400.0)
+ENGINE = memory_engine()
+
+teams = st.sampled_from([(team, key) for team in TEAMS for key in KEYS[team]])
+amounts = st.one_of(st.integers(0, 60), st.sampled_from([0, 1, 40, 100, 10**15]))
+small = st.integers(0, 60)
+limits = st.one_of(st.none(), st.integers(0, 200))
+picks = st.integers(0, 10**6)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Does the same to the ledger and to the model, and compares every answer and every balance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._context = money_connection(ENGINE)
+        self.connection = self._context.__enter__()
+        self.model = Model()
+        self.now = START
+        self.count = 0
+
+    def teardown(self) -> None:
+        """Look at the whole ledger once more, then forget it."""
+        try:
+            assert ledger.check(self.connection) == []
+        finally:
+            self._context.__exit__(None, None, None)
+
+    @initialize(at=st.floats(0, 60 * 86_400), limit=st.integers(50, 200), window=st.sampled_from(list(WindowKind)))
+    def begin(self, at: float, limit: int, window: WindowKind) -> None:
+        """Start at any time of a season, with one budget for the first team."""
+        self.now = START + at
+        self.set_budget(("alpha", "a1"), False, window, limit, None)
+
+    @rule(step_s=st.sampled_from(STEPS_S))
+    def clock(self, step_s: float) -> None:
+        """Time goes on, or jumps, over the edges of windows too."""
+        self.now += step_s
+
+    @rule(who=teams, of_key=st.booleans(), window=st.sampled_from(list(WindowKind)), limit=limits, soft=limits)
+    def set_budget(
+        self, who: tuple[str, str], of_key: bool, window: WindowKind, limit: int | None, soft: int | None
+    ) -> None:
+        """Make a budget or change its limits."""
+        team, key = who[0], who[1] if of_key else None
+        if limit is None and soft is None:
+            return
+        same = [
+            budget_id
+            for budget_id, budget in self.model.budgets.items()
+            if (budget.team, budget.key, budget.window) == (team, key, window.value)
+        ]
+        budget_id = same[0] if same else self._id("budget")
+        asked = budgets.Budget(budget_id if not same else "ignored", team, window, limit, soft, key)
+        assert budgets.set_budget(self.connection, asked, self.now) == budget_id
+        self.model.budgets[budget_id] = ModelBudget(team, key, window.value, limit, soft)
+
+    @precondition(lambda self: self.model.budgets)
+    @rule(pick=picks)
+    def retire_budget(self, pick: int) -> None:
+        """A budget ends; its holds settle all the same."""
+        budget_id = sorted(self.model.budgets)[pick % len(self.model.budgets)]
+        assert budgets.retire_budget(self.connection, budget_id, self.now)
+        assert not budgets.retire_budget(self.connection, budget_id, self.now)
+        del self.model.budgets[budget_id]
+
+    @rule(who=teams, amount=amounts, life_s=st.sampled_from([1.0, HOUR_S, 86_400.0]))
+    def hold(self, who: tuple[str, str], amount: int, life_s: float) -> None:
+        """Reserve, if every budget allows it; say which one does not."""
+        team, key = who
+        hold_id = self._id("hold")
+        request = ledger.HoldRequest(hold_id, f"job-{hold_id}", team, key, amount, self.now, self.now + life_s)
+        refusing = self.model.refusing(team, key, amount, self.now)
+        answer = ledger.hold(self.connection, request)
+        if refusing is None:
+            assert isinstance(answer, ledger.Held)
+            self.model.holds[hold_id] = ModelHold(team, key, amount, self.now, self.now + life_s)
+            self._compare_warnings(team, key, answer)
+            return
+        budget = self.model.budgets[refusing[0]]
+        assert isinstance(answer, ledger.BudgetRefusal)
+        assert (answer.scope, answer.window) == ("team" if budget.key is None else "key", budget.window)
+        assert (answer.limit_micros, answer.spent_micros, answer.held_micros) == (budget.limit, *refusing[1:])
+        assert answer.needed_micros == amount
+        assert answer.resets_at is None or answer.resets_at > self.now
+
+    @precondition(lambda self: self.model.holds)
+    @rule(pick=picks)
+    def hold_again(self, pick: int) -> None:
+        """The same hold asked for twice is there once."""
+        hold_id, hold = self._pick_hold(pick)
+        request = ledger.HoldRequest(hold_id, f"job-{hold_id}", hold.team, hold.key, 0, self.now, self.now + 1)
+        answer = ledger.hold(self.connection, request)
+        over = self.model.refusing(hold.team, hold.key, 0, self.now)
+        assert isinstance(answer, ledger.AlreadyHeld if over is None else ledger.BudgetRefusal)
+
+    @precondition(lambda self: self.model.holds)
+    @rule(pick=picks, price=amounts, cost=amounts)
+    def capture(self, pick: int, price: int, cost: int) -> None:
+        """Bill a hold: in full, once, also above what was held."""
+        hold_id, hold = self._pick_hold(pick)
+        bill = ledger.Capture(
+            hold_id, price, cost, "reported", "vendor", self.now, "delivered", attempt_id=f"a-{hold_id}"
+        )
+        answer = ledger.capture(self.connection, bill)
+        if hold.state != "open":
+            assert answer == ledger.AlreadySettled(hold.state)  # type: ignore[arg-type]
+            return
+        assert answer == ledger.Captured(price, max(0, price - hold.amount))
+        hold.state, hold.billed = "captured", price
+        self.model.transfer(f"team:{hold.team}", "provider:vendor", cost)
+        self.model.transfer(f"team:{hold.team}", "margin", price - cost)
+
+    @precondition(lambda self: self.model.holds)
+    @rule(pick=picks, verb=st.sampled_from(["release", "expire"]))
+    def give_back(self, pick: int, verb: str) -> None:
+        """Release or expire a hold, once."""
+        hold_id, hold = self._pick_hold(pick)
+        function = {"release": ledger.release, "expire": ledger.expire}[verb]
+        answer = function(self.connection, hold_id, self.now, "why")
+        if hold.state != "open":
+            assert answer == ledger.AlreadySettled(hold.state)  # type: ignore[arg-type]
+            return
+        assert answer == {"release": ledger.Released, "expire": ledger.Expired}[verb](hold.amount)
+        hold.state = {"release": "released", "expire": "expired"}[verb]
+
+    @rule()
+    def sweep(self) -> None:
+        """The sweeper expires exactly the open holds whose time is over."""
+        due = {
+            hold_id
+            for hold_id, hold in self.model.holds.items()
+            if hold.state == "open" and hold.expires_at <= self.now
+        }
+        assert set(ledger.expire_due(self.connection, self.now, "overdue", count_max=10**6)) == due
+        for hold_id in due:
+            self.model.holds[hold_id].state = "expired"
+
+    @precondition(lambda self: self.model.holds)
+    @rule(pick=picks, amount=st.integers(1, 60))
+    def refund(self, pick: int, amount: int) -> None:
+        """A correction gives back at most what was billed, as a new entry."""
+        hold_id, hold = self._pick_hold(pick)
+        correction = ledger.Correction(
+            self._id("correction"), "margin", f"team:{hold.team}", amount, self.now, "goodwill", hold_id=hold_id
+        )
+        if hold.state == "open" or amount > hold.billed:
+            try:
+                ledger.correct(self.connection, correction)
+            except ledger.CorrectionError:
+                return
+            raise AssertionError("a correction took back more than was billed")
+        assert isinstance(ledger.correct(self.connection, correction), ledger.Booked)
+        assert isinstance(ledger.correct(self.connection, correction), ledger.AlreadyBooked)
+        hold.billed -= amount
+        self.model.transfer("margin", f"team:{hold.team}", amount)
+
+    @rule(attempt=st.integers(0, 8), amount=small)
+    def book_loss(self, attempt: int, amount: int) -> None:
+        """A vendor's charge for nothing is the operator's, once an attempt."""
+        loss = ledger.Loss("job", f"lost-{attempt}", "vendor", amount, self.now, "render_failed")
+        answer = ledger.book_loss(self.connection, loss)
+        if f"lost-{attempt}" in self.model.attempts and amount:
+            assert isinstance(answer, ledger.AlreadyBooked)
+        elif amount:
+            assert answer == ledger.Booked(amount)
+            self.model.attempts[f"lost-{attempt}"] = "loss"
+            self.model.transfer("loss", "provider:vendor", amount)
+
+    @rule(attempt=st.integers(0, 8), amount=st.integers(1, 60))
+    def suspend(self, attempt: int, amount: int) -> None:
+        """A possible charge waits in suspense, once an attempt."""
+        name = f"doubt-{attempt}"
+        answer = ledger.suspend(
+            self.connection, ledger.Suspense("job", name, "vendor", amount, self.now, "submit in doubt")
+        )
+        assert isinstance(answer, ledger.AlreadyBooked if name in self.model.attempts else ledger.Booked)
+        if isinstance(answer, ledger.Booked):
+            self.model.attempts[name] = "suspense"
+            self.model.suspended[name] = amount
+            self.model.transfer("suspense", "provider:vendor", amount)
+
+    @rule(attempt=st.integers(0, 8), charged=small)
+    def clear(self, attempt: int, charged: int) -> None:
+        """A suspense ends once, with what was charged as loss and the rest back on the account."""
+        name = f"doubt-{attempt}"
+        answer = ledger.clear_suspense(self.connection, name, charged_micros=charged, at=self.now, reason="reconciled")
+        if name not in self.model.attempts:
+            assert isinstance(answer, ledger.NothingSuspended)
+        elif name not in self.model.suspended:
+            assert isinstance(answer, ledger.AlreadyBooked)
+        else:
+            amount = self.model.suspended.pop(name)
+            assert answer == ledger.ClearedSuspense(charged, max(0, amount - charged))
+            self.model.transfer("provider:vendor", "suspense", amount)
+            self.model.transfer("loss", "provider:vendor", charged)
+
+    @rule(amount=amounts)
+    def top_up(self, amount: int) -> None:
+        """Credit is bought, once an id."""
+        bought = ledger.TopUp(self._id("top-up"), "vendor", amount, self.now, "invoice")
+        assert ledger.top_up(self.connection, bought) == ledger.Booked(amount)
+        if amount:
+            assert isinstance(ledger.top_up(self.connection, bought), ledger.AlreadyBooked)
+        self.model.transfer("provider:vendor", "treasury", amount)
+
+    @invariant()
+    def balances_agree(self) -> None:
+        """Every account stands where the model has it, and all together at 0."""
+        balance = ledger.trial_balance(self.connection)
+        assert sum(balance.values()) == 0
+        assert {account: micros for account, micros in balance.items() if micros} == self.model.moved()
+
+    @invariant()
+    def budgets_agree(self) -> None:
+        """Every budget has spent and holds what its holds add up to."""
+        for team in TEAMS:
+            for state in budgets.budget_states(self.connection, team, self.now):
+                expected = self.model.counted(self.model.budgets[state.budget.budget_id], self.now)
+                if state.spent_micros or state.held_micros or self._window_is_open(state):
+                    assert (state.spent_micros, state.held_micros) == expected
+
+    def _window_is_open(self, state: budgets.BudgetState) -> bool:
+        query = "SELECT 1 FROM budget_windows WHERE budget_id = ? AND starts_at = ?"
+        found = self.connection.exec_driver_sql(query, (state.budget.budget_id, state.window.starts_at))
+        return found.first() is not None
+
+    def _compare_warnings(self, team: str, key: str, answer: ledger.Held) -> None:
+        over = set()
+        for budget in self.model.budgets.values():
+            spent, held = self.model.counted(budget, self.now)
+            if budget.team == team and budget.key in (None, key) and budget.soft is not None:
+                over |= {(budget.key is None, budget.window)} if spent + held >= budget.soft else set()
+        assert {(warning.scope == "team", warning.window.value) for warning in answer.warnings} == over
+
+    def _pick_hold(self, pick: int) -> tuple[str, ModelHold]:
+        hold_id = sorted(self.model.holds)[pick % len(self.model.holds)]
+        return hold_id, self.model.holds[hold_id]
+
+    def _id(self, kind: str) -> str:
+        self.count += 1
+        return f"{kind}-{self.count:04d}"
+
+
+TestLedger = LedgerMachine.TestCase
+TestLedger.settings = machine_settings()
