@@ -13,10 +13,10 @@ class Links:
         self._secret = secret.encode()
         self.base_url = base_url.rstrip("/")
 
-    def input_url(self, sha256: str, expires_at: float) -> str:
-        """Where a vendor can fetch an input picture, without a redirect, until `expires_at` (unix seconds)."""
+    def input_url(self, name: str, expires_at: float) -> str:
+        """Where a vendor can fetch an input picture, `<sha256>.<extension>`, until `expires_at` (unix seconds)."""
         expires = int(expires_at)
-        return f"{self.base_url}/inputs/{sha256}?expires={expires}&signature={self.sign('input', sha256, expires)}"
+        return f"{self.base_url}/inputs/{name}?expires={expires}&signature={self.sign('input', name, expires)}"
 
     def callback_url(self, attempt_id: str) -> str:
         """The unguessable address at which a vendor may say that an attempt is done."""

@@ -24,7 +24,13 @@ Problem
 │   └── IdempotencyMismatch
 ├── TooManyRequests            429
 ├── InternalError              500
-└── Unavailable                503
+├── Unavailable                503
+└── JobProblem                      why a job ended without a result; stands in the job's `error`
+    ├── RequestRefused         422  the vendor refused the request itself, or moderated it
+    ├── JobCanceled            409
+    ├── NoRouteLeft            502  every route was tried or is out
+    ├── DeadlinePassed         504  nothing could be started in time
+    └── OutcomeUnknown         504  nobody could tell what became of it before the published deadline
 
 A problem is raised where the fault is found and rendered at one place, `problem_response`. Each `type` has a page under
 docs/problems/, which a test compares with this tree.
@@ -207,6 +213,42 @@ class Unavailable(Problem):
     """For the moment this cannot be served."""
 
     status, slug, title = 503, "unavailable", "Not available right now"
+
+
+class JobProblem(Problem):
+    """Why a job ended without a result; nothing is charged to the team for it."""
+
+    status, slug, title = 502, "job-failed", "The job ended without a result"
+
+
+class RequestRefused(JobProblem):
+    """The vendor found fault with the request itself; asking another vendor would not mend it."""
+
+    status, slug, title = 422, "request-refused", "The request itself was refused"
+
+
+class JobCanceled(JobProblem):
+    """The caller stopped it before a vendor had accepted it."""
+
+    status, slug, title = 409, "job-canceled", "The job was canceled"
+
+
+class NoRouteLeft(JobProblem):
+    """Every route that could honour the request has failed or is out."""
+
+    slug, title = "no-route-left", "No route is left to try"
+
+
+class DeadlinePassed(JobProblem):
+    """The time for the job ran out before a vendor had accepted it."""
+
+    status, slug, title = 504, "deadline-passed", "The deadline has passed"
+
+
+class OutcomeUnknown(JobProblem):
+    """Nobody could tell what became of the render before the published deadline; the loss is the operator's."""
+
+    status, slug, title = 504, "outcome-unknown", "The outcome stayed unknown"
 
 
 def problem_response(problem: Problem, instance: str | None = None) -> JSONResponse:

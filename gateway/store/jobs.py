@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_,
 
 from gateway.jobs import ACTIVE, AttemptState, JobStatus
 from gateway.store.schema import attempts, jobs
+from providers.vocabulary import Media
 
 Json = dict[str, Any]
 
@@ -28,7 +29,7 @@ class Job:
     id: str
     team_id: str
     key_id: str
-    media: str
+    media: Media
     status: JobStatus
     created_at: float
     deadline_at: float
@@ -212,3 +213,8 @@ def open_attempt(tries: Sequence[Attempt]) -> Attempt | None:
     """The attempt under way, if any: at most one can be."""
     last = tries[-1] if tries else None
     return last if last is not None and last.finished_at is None else None
+
+
+def job_of_attempt(connection: Connection, attempt_id: str) -> str | None:
+    """The job that an attempt belongs to."""
+    return connection.execute(select(attempts.c.job_id).where(attempts.c.id == attempt_id)).scalar_one_or_none()

@@ -1,0 +1,121 @@
+"""Admission: idempotency claim, budget check, hold and job row, in one transaction.
+
+Either the caller is told of a job that is durable and paid for, or nothing at all is left behind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from gateway.money import idempotency, ledger
+from gateway.money.idempotency import Fresh, InProgress, Mismatch, Replay
+from gateway.problems import BudgetExceeded, IdempotencyMismatch, RequestInProgress
+from gateway.store import jobs as rows
+from gateway.store.jobs import Job
+
+MICROS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A caller's Idempotency-Key with the fingerprint of the request it came with."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the caller is told: fresh from here, or stored from the first time (`replayed`)."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A job to be admitted and the answer that says so, made from the job."""
+
+    job: Job
+    hold_expires_at: float
+    key: IdempotencyKey | None
+    answer: Callable[[Job], Answer]
+
+
+def replay(connection: Connection, team_id: str, key: IdempotencyKey, at: float) -> Answer | None:
+    """The stored answer of an earlier request with this key, without claiming it; None when the key is free.
+
+    Raises IdempotencyMismatch and RequestInProgress as admission does.
+    """
+    found = idempotency.peek(connection, team_id, key.key, key.fingerprint, at)
+    return _said_before(found)
+
+
+def admit(connection: Connection, admission: Admission) -> Answer:
+    """Admit a job, or replay the answer of the request that had this Idempotency-Key first.
+
+    Raises IdempotencyMismatch and RequestInProgress; a refused budget is an answer, because it is kept for replay.
+    """
+    job, key = admission.job, admission.key
+    if key is not None:
+        before = _said_before(idempotency.claim(connection, job.team_id, key.key, key.fingerprint, job.created_at))
+        if before is not None:
+            return before
+    hold = ledger.HoldRequest(
+        hold_id=job.hold_id,
+        job_id=job.id,
+        team_id=job.team_id,
+        key_id=job.key_id,
+        amount_micros=job.held_micros,
+        at=job.created_at,
+        expires_at=admission.hold_expires_at,
+        tags=job.request["metadata"],
+    )
+    held = ledger.hold(connection, hold)
+    if isinstance(held, ledger.BudgetRefusal):
+        answer = _refusal(held)
+    else:
+        rows.insert_job(connection, job)
+        answer = admission.answer(job)
+    if key is not None:
+        idempotency.store(
+            connection, job.team_id, key.key, status=answer.status, body=answer.body, headers=answer.headers
+        )
+    return answer
+
+
+def _said_before(found: idempotency.Claim) -> Answer | None:
+    match found:
+        case Fresh():
+            return None
+        case Replay():
+            return Answer(found.status, found.body, found.headers, replayed=True)
+        case Mismatch():
+            raise IdempotencyMismatch("this Idempotency-Key was used with another request; use a new key")
+        case InProgress():
+            raise RequestInProgress(
+                "the first request with this key is still being answered", headers={"Retry-After": "1"}
+            )
+
+
+def _refusal(refusal: ledger.BudgetRefusal) -> Answer:
+    left = refusal.limit_micros - refusal.spent_micros - refusal.held_micros
+    problem = BudgetExceeded(
+        f"this needs ${refusal.needed_micros / MICROS:.4f} and the {refusal.scope}'s {refusal.window} budget of "
+        f"${refusal.limit_micros / MICROS:.4f} has ${max(left, 0) / MICROS:.4f} left",
+        scope=refusal.scope,
+        window=refusal.window,
+        limit_micros=refusal.limit_micros,
+        spent_micros=refusal.spent_micros,
+        held_micros=refusal.held_micros,
+        needed_micros=refusal.needed_micros,
+        resets_at=refusal.resets_at,
+    )
+    body = json.dumps(problem.body()).encode()
+    return Answer(problem.status, body, {"content-type": "application/problem+json"})

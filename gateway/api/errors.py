@@ -1,0 +1,35 @@
+"""The one edge where exceptions become replies; every one of them is a problem document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.problems import BadRequest, InternalError, MethodNotAllowed, NotFound, Problem, problem_response
+
+log = structlog.get_logger()
+BY_STATUS: Mapping[int, type[Problem]] = {404: NotFound, 405: MethodNotAllowed}
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    """A problem that was raised on purpose."""
+    assert isinstance(error, Problem)
+    return problem_response(error, request.url.path)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """What the framework itself refuses: an unknown path, a wrong method."""
+    assert isinstance(error, HTTPException)
+    kind = BY_STATUS.get(error.status_code, BadRequest)
+    detail = f"{request.method} {request.url.path}: {error.detail.lower()}"
+    return problem_response(kind(detail, headers=error.headers), request.url.path)
+
+
+async def on_fault(request: Request, error: Exception) -> Response:
+    """A fault of ours: told without its insides, logged with them."""
+    log.error("request.fault", path=request.url.path, method=request.method, error=type(error).__name__)
+    return problem_response(InternalError("a fault of vidgate's own; nothing was charged for it"), request.url.path)

@@ -1,0 +1,222 @@
+"""`POST /generate/{video,image}`: parse, plan, admit, wait if asked to, render."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway import admission
+from gateway.admission import Admission, Answer, IdempotencyKey
+from gateway.api.auth import caller_of
+from gateway.api.prefer import Preference, preference_of, wait_for
+from gateway.api.reading import metadata_of, read_fields, take_image
+from gateway.api.shown import job_json, reply_headers
+from gateway.jobs import JobStatus
+from gateway.keys import Caller
+from gateway.money import idempotency
+from gateway.money.margin import TeamPlan
+from gateway.normalise import read_parameters
+from gateway.planning import Order, Plan, RoutingWish
+from gateway.problems import BadRequest, InvalidParameter, NoEligibleRoute
+from gateway.service import Service
+from gateway.store.jobs import Job
+from policies.fit import FitMode
+from providers.vocabulary import Media, Scalar
+
+HOLD_MARGIN_S = 3600.0
+FIT_MODES: tuple[FitMode, ...] = ("exact", "nearest")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A request body, read: canonical parameters, fit, routing and tags, and the picture as it was given."""
+
+    media: Media
+    written: Mapping[str, Scalar]
+    fit: FitMode
+    routing: RoutingWish
+    metadata: Mapping[str, str]
+    image: str | bytes
+    fingerprint: str
+
+
+async def generate(request: Request, service: Service, media: Media) -> Response:
+    """Take a request in: 202 with the job, or 200 when it ended within the wait that the caller prefers."""
+    caller = await caller_of(request, service)
+    preference = preference_of(request, service.parts.settings.server.wait_s_max)
+    wish = await read_wish(request, service, media)
+    key = _key(request, wish)
+    if key is not None:
+        now = service.parts.clock.now()
+        before = await service.parts.store.read(admission.replay, caller.team_id, key, now)
+        if before is not None:
+            return _response(before, preference)
+    job = await _new_job(service, caller, wish)
+    # A hold outlives the last moment at which an attempt can still be in doubt, so that a late success is captured.
+    hold_expires_at = job.give_up_at + service.parts.settings.jobs.in_doubt_s + HOLD_MARGIN_S
+    wanted = Admission(job, hold_expires_at, key, _accepted)
+    answer = await service.parts.store.write(admission.admit, wanted)
+    if answer.replayed or answer.status != 202:
+        return _response(answer, preference)
+    if job.lease_owner is not None:
+        service.dispatcher.begin(job)
+    if preference.wait_s:
+        ended = await wait_for(service, job.id, caller.team_id, preference.wait_s)
+        if ended is not None:
+            return preference.applied(ended)
+    return _response(answer, preference)
+
+
+async def quote(request: Request, service: Service, media: Media) -> Response:
+    """Every route with price, times, chances, receipt and reasons; nothing is run and nothing is held."""
+    caller = await caller_of(request, service)
+    wish = await read_wish(request, service, media)
+    picture = await service.parts.inputs.take(wish.image)
+    now = service.parts.clock.now()
+    order = _order(service, "", caller, wish, (picture["width"], picture["height"]), now)
+    plan = service.parts.planner.plan(order, now)
+    routes = {name: _quoted(plan, name) for name in plan.options}
+    body = plan.to_json() | {"hold_micros": plan.hold_micros(), "routes": routes}
+    return Response(json.dumps(body), media_type="application/json")
+
+
+async def read_wish(request: Request, service: Service, media: Media) -> Wish:
+    """Read and check the body. Raises the problem that names what is wrong; nothing is kept."""
+    fields = await read_fields(request, service.parts.settings.server.body_bytes_max)
+    fingerprint = idempotency.fingerprint("POST", request.url.path, _digestible(fields))
+    image = take_image(fields)
+    fit = fields.pop("fit", None) or "exact"
+    if fit not in FIT_MODES:
+        raise InvalidParameter(f"fit must be one of {', '.join(FIT_MODES)}, not {fit!r}", parameter="fit")
+    metadata = metadata_of(fields)
+    routing = read_routing(fields.pop("routing", None) or {})
+    fields.pop("metadata", None)
+    routes = [route for route in service.parts.fleet.routes.values() if route.media == media]
+    written = read_parameters(fields, media, routes)
+    return Wish(media, written, fit, routing, metadata, image, fingerprint)
+
+
+def read_routing(given: Any) -> RoutingWish:
+    """The routing wish. Raises InvalidParameter naming the member at fault."""
+    try:
+        return RoutingWish.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["routing", *(str(part) for part in first["loc"])])
+        raise InvalidParameter(f"{where}: {first['msg']}", parameter=where) from None
+
+
+def _digestible(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in fields.items()}
+
+
+def _key(request: Request, wish: Wish) -> IdempotencyKey | None:
+    header = request.headers.get("idempotency-key")
+    if header is None:
+        return None
+    try:
+        return IdempotencyKey(idempotency.parse_key(header), wish.fingerprint)
+    except idempotency.InvalidKeyError as error:
+        raise BadRequest(str(error)) from None
+
+
+async def _new_job(service: Service, caller: Caller, wish: Wish) -> Job:
+    """Take the picture in and plan. Raises NoEligibleRoute with each route's reasons."""
+    parts = service.parts
+    picture = await parts.inputs.take(wish.image)
+    now = parts.clock.now()
+    job_id = parts.ids.new("job")
+    order = _order(service, job_id, caller, wish, (picture["width"], picture["height"]), now)
+    plan = parts.planner.plan(order, now)
+    if not plan.ranking.ranked and plan.ranking.wait_s is None:
+        raise NoEligibleRoute(
+            "no route can honour this request; see the reasons of each",
+            refused=[{"route": one.route, "reasons": list(one.reasons)} for one in plan.ranking.refused],
+            hint="with fit: nearest a route may move or drop what it cannot honour",
+        )
+    asked = {
+        "written": dict(wish.written),
+        "fit": wish.fit,
+        "routing": wish.routing.model_dump(mode="json", exclude_defaults=True),
+        "metadata": dict(wish.metadata),
+        "team_plan": order.team_plan.model_dump(mode="json"),
+    }
+    return Job(
+        id=job_id,
+        team_id=caller.team_id,
+        key_id=caller.key_id,
+        media=wish.media,
+        status=JobStatus.QUEUED,
+        created_at=now,
+        deadline_at=order.deadline_at,
+        give_up_at=order.give_up_at,
+        hold_id=parts.ids.new("hold"),
+        held_micros=plan.hold_micros(),
+        request=asked,
+        input=picture,
+        plan=plan.to_json(),
+        due_at=now,
+        **service.dispatcher.lease(),
+    )
+
+
+def _order(service: Service, job_id: str, caller: Caller, wish: Wish, image_size: tuple[int, int], now: float) -> Order:
+    jobs = service.parts.settings.jobs
+    deadline_s = wish.routing.deadline_s or jobs.deadline_s
+    if deadline_s > jobs.deadline_max_s:
+        raise InvalidParameter(
+            f"routing.deadline_s must be at most {jobs.deadline_max_s:g} here, not {deadline_s:g}",
+            parameter="routing.deadline_s",
+        )
+    return Order(
+        job_id=job_id,
+        media=wish.media,
+        written=wish.written,
+        mode=wish.fit,
+        image_size=image_size,
+        routing=wish.routing,
+        team_plan=_team_plan(caller, service),
+        created_at=now,
+        deadline_at=now + deadline_s,
+        give_up_at=now + deadline_s + jobs.give_up_s,
+    )
+
+
+def _team_plan(caller: Caller, service: Service) -> TeamPlan:
+    return TeamPlan.model_validate(caller.plan or {"percent": service.parts.settings.money.margin_percent})
+
+
+def _quoted(plan: Plan, route: str) -> dict[str, Any]:
+    option = plan.options[route]
+    return {
+        "eligible": not option.fit.refusals,
+        "price_micros": option.team_price_micros,
+        "worst_micros": option.worst_micros,
+        "receipt": [
+            {
+                "parameter": line.parameter,
+                "asked": line.asked,
+                "sent": line.sent,
+                "vendor_name": line.vendor_name,
+                "outcome": line.outcome,
+                "reason": line.reason,
+            }
+            for line in option.fit.receipt
+        ],
+    }
+
+
+def _accepted(job: Job) -> Answer:
+    headers = {"content-type": "application/json", "location": f"/jobs/{job.id}", **reply_headers(job, 0)}
+    return Answer(202, json.dumps(job_json(job, [])).encode(), headers)
+
+
+def _response(answer: Answer, preference: Preference) -> Response:
+    headers = dict(answer.headers) | ({"Idempotent-Replayed": "true"} if answer.replayed else {})
+    return preference.applied(Response(answer.body, answer.status, headers))

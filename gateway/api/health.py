@@ -1,0 +1,26 @@
+"""Liveness and readiness: is the process up, and can it take work now."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gateway.service import Service
+
+
+async def healthz(_request: Request, _service: Service) -> Response:
+    """The process answers."""
+    return JSONResponse({"status": "ok"})
+
+
+async def readyz(_request: Request, service: Service) -> Response:
+    """Whether new work can be taken: the store answers and nobody has asked the process to stop."""
+    checks = {"store": "ok", "draining": service.dispatcher.draining, "routes": len(service.parts.fleet.routes)}
+    try:
+        await service.parts.store.read(lambda connection: connection.execute(text("SELECT 1")).scalar_one())
+    except SQLAlchemyError as error:
+        checks["store"] = type(error).__name__
+    ready = checks["store"] == "ok" and not service.dispatcher.draining
+    return JSONResponse({"status": "ready" if ready else "not_ready", "checks": checks}, 200 if ready else 503)

@@ -1,0 +1,224 @@
+"""`GET /openapi.json`: OpenAPI 3.1, made from the vocabulary, the capability tables and the tree of problems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gateway import problems
+from gateway.jobs import AttemptState, JobStatus
+from gateway.planning import RoutingWish
+from gateway.service import Service
+from policies.fit import describe
+from providers.capability import Route
+from providers.vocabulary import IMAGE_ALIASES, Media, Parameter, parameters_for
+
+JSON_TYPES = {"integer": "integer", "number": "number", "text": "string", "choice": "string", "boolean": "boolean"}
+JOB = {"$ref": "#/components/schemas/Job"}
+
+
+async def show(_request: Request, service: Service) -> Response:
+    """The description of this deployment's API."""
+    return JSONResponse(document(service.parts.fleet.routes.values()))
+
+
+def document(routes: Iterable[Route]) -> dict[str, Any]:
+    """The whole OpenAPI document for a set of routes."""
+    known = list(routes)
+    return {
+        "openapi": "3.1.0",
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "info": {
+            "title": "vidgate",
+            "version": "1",
+            "summary": "One endpoint for generative video, over many vendors.",
+        },
+        "security": [{"bearer": []}, {"apiKey": []}],
+        "paths": _paths(),
+        "components": {
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+            "schemas": {
+                "VideoRequest": _request_schema("video", known),
+                "ImageRequest": _request_schema("image", known),
+                "Routing": RoutingWish.model_json_schema(ref_template="#/components/schemas/{model}") | {"$defs": {}},
+                "WeightsWish": RoutingWish.model_json_schema()["$defs"]["WeightsWish"],
+                "Job": _job_schema(),
+                "Problem": _problem_schema(),
+            },
+        },
+    }
+
+
+def _request_schema(media: Media, routes: Iterable[Route]) -> dict[str, Any]:
+    here = [route for route in routes if route.media == media]
+    properties: dict[str, Any] = {
+        "image": {
+            "type": "string",
+            "description": f"The picture: an https link, a data URI or base64. Also as {' or '.join(IMAGE_ALIASES)}; "
+            "in multipart bodies a file.",
+        },
+        "fit": {"enum": ["exact", "nearest"], "default": "exact", "description": "May a route move what it cannot do?"},
+        "routing": {"$ref": "#/components/schemas/Routing"},
+        "metadata": {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 16},
+    }
+    for parameter in parameters_for(media):
+        properties[parameter.name] = _parameter_schema(parameter, here)
+    for parameter in parameters_for(media):
+        for alias in parameter.aliases:
+            meant = f"Another name of {parameter.name}."
+            known = properties.get(alias)
+            both = f"{known['description']} {meant}" if known else meant
+            properties[alias] = {"description": both}
+    for alias in IMAGE_ALIASES:
+        properties[alias] = {"type": "string", "description": "Another name of image."}
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _parameter_schema(parameter: Parameter, routes: Iterable[Route]) -> dict[str, Any]:
+    """One parameter with its canonical range, and what each route takes of it."""
+    rows = {route.name: route.capability(parameter.name) for route in routes}
+    takes = {name: describe(row) for name, row in rows.items() if row is not None}
+    schema: dict[str, Any] = {"type": JSON_TYPES[parameter.kind], "description": parameter.summary, "x-routes": takes}
+    bounds: Mapping[str, Any] = {
+        "minimum": parameter.minimum,
+        "maximum": parameter.maximum,
+        "enum": list(parameter.choices) or None,
+        "default": parameter.default,
+    }
+    return schema | {name: value for name, value in bounds.items() if value is not None}
+
+
+def _job_schema() -> dict[str, Any]:
+    text_or_null, object_or_null = {"type": ["string", "null"]}, {"type": ["object", "null"]}
+    properties: dict[str, Any] = {
+        "id": {"type": "string"},
+        "media": {"enum": ["video", "image"]},
+        "status": {"enum": [status.value for status in JobStatus]},
+        "created_at": {"type": "string", "format": "date-time"},
+        "started_at": text_or_null,
+        "finished_at": text_or_null,
+        "deadline_at": {"type": "string", "format": "date-time"},
+        "request": {"type": "object"},
+        "input": {"type": "object"},
+        "route": text_or_null,
+        "progress": {"type": "object"},
+        "plan": {"type": "object", "description": "The ranked routes with their reasons, and the refused ones."},
+        "replans": {"type": "array", "items": {"type": "object"}},
+        "receipt": {"type": "array", "items": _receipt_schema()},
+        "attempts": {"type": "array", "items": _attempt_schema()},
+        "bill": {"type": "object", "description": "What is held or was captured, in micro-USD."},
+        "result": object_or_null,
+        "error": {"oneOf": [{"$ref": "#/components/schemas/Problem"}, {"type": "null"}]},
+        "cancel_requested_at": text_or_null,
+        "links": {"type": "object"},
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _receipt_schema() -> dict[str, Any]:
+    outcomes = ["passed", "renamed", "converted", "moved", "dropped", "defaulted"]
+    properties: dict[str, Any] = {
+        "parameter": {"type": "string"},
+        "asked": {"description": "What the caller wrote; null when nothing."},
+        "sent": {"description": "What the vendor was sent; null when nothing."},
+        "vendor_name": {"type": ["string", "null"]},
+        "outcome": {"enum": outcomes},
+        "reason": {"type": "string"},
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _attempt_schema() -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        "id": {"type": "string"},
+        "number": {"type": "integer"},
+        "route": {"type": "string"},
+        "state": {"enum": [state.value for state in AttemptState]},
+        "submits": {"type": "integer"},
+        "events": {"type": "array", "items": {"type": "object"}},
+        "failure": {"type": ["object", "null"]},
+        "cost_micros": {"type": ["integer", "null"]},
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _problem_schema() -> dict[str, Any]:
+    slugs = sorted({kind.slug for kind in _tree(problems.Problem)})
+    return {
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"enum": [problems.TYPE_BASE + slug for slug in slugs]},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "instance": {"type": "string"},
+        },
+    }
+
+
+def _tree(kind: type[problems.Problem]) -> list[type[problems.Problem]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _tree(child))]
+
+
+def _paths() -> dict[str, Any]:
+    return {
+        "/generate/video": {"post": _generate("VideoRequest", "Make a video from a picture.")},
+        "/generate/image": {"post": _generate("ImageRequest", "Make pictures from a picture.")},
+        "/generate/video/quote": {"post": _quote("VideoRequest")},
+        "/generate/image/quote": {"post": _quote("ImageRequest")},
+        "/jobs": {"get": _operation("The team's jobs, newest first.", {"200": _json({"type": "object"})})},
+        "/jobs/{job_id}": _at_job("get", "One job; Prefer: wait=N waits for its end.", {"200": _json(JOB)}),
+        "/jobs/{job_id}/content": _at_job(
+            "get",
+            "The finished file; Range requests work.",
+            {"200": {"description": "The file."}, "206": {"description": "A part of it."}},
+        ),
+        "/jobs/{job_id}/cancel": _at_job("post", "Ask for the job to be stopped.", {"202": _json(JOB)}),
+        "/routes": {"get": _operation("Every route with its capabilities and how it stands.", {"200": _json({})})},
+        "/healthz": {"get": _operation("The process answers.", {"200": _json({})}) | {"security": []}},
+        "/readyz": {
+            "get": _operation("New work can be taken.", {"200": _json({}), "503": _json({})}) | {"security": []}
+        },
+        "/openapi.json": {"get": _operation("This document.", {"200": _json({})}) | {"security": []}},
+    }
+
+
+def _generate(schema: str, summary: str) -> dict[str, Any]:
+    responses = {"200": _json(JOB, "It ended within the wait."), "202": _json(JOB, "Admitted; see Location.")}
+    headers = [
+        {"name": "Prefer", "in": "header", "schema": {"type": "string"}, "description": "wait=N or respond-async"},
+        {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}},
+    ]
+    return _operation(summary, responses) | {"requestBody": _body(schema), "parameters": headers}
+
+
+def _quote(schema: str) -> dict[str, Any]:
+    summary = "Price, time and chances on every route; nothing is run or held."
+    return _operation(summary, {"200": _json({"type": "object"})}) | {"requestBody": _body(schema)}
+
+
+def _body(schema: str) -> dict[str, Any]:
+    reference = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+    return {"required": True, "content": {"application/json": reference, "multipart/form-data": reference}}
+
+
+def _at_job(method: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
+    parameter = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {"parameters": [parameter], method: _operation(summary, responses)}
+
+
+def _operation(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    refused = {"description": "A problem (RFC 9457); docs/problems/ has a page for each type.", "content": problem}
+    return {"summary": summary, "responses": {**responses, "default": refused}}
+
+
+def _json(schema: dict[str, Any], description: str = "As described.") -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}

@@ -1,0 +1,78 @@
+"""`Prefer: wait=N` and `respond-async` (RFC 7240): hold the line for the end of a job, and say what was honoured."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.shown import job_json, reply_headers
+from gateway.jobs import TERMINAL
+from gateway.problems import NotFound
+from gateway.service import Service
+from gateway.store import jobs as rows
+
+_WAIT = re.compile(r'^wait\s*=\s*"?(\d{1,9})"?$', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """How long the caller will wait (seconds, capped by the server) and what is said to have been applied."""
+
+    wait_s: float
+    said: str | None
+
+    def applied(self, response: Response) -> Response:
+        """The response with `Preference-Applied`, where something was."""
+        if self.said is not None:
+            response.headers["Preference-Applied"] = self.said
+            response.headers["Vary"] = "Prefer"
+        return response
+
+
+def preference_of(request: Request, wait_s_max: float) -> Preference:
+    """Read every Prefer header; unknown preferences are ignored, as the RFC has it."""
+    wishes = [wish.strip() for header in request.headers.getlist("prefer") for wish in header.split(",")]
+    for wish in wishes:
+        match = _WAIT.match(wish)
+        if match:
+            wait_s = min(float(match.group(1)), wait_s_max)
+            return Preference(wait_s, f"wait={wait_s:g}")
+    if any(wish.lower() == "respond-async" for wish in wishes):
+        return Preference(0.0, "respond-async")
+    return Preference(0.0, None)
+
+
+async def show_job(service: Service, job_id: str, team_id: str) -> tuple[rows.Job, Response]:
+    """A job as it stands, for its own team. Raises NotFound."""
+    job, attempts = await service.parts.store.read(_load, job_id, team_id)
+    run = service.dispatcher.run_of(job_id)
+    progress = run.shown() if run is not None and job.status not in TERMINAL else None
+    body = json.dumps(job_json(job, attempts, progress))
+    response = Response(body, headers=reply_headers(job, len(attempts)), media_type="application/json")
+    return job, response
+
+
+async def wait_for(service: Service, job_id: str, team_id: str, wait_s: float) -> Response | None:
+    """The job once it has ended, or None when it has not within this time."""
+    clock = service.parts.clock
+    until = clock.now() + wait_s
+    with service.parts.bus.listen(job_id) as event:
+        while True:
+            event.clear()
+            job, response = await show_job(service, job_id, team_id)
+            if job.status in TERMINAL:
+                return response
+            if clock.now() >= until or not await clock.wait(event, until - clock.now()):
+                return None
+
+
+def _load(connection: Connection, job_id: str, team_id: str) -> tuple[rows.Job, list[rows.Attempt]]:
+    job = rows.load_job(connection, job_id, team_id)
+    if job is None:
+        raise NotFound(f"there is no job {job_id}")
+    return job, rows.load_attempts(connection, job_id)

@@ -1,0 +1,128 @@
+"""Read a request body: JSON or multipart, never more bytes than allowed, never deeper than the parser stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, NoReturn
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from gateway.problems import AliasConflict, BadJson, BadRequest, ContentTooLarge, InvalidImage, UnsupportedMediaType
+from providers.vocabulary import IMAGE_ALIASES
+
+FIELDS_MAX = 64
+JSON_FIELDS = ("routing", "metadata")
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """The whole body. Raises ContentTooLarge as soon as it is known to be too long."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > bytes_max:
+        raise _too_large(bytes_max)
+    chunks: list[bytes] = []
+    size_bytes = 0
+    try:
+        async for chunk in request.stream():
+            size_bytes += len(chunk)
+            if size_bytes > bytes_max:
+                raise _too_large(bytes_max)
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise BadRequest("the connection closed before the whole body had arrived") from None
+    return b"".join(chunks)
+
+
+async def read_fields(request: Request, bytes_max: int) -> dict[str, Any]:
+    """The fields of a JSON or multipart body. The picture of a multipart body is bytes under `image`."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in {"application/json", "multipart/form-data"}:
+        raise UnsupportedMediaType("send application/json or multipart/form-data", got=kind or None)
+    body = await read_body(request, bytes_max)
+    return parse_json(body) if kind == "application/json" else await _multipart(request.headers, body, bytes_max)
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    """A JSON object; duplicate names, NaN and infinities are refused, and so is nesting without end."""
+    try:
+        value = json.loads(body, parse_constant=_not_a_number, object_pairs_hook=_unique)
+    except RecursionError:
+        raise BadJson("the body is nested too deeply") from None
+    except ValueError as error:
+        raise BadJson(f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BadJson("the body must be a JSON object")
+    return value
+
+
+def _not_a_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} appears twice")
+    return fields
+
+
+async def _multipart(headers: Headers, body: bytes, bytes_max: int) -> dict[str, Any]:
+    async def stream() -> AsyncIterator[bytes]:
+        yield body
+
+    parser = MultiPartParser(
+        headers,
+        stream(),
+        max_files=1,
+        max_fields=FIELDS_MAX,
+        max_part_size=bytes_max,  # type: ignore[arg-type] # an async iterator is all it reads
+    )
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError) as error:
+        raise BadRequest(f"the multipart body could not be read: {getattr(error, 'message', error)}") from None
+    fields: dict[str, Any] = {}
+    try:
+        for name, value in form.multi_items():
+            if name in fields:
+                raise BadRequest(f"the field {name!r} appears twice")
+            fields[name] = await value.read() if isinstance(value, UploadFile) else _text(name, value)
+    finally:
+        await form.close()
+    return fields
+
+
+def _text(name: str, value: str) -> Any:
+    """A text part; `routing` and `metadata` carry JSON."""
+    return parse_json(value.encode()) if name in JSON_FIELDS else value
+
+
+def take_image(fields: dict[str, Any]) -> str | bytes:
+    """Take the picture out of the fields, under whichever of its names. Raises InvalidImage and AliasConflict."""
+    names = [name for name in ("image", *IMAGE_ALIASES) if fields.get(name) is not None]
+    if not names:
+        raise InvalidImage("a picture is needed: give image as a link, a data URI, base64 or a file", reason="missing")
+    if len(names) > 1:
+        raise AliasConflict(f"give the picture once, not as {' and '.join(names)}", fields=names)
+    image = fields.pop(names[0])
+    for name in ("image", *IMAGE_ALIASES):
+        fields.pop(name, None)
+    if not isinstance(image, str | bytes):
+        raise InvalidImage("image must be a link, a data URI, base64 or a file", reason="wrong_type")
+    return image
+
+
+def metadata_of(fields: Mapping[str, Any]) -> dict[str, str]:
+    """The caller's own tags: at most 16 short texts."""
+    tags = fields.get("metadata") or {}
+    fine = isinstance(tags, dict) and len(tags) <= 16
+    if not fine or not all(isinstance(v, str) and len(k) <= 40 and len(v) <= 200 for k, v in tags.items()):
+        raise BadRequest("metadata must be an object of at most 16 texts: names to 40, values to 200 characters")
+    return dict(tags)
+
+
+def _too_large(bytes_max: int) -> ContentTooLarge:
+    return ContentTooLarge(f"the body is larger than {bytes_max} bytes", bytes_max=bytes_max)

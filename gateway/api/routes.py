@@ -1,0 +1,75 @@
+"""`GET /routes`: what can be had, what each takes, and how it stands now."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.auth import caller_of
+from gateway.api.shown import rfc3339
+from gateway.service import Service
+from policies.fit import describe, fit
+from providers.capability import Capability, Route
+
+USUAL_SIZE = (1024, 576)
+
+
+async def list_routes(request: Request, service: Service) -> Response:
+    """Every route with its capabilities, prices and the live view of the router."""
+    await caller_of(request, service)
+    routes = [_shown(service, route) for route in service.parts.fleet.routes.values()]
+    return Response(json.dumps({"routes": routes}), media_type="application/json")
+
+
+def _shown(service: Service, route: Route) -> dict[str, Any]:
+    parts = service.parts
+    now = parts.clock.now()
+    account = parts.fleet.account(route.name)
+    seen = parts.fleet.router.snapshot(route.name, now)
+    usual = fit(route, {}, mode="nearest", image_size=USUAL_SIZE)
+    price = parts.planner.prices.price(route.name, usual.values, now)
+    learned = seen.observations > 0
+    return {
+        "name": route.name,
+        "provider": route.provider,
+        "media": route.media,
+        "model": route.model,
+        "summary": route.summary,
+        "mode": route.mode,
+        "preview": route.preview,
+        "price": None
+        if price is None
+        else {
+            "usual_micros": price.cost_micros,
+            "worst_micros": price.worst_micros,
+            "source": price.source,
+            "confidence": price.confidence,
+        },
+        "statistics": {
+            "p50_s": seen.p50_s if learned else route.latency_nominal_s,
+            "p95_s": seen.p95_s if learned else None,
+            "success_rate": seen.success_rate,
+            "breaker": seen.breaker,
+            "observations": seen.observations,
+        },
+        "balance_micros": account.balance_micros,
+        "balance_at": rfc3339(account.balance_at),
+        "in_flight": len(parts.fleet.in_flight(route.name)),
+        "image_form": parts.inputs.form(route),
+        "capabilities": [_row(row) for row in route.capabilities],
+    }
+
+
+def _row(row: Capability) -> dict[str, Any]:
+    return {
+        "parameter": row.parameter,
+        "vendor_name": row.wire,
+        "takes": describe(row),
+        "by": row.by,
+        "required": row.required,
+        "affects_price": row.affects_price,
+        "note": row.note,
+    }

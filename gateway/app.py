@@ -1,0 +1,176 @@
+"""The whole composition on one screen: settings in, a Starlette application out.
+
+Nothing below this file makes its own clock, randomness, transport or store: all of them are made here, or handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from random import Random, SystemRandom
+
+import httpx
+from httpx_aiohttp import AiohttpTransport
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.api import errors, generate, health, jobs, openapi, routes
+from gateway.bus.memory import MemoryBus
+from gateway.clock import Clock, SystemClock
+from gateway.delivery import Delivery
+from gateway.dispatcher import Dispatcher
+from gateway.engine import Engine
+from gateway.fleet import Account, Fleet
+from gateway.ids import Ids
+from gateway.inputs import Inputs
+from gateway.links import Links
+from gateway.media.artifacts import Artifacts
+from gateway.media.intake import ImageLimits
+from gateway.money.prices import PriceBook
+from gateway.outbound import FetchLimits, Outbound
+from gateway.parts import Parts
+from gateway.planning import Planner
+from gateway.problems import Problem
+from gateway.service import Service
+from gateway.settings import Settings
+from gateway.store.database import open_store
+from policies.retry import RetryBudget
+from policies.router import Router
+from providers.contract import Tools
+from providers.registry import plugins
+
+VENDOR_TIMEOUT_S = 60.0
+Handler = Callable[[Request, Service], Awaitable[Response]]
+
+
+class UnpricedRouteError(RuntimeError):
+    """A route without a price does not start."""
+
+    def __init__(self, routes: Sequence[str]) -> None:
+        super().__init__(f"no price for {', '.join(routes)}: add it to money.price_book, or leave the route out")
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """Where time and chance come from; a test hands in its own."""
+
+    clock: Clock
+    random: Random
+
+
+def build_app(settings: Settings, *, chance: Chance | None = None, http: httpx.AsyncClient | None = None) -> Starlette:
+    """The service as an ASGI application; its lifespan opens the store, takes up unfinished jobs, and drains.
+
+    `http` is the client for vendor calls; without it one over aiohttp is made, which costs a quarter of httpx's own
+    transport under load (docs/PERFORMANCE.md).
+    """
+    chance = chance or Chance(SystemClock(), SystemRandom())
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        client = http or httpx.AsyncClient(transport=AiohttpTransport(), timeout=VENDOR_TIMEOUT_S, trust_env=False)
+        outbound = Outbound(settings.outbound.allow_hosts)
+        parts = compose(settings, chance, client, outbound)
+        dispatcher = Dispatcher(parts, Engine(parts))
+        app.state.service = Service(parts, dispatcher)
+        await dispatcher.start(sole=settings.server.replicas == 1)
+        try:
+            yield
+        finally:
+            await dispatcher.drain(settings.server.drain_s)
+            await parts.store.close()
+            await outbound.close()
+            await client.aclose()
+
+    return Starlette(
+        routes=ROUTES,
+        lifespan=lifespan,
+        exception_handlers={
+            Problem: errors.on_problem,
+            HTTPException: errors.on_http_exception,
+            Exception: errors.on_fault,
+        },
+    )
+
+
+def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient, outbound: Outbound) -> Parts:
+    """Make every part of the service. Raises what each part raises for settings that it cannot serve."""
+    clock, random = chance.clock, chance.random
+    fleet = _fleet(settings, Tools(client, clock, random))
+    artifacts = Artifacts.open(settings.artifacts.url)
+    fetch_limits = FetchLimits(settings.outbound.bytes_max, settings.outbound.timeout_s)
+    inputs = Inputs(
+        artifacts=artifacts,
+        outbound=outbound,
+        fleet=fleet,
+        links=Links(settings.security.signing_secret.get_secret_value(), settings.server.public_base_url or ""),
+        clock=clock,
+        limits=ImageLimits(settings.intake.bytes_max, settings.intake.pixels_max, settings.intake.side_max),
+        fetch_limits=FetchLimits(settings.intake.bytes_max, settings.outbound.timeout_s),
+        link_ttl_s=settings.security.link_ttl_s,
+        links_are_public=settings.server.public_base_url is not None,
+    )
+    book = settings.money.price_book
+    prices = PriceBook.seeded(*([book] if book is not None else []))
+    unpriced = prices.missing(fleet.routes, clock.now())
+    if unpriced:
+        raise UnpricedRouteError(unpriced)
+    return Parts(
+        settings=settings,
+        store=open_store(settings.store.url),
+        bus=MemoryBus(),
+        fleet=fleet,
+        planner=Planner(fleet, prices, settings.routing, inputs.form),
+        inputs=inputs,
+        delivery=Delivery(outbound, artifacts, fetch_limits, settings.media.verify_deviations == "fail"),
+        clock=clock,
+        random=random,
+        ids=Ids(clock),
+    )
+
+
+def _fleet(settings: Settings, tools: Tools) -> Fleet:
+    known = plugins()
+    retry = settings.retry
+    accounts = {}
+    for name, section in settings.providers.items():
+        chosen = known[name].settings.model_validate(section)
+        budget = RetryBudget(retry.budget_ratio, retry.budget_reserve_per_s, retry.budget_ttl_s)
+        accounts[name] = Account(known[name].build(chosen, tools), chosen, budget)
+    return Fleet(accounts, Router(settings.routing.tuning, Random(tools.random.getrandbits(64))), tools.clock)
+
+
+def _endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """A Starlette endpoint from a handler: hands it the running service."""
+
+    async def endpoint(request: Request) -> Response:
+        service: Service = request.app.state.service
+        return await handler(request, service)
+
+    return endpoint
+
+
+ROUTES = [
+    Route(path, _endpoint(handler), methods=methods)
+    for path, methods, handler in (
+        ("/generate/video", ["POST"], partial(generate.generate, media="video")),
+        ("/generate/image", ["POST"], partial(generate.generate, media="image")),
+        ("/generate/video/quote", ["POST"], partial(generate.quote, media="video")),
+        ("/generate/image/quote", ["POST"], partial(generate.quote, media="image")),
+        ("/jobs", ["GET"], jobs.list_jobs),
+        ("/jobs/{job_id}", ["GET"], jobs.get_job),
+        ("/jobs/{job_id}/content", ["GET"], jobs.get_content),
+        ("/jobs/{job_id}/cancel", ["POST"], jobs.cancel_job),
+        ("/inputs/{name}", ["GET"], jobs.get_input),
+        ("/callbacks/{attempt_id}/{token}", ["POST"], jobs.callback),
+        ("/routes", ["GET"], routes.list_routes),
+        ("/healthz", ["GET"], health.healthz),
+        ("/readyz", ["GET"], health.readyz),
+        ("/openapi.json", ["GET"], openapi.show),
+    )
+]

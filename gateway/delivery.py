@@ -1,0 +1,98 @@
+"""From a vendor's result to stored files: fetch at once, open, compare with the order, convert, store.
+
+Vendor records live an hour and files a few days, so a result is copied the moment it is known. Straight-line: what to
+do about a result that cannot be had is the engine's decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.media.artifacts import Artifacts
+from gateway.media.convert import convert
+from gateway.media.kinds import MEDIA_TYPES
+from gateway.media.verify import BadMedia, MediaInfo, deviations, inspect_media_async
+from gateway.outbound import FetchLimits, Outbound, OutboundError
+from providers.contract import FailureKind, InlineFile, ResultFile
+from providers.vocabulary import Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Stored files, as the job's result shows them."""
+
+    files: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """No usable file. `passing` says that the same file may be had later."""
+
+    kind: FailureKind
+    detail: str
+    passing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Collects results. `deviations_fail` makes another number of frames than ordered a failure."""
+
+    outbound: Outbound
+    artifacts: Artifacts
+    limits: FetchLimits
+    deviations_fail: bool
+
+    async def collect(self, files: Sequence[ResultFile], ordered: Mapping[str, Scalar]) -> Delivered | Undelivered:
+        """Fetch, verify and store every file of a result; `ordered` are the canonical values of the order."""
+        stored = []
+        for file in files:
+            try:
+                data = file.data if isinstance(file, InlineFile) else await self._fetch(file.url)
+            except OutboundError as error:
+                passing = error.reason == "unreachable" or (error.status or 0) >= 500 or error.status in {404, 429}
+                return Undelivered(FailureKind.BAD_OUTPUT, f"the result {error.detail}", passing)
+            try:
+                stored.append(await self._keep(data, ordered))
+            except BadMedia as error:
+                return Undelivered(FailureKind.BAD_OUTPUT, f"the result cannot be used: {error}", passing=False)
+        differing = [text for file in stored for text in file["deviations"] if "frames" in text]
+        if differing and self.deviations_fail:
+            return Undelivered(FailureKind.NOT_AS_ORDERED, "; ".join(differing), passing=False)
+        return Delivered(stored)
+
+    async def _fetch(self, url: str) -> bytes:
+        return (await self.outbound.fetch(url, self.limits)).data
+
+    async def _keep(self, data: bytes, ordered: Mapping[str, Scalar]) -> dict[str, Any]:
+        info = await inspect_media_async(data)
+        differing = deviations(info, **_expected(ordered))
+        wanted = ordered.get("output_format")
+        if isinstance(wanted, str) and wanted != info.container:
+            data = await convert(data, info, wanted)
+            info = await inspect_media_async(data)
+        media_type = MEDIA_TYPES[info.container]
+        artifact = await self.artifacts.put(data, media_type)
+        return _shown(info) | {
+            "sha256": artifact.sha256,
+            "size_bytes": artifact.size_bytes,
+            "media_type": media_type,
+            "deviations": list(differing),
+        }
+
+
+def _expected(ordered: Mapping[str, Scalar]) -> dict[str, Any]:
+    size = (ordered["width"], ordered["height"]) if "width" in ordered and "height" in ordered else None
+    return {"num_frames": ordered.get("num_frames"), "fps": ordered.get("fps"), "size": size}
+
+
+def _shown(info: MediaInfo) -> dict[str, Any]:
+    return {
+        "width": info.width,
+        "height": info.height,
+        "num_frames": info.num_frames,
+        "fps": info.fps,
+        "duration_s": info.duration_s,
+        "codec": info.codec,
+    }

@@ -1,0 +1,148 @@
+"""Which jobs this process drives: taking them on, keeping their leases alive, handing them over.
+
+Recovery is the ordinary claim: a job whose lease ran out is claimed like a new one, by whichever process is first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from gateway.engine import Engine
+from gateway.parts import Parts
+from gateway.runs import Run
+from gateway.store import jobs as rows
+from gateway.store.jobs import Job
+
+log = structlog.get_logger()
+
+CLAIM_INTERVAL_S = 1.0
+BALANCE_INTERVAL_S = 60.0
+CRASH_PAUSE_S = 30.0
+
+
+class Dispatcher:
+    """Runs one engine task a job, at most `jobs.running_max` at a time."""
+
+    def __init__(self, parts: Parts, engine: Engine) -> None:
+        self._parts = parts
+        self._engine = engine
+        self._settings = parts.settings.jobs
+        self._runs: dict[str, Run] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._loops: list[asyncio.Task[None]] = []
+        self.owner = parts.ids.new("proc")
+        self.draining = False
+
+    async def start(self, *, sole: bool) -> None:
+        """Begin to claim. `sole` says that no other process can be alive, so that every lease is a dead one's."""
+        if sole:
+            await self._parts.store.write(rows.release_leases, None, self._parts.clock.now())
+        self._loops = [
+            asyncio.create_task(self._every(CLAIM_INTERVAL_S, self._claim), name="claim"),
+            asyncio.create_task(self._every(self._settings.heartbeat_s, self._heartbeat), name="heartbeat"),
+            asyncio.create_task(self._every(BALANCE_INTERVAL_S, self._refresh_balances), name="balances"),
+        ]
+
+    def lease(self) -> dict[str, Any]:
+        """The lease columns of a job that is admitted here; empty when this process has its hands full."""
+        if self.draining or len(self._tasks) >= self._settings.running_max:
+            return {}
+        until = self._parts.clock.now() + self._settings.lease_s
+        return {"lease_owner": self.owner, "lease_until": until, "fence": 1}
+
+    def begin(self, job: Job) -> None:
+        """Drive a job whose lease this process holds."""
+        run = Run(job)
+        self._runs[job.id] = run
+        self._tasks[job.id] = asyncio.create_task(self._drive(run), name=job.id)
+
+    def run_of(self, job_id: str) -> Run | None:
+        """The run of a job that is driven here."""
+        return self._runs.get(job_id)
+
+    def wake(self, job_id: str) -> bool:
+        """Poll a job now; False when it is not driven here."""
+        run = self._runs.get(job_id)
+        if run is None or run.stage != "rendering":
+            return False
+        run.wake.set()
+        return True
+
+    async def cancel(self, job_id: str) -> None:
+        """Note the wish to cancel, and wake the job so that it is seen at once."""
+        now = self._parts.clock.now()
+        await self._parts.store.write(rows.request_cancel, job_id, now)
+        run = self._runs.get(job_id)
+        if run is not None:
+            run.job = replace(run.job, cancel_requested_at=run.job.cancel_requested_at or now)
+            run.wake.set()
+
+    async def drain(self, grace_s: float) -> None:
+        """Stop claiming, let calls whose outcome would be lost finish, and hand the rest over by releasing leases."""
+        self.draining = True
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        deadline = self._parts.clock.now() + grace_s
+        while self._tasks and self._parts.clock.now() < deadline:
+            for job_id, task in list(self._tasks.items()):
+                if not self._runs[job_id].critical:
+                    task.cancel()
+            await asyncio.wait(list(self._tasks.values()), timeout=0.05)
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        released = await self._parts.store.write(rows.release_leases, self.owner, self._parts.clock.now())
+        log.info("dispatcher.drained", handed_over=released)
+
+    async def _drive(self, run: Run) -> None:
+        """One job to its end. A fault of ours parks the job for a while instead of taking the process down."""
+        try:
+            if run.job.fence > 1 or run.job.route is not None:
+                run.attempts = await self._parts.store.read(rows.load_attempts, run.job.id)
+            await self._engine.drive(run)
+        except Exception:  # the boundary of a job's task: whatever went wrong, the other jobs go on
+            log.exception("job.crashed", job=run.job.id, stage=run.stage)
+            await self._park(run)
+        finally:
+            self._runs.pop(run.job.id, None)
+            self._tasks.pop(run.job.id, None)
+
+    async def _park(self, run: Run) -> None:
+        changes = {"lease_owner": None, "lease_until": None, "due_at": self._parts.clock.now() + CRASH_PAUSE_S}
+        try:
+            await self._parts.store.write(rows.update_job, run.job, changes)
+        except rows.LeaseLostError:
+            log.warning("job.lease_lost", job=run.job.id)
+
+    async def _every(self, interval_s: float, act: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await act()
+            except Exception:  # a loop of the service outlives one bad turn, and says so
+                log.exception("loop.failed", loop=act.__name__)
+            await self._parts.clock.sleep(interval_s)
+
+    async def _claim(self) -> None:
+        room = self._settings.running_max - len(self._tasks)
+        if room <= 0:
+            return
+        now = self._parts.clock.now()
+        claimed = await self._parts.store.write(rows.claim_due, self.owner, now, self._settings.lease_s, room)
+        for job in claimed:
+            log.info("job.claimed", job=job.id, fence=job.fence)
+            self.begin(job)
+
+    async def _heartbeat(self) -> None:
+        if self._tasks:
+            until = self._parts.clock.now() + self._settings.lease_s
+            await self._parts.store.write(rows.extend_leases, self.owner, until)
+
+    async def _refresh_balances(self) -> None:
+        for name in self._parts.fleet.metered():
+            await self._parts.fleet.refresh_balance(name)

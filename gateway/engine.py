@@ -1,0 +1,392 @@
+"""The job engine: the one file with control flow. Intent, submit, token, poll, result, verify, store, settle.
+
+A job is driven by one task, one step at a time, from whatever its rows say: a fresh job, one whose process died and one
+that was handed over are the same to it. The rules (retry, next route, when to poll) are `policies`; what is written is
+written by journal.py, each time in one transaction under the fence of the job's lease.
+
+Every step commits before the next begins, so a crash anywhere leaves rows from which the next claim goes on:
+
+    no open attempt          choose a route, commit the intent, submit
+    prepared, not sent       submit again
+    prepared, sent           the reply was lost with the process: in doubt
+    accepted                 poll, deliver, settle
+    in doubt                 look for evidence; repeat only where that is safe; wait for the published deadline
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import structlog
+
+from gateway.delivery import Delivered, Undelivered
+from gateway.jobs import ACTIVE, AttemptState, JobStatus
+from gateway.journal import Journal
+from gateway.orders import order_of, tried_of
+from gateway.parts import Parts
+from gateway.planning import Option, Plan
+from gateway.problems import DeadlinePassed, NoRouteLeft, OutcomeUnknown, RequestRefused
+from gateway.runs import Run
+from gateway.settlement import AttemptEnd
+from gateway.store import jobs as rows
+from gateway.store.jobs import Attempt, LeaseLostError
+from policies.retry import (
+    Evidence,
+    LookForEvidence,
+    NextRoute,
+    RetryHere,
+    RetryRules,
+    Situation,
+    StayInDoubt,
+    Stop,
+    after_doubt,
+    after_failure,
+    after_refusal,
+)
+from providers.contract import (
+    Accepted,
+    Failed,
+    FailureKind,
+    Finished,
+    HasCancel,
+    HasLookup,
+    InDoubt,
+    NotFound,
+    Pending,
+    Refused,
+    RenderRequest,
+    Report,
+    SentAttempt,
+)
+
+log = structlog.get_logger()
+
+DOUBT_INTERVAL_MAX_S = 60.0
+REDELIVER_INTERVAL_S = 5.0
+SUBMIT_TIMEOUT_MIN_S = 60.0
+SUBMIT_TIMEOUT_FACTOR = 4.0
+
+
+class Engine:
+    """Drives jobs from where they stand to their end."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._journal = Journal(parts)
+        self._jobs = parts.settings.jobs
+        retry = parts.settings.retry
+        self._rules = RetryRules(retry.ambiguous, retry.submits_max, retry.base_s, retry.cap_s)
+
+    async def drive(self, run: Run) -> None:
+        """Take a job to its end, or until another process has taken it over."""
+        try:
+            while run.job.status in ACTIVE:
+                await self._step(run)
+        except LeaseLostError:
+            log.warning("job.lease_lost", job=run.job.id, fence=run.job.fence)
+        finally:
+            if run.attempts:
+                self._parts.fleet.arrive(run.attempts[-1].id)
+
+    async def _step(self, run: Run) -> None:
+        attempt = run.open
+        if run.job.cancel_requested_at is not None and run.nothing_outstanding:
+            await self._journal.cancel(run, attempt)
+        elif attempt is None:
+            await self._choose(run)
+        elif attempt.state is AttemptState.ACCEPTED:
+            await self._follow(run, attempt)
+        elif attempt.state is AttemptState.PREPARED and attempt.sent_at is None:
+            await self._submit_again(run, attempt)
+        elif attempt.token is not None:
+            await self._outlast(run, attempt)
+        else:
+            await self._resolve(run, attempt)
+
+    # Choosing and submitting
+
+    async def _choose(self, run: Run) -> None:
+        """Choose a route, commit the intent with the plan and its receipt, and submit."""
+        run.stage = "routing"
+        now = self._parts.clock.now()
+        failures = "; ".join(f"{one.route}: {one.failure_kind}" for one in run.attempts)
+        if now >= run.job.give_up_at:
+            late = DeadlinePassed(f"no vendor had it in time; {failures or 'nothing was tried'}")
+            await self._journal.end(run, JobStatus.EXPIRED, late)
+            return
+        if len(run.attempts) >= self._jobs.attempts_max:
+            spent = NoRouteLeft(f"{len(run.attempts)} attempts failed: {failures}")
+            await self._journal.end(run, JobStatus.FAILED, spent)
+            return
+        plan = self._parts.planner.plan(order_of(run.job), now, tried_of(run.attempts))
+        if plan.ranking.wait_s is not None:
+            run.stage = "waiting"
+            await self._pause(run, plan.ranking.wait_s)
+            return
+        # The hold was sized by the first plan; a route that became dearer since is not taken on credit.
+        choices = [plan.options[quote.route] for quote in plan.ranking.ranked]
+        option = next((one for one in choices if one.team_price_micros <= run.job.held_micros), None)
+        if option is None:
+            refused = "; ".join(f"{one.route}: {one.reasons[0]}" for one in plan.ranking.refused)
+            nobody = NoRouteLeft("; ".join(text for text in (failures, refused) if text) or "no route is left")
+            await self._journal.end(run, JobStatus.FAILED, nobody)
+            return
+        await self._submit(run, plan, option)
+
+    async def _submit(self, run: Run, plan: Plan, option: Option) -> None:
+        run.stage = "submitting"
+        run.job = replace(run.job, parameters=dict(option.fit.values))
+        attempt = self._journal.new_attempt(run, option)
+        request = await self._request(run, attempt)
+        attempt = await self._journal.start(run, attempt, plan, option)
+        await self._send(run, attempt, request)
+
+    async def _submit_again(self, run: Run, attempt: Attempt) -> None:
+        run.stage = "submitting"
+        request = await self._request(run, attempt)
+        changes = {"submits": attempt.submits + 1, "sent_at": self._parts.clock.now()}
+        attempt = await self._journal.note(run, attempt, "submit", f"submit {attempt.submits + 1}", changes)
+        await self._send(run, attempt, request)
+
+    async def _send(self, run: Run, attempt: Attempt, request: RenderRequest) -> None:
+        """Submit once. The intent is committed; what comes back is written before anything else happens."""
+        self._parts.fleet.depart(attempt.route, attempt.id, self._parts.clock.now())
+        self._journal.observe(attempt, "dispatched")
+        provider = self._parts.fleet.account(attempt.route).provider
+        run.critical = True
+        try:
+            outcome = await provider.submit(request)
+            match outcome:
+                case Accepted():
+                    await self._journal.accept(run, attempt, outcome)
+                case Finished():
+                    await self._deliver(run, attempt, outcome)
+                case Refused():
+                    await self._refused(run, attempt, outcome)
+                case InDoubt():
+                    changes = {"state": AttemptState.IN_DOUBT}
+                    detail = f"{outcome.detail}: it may have been accepted"
+                    await self._journal.note(run, attempt, "in_doubt", detail, changes)
+        finally:
+            run.critical = False
+
+    async def _refused(self, run: Run, attempt: Attempt, outcome: Refused) -> None:
+        self._parts.fleet.arrive(attempt.id)
+        self._journal.observe(attempt, "failed", failure=outcome.kind, retry_after_s=outcome.retry_after_s)
+        decision = after_refusal(
+            outcome.kind, outcome.retry_after_s, self._situation(run, attempt), self._rules, self._parts.random
+        )
+        if isinstance(decision, RetryHere):
+            await self._again(run, attempt, decision, outcome.detail)
+        else:
+            await self._fail(run, attempt, decision, outcome.kind, outcome.detail)
+
+    async def _again(self, run: Run, attempt: Attempt, decision: RetryHere, detail: str) -> None:
+        """Commit that nothing is outstanding, wait, and let the next step submit again."""
+        run.stage = "retrying"
+        self._parts.fleet.account(attempt.route).budget.withdraw(self._parts.clock.now())
+        text = f"{detail}; {decision.why}; again in {decision.delay_s:.1f} s"
+        changes = {"state": AttemptState.PREPARED, "sent_at": None}
+        await self._journal.note(run, attempt, "retry", text, changes)
+        await self._pause(run, decision.delay_s)
+
+    # A submit whose outcome nobody knows
+
+    async def _resolve(self, run: Run, attempt: Attempt) -> None:
+        """Look for evidence, then repeat where that is safe, or wait for the published deadline."""
+        run.stage = "in_doubt"
+        if attempt.state is AttemptState.PREPARED:
+            text = "the process ended before the vendor's reply was written"
+            attempt = await self._journal.note(run, attempt, "in_doubt", text, {"state": AttemptState.IN_DOUBT})
+        evidence: Evidence = "not_looked"
+        decision = self._after_doubt(run, attempt, evidence)
+        if isinstance(decision, LookForEvidence):
+            found = await self._look(run, attempt)
+            if isinstance(found, Accepted):
+                await self._journal.accept(run, run.attempts[-1], found)
+                return
+            attempt = run.attempts[-1]
+            evidence = "not_accepted" if isinstance(found, NotFound) else "none"
+            decision = self._after_doubt(run, attempt, evidence)
+        if isinstance(decision, StayInDoubt | LookForEvidence):
+            await self._outlast(run, attempt)
+            return
+        self._journal.observe(attempt, "failed", failure=FailureKind.UNAVAILABLE)
+        self._parts.fleet.arrive(attempt.id)
+        if evidence != "not_accepted":
+            await self._journal.suspect(run, attempt)
+        if isinstance(decision, RetryHere):
+            await self._again(run, attempt, decision, "the outcome of the submit was unknown")
+        else:
+            await self._fail(run, attempt, decision, FailureKind.UNAVAILABLE, "its outcome was unknown")
+
+    def _after_doubt(
+        self, run: Run, attempt: Attempt, evidence: Evidence
+    ) -> RetryHere | NextRoute | LookForEvidence | StayInDoubt:
+        billing = self._parts.fleet.routes[attempt.route].ambiguous_billing
+        return after_doubt(evidence, billing, self._situation(run, attempt), self._rules, self._parts.random)
+
+    async def _look(self, run: Run, attempt: Attempt) -> Accepted | NotFound | None:
+        """Ask the vendor's own records, once they have had time to settle; None when they do not tell."""
+        provider = self._parts.fleet.account(attempt.route).provider
+        if not isinstance(provider, HasLookup):
+            return None
+        await self._pause(run, self._parts.settings.retry.verify_settle_s)
+        sent_at = attempt.sent_at or attempt.prepared_at
+        claimed = await self._parts.store.read(rows.claimed_request_ids, attempt.account, sent_at)
+        request = await self._request(run, attempt)
+        sent = SentAttempt(request, sent_at, self._parts.clock.now(), attempt.credits_before_micros, claimed)
+        found = await provider.lookup(sent)
+        text = "the vendor's records have it" if isinstance(found, Accepted) else found.detail
+        await self._journal.note(run, attempt, "looked_up", text, {})
+        return found if isinstance(found, Accepted | NotFound) else None
+
+    async def _outlast(self, run: Run, attempt: Attempt) -> None:
+        """Nobody can tell yet. Keep the hold until the published deadline; the loss is then the operator's."""
+        run.stage = "in_doubt"
+        left_s = self._in_doubt_until(attempt) - self._parts.clock.now()
+        if left_s > 0:
+            run.looks += 1
+            await self._pause(run, min(DOUBT_INTERVAL_MAX_S, 2.0**run.looks, left_s))
+            return
+        await self._journal.suspect(run, attempt)
+        await self._fail(run, attempt, None, FailureKind.LOST, "its outcome stayed unknown")
+        problem = OutcomeUnknown(f"{attempt.route} never told what became of it; nothing is charged")
+        await self._journal.end(run, JobStatus.EXPIRED, problem)
+
+    def _in_doubt_until(self, attempt: Attempt) -> float:
+        return (attempt.sent_at or attempt.prepared_at) + self._jobs.in_doubt_s
+
+    # A render that the vendor has accepted
+
+    async def _follow(self, run: Run, attempt: Attempt) -> None:
+        """Ask once, when it pays to ask. A timeout is not a verdict: only the vendor's word or the deadline is."""
+        run.stage = "rendering"
+        route = self._parts.fleet.routes[attempt.route]
+        provider = self._parts.fleet.account(attempt.route).provider
+        delay_s = self._parts.fleet.router.next_poll_delay_s(
+            attempt.route,
+            attempt.size_class,
+            elapsed_s=self._parts.clock.now() - (attempt.sent_at or attempt.prepared_at),
+            eta_s=run.eta_s if run.polls else attempt.eta_s,
+            nominal_latency_s=route.latency_nominal_s,
+        )
+        await self._pause(run, delay_s)
+        if await self._canceled_there(run, attempt):
+            return
+        run.polls += 1
+        outcome = await provider.check(route, attempt.token or {})
+        match outcome:
+            case Pending():
+                run.eta_s, run.progress = outcome.eta_s, outcome.progress
+                self._parts.bus.publish(run.job.id)
+            case Finished():
+                await self._deliver(run, attempt, outcome)
+                return
+            case Failed():
+                self._journal.observe(
+                    attempt, "failed", failure=outcome.kind, billed_micros=outcome.report.cost_micros or 0
+                )
+                decision = after_failure(outcome.kind)
+                await self._fail(run, attempt, decision, outcome.kind, outcome.detail, outcome.report)
+                return
+            case InDoubt():
+                await self._no_verdict(run, attempt, outcome)
+        if self._parts.clock.now() >= self._in_doubt_until(attempt):
+            await self._outlast(run, run.attempts[-1])
+
+    async def _canceled_there(self, run: Run, attempt: Attempt) -> bool:
+        """Pass a wish to cancel on where the vendor can stop; elsewhere the render runs to its end and is billed."""
+        provider = self._parts.fleet.account(attempt.route).provider
+        if run.job.cancel_requested_at is None or run.cancel_tried or not isinstance(provider, HasCancel):
+            return False
+        run.cancel_tried = True
+        if not await provider.cancel(self._parts.fleet.routes[attempt.route], attempt.token or {}):
+            return False
+        await self._journal.cancel(run, attempt)
+        return True
+
+    async def _no_verdict(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
+        if outcome.gone:
+            text = f"{outcome.detail}: the vendor no longer knows the job"
+            await self._journal.note(run, attempt, "in_doubt", text, {"state": AttemptState.IN_DOUBT})
+            return
+        log.info("poll.no_verdict", job=run.job.id, route=attempt.route, detail=outcome.detail)
+        if outcome.retry_after_s:
+            await self._pause(run, outcome.retry_after_s)
+
+    async def _deliver(self, run: Run, attempt: Attempt, outcome: Finished) -> None:
+        """Copy the result at once, compare it with the order, and settle."""
+        run.stage, run.critical = "delivering", True
+        self._parts.bus.publish(run.job.id)
+        swapped = self._other_model(attempt, outcome.report)
+        delivered = swapped or await self._parts.delivery.collect(outcome.files, run.job.parameters)
+        run.critical = False
+        if isinstance(delivered, Delivered):
+            await self._journal.succeed(run, attempt, outcome.report, delivered)
+        elif (
+            delivered.passing
+            and attempt.state is AttemptState.ACCEPTED
+            and self._parts.clock.now() < self._in_doubt_until(attempt)
+        ):
+            log.warning("result.not_yet", job=run.job.id, route=attempt.route, detail=delivered.detail)
+            await self._pause(run, REDELIVER_INTERVAL_S)
+        else:
+            # The vendor delivered and bills: what the team is not charged for is the operator's loss.
+            charged = outcome.report.cost_micros
+            report = replace(outcome.report, cost_micros=attempt.price_micros if charged is None else charged)
+            self._journal.observe(attempt, "failed", failure=delivered.kind, billed_micros=report.cost_micros or 0)
+            decision = after_failure(delivered.kind)
+            await self._fail(run, attempt, decision, delivered.kind, delivered.detail, report)
+
+    def _other_model(self, attempt: Attempt, report: Report) -> Undelivered | None:
+        """Another model than ordered is not delivered as ordered, unless the configuration accepts it."""
+        ordered = self._parts.fleet.routes[attempt.route].model
+        if report.model in {None, ordered} or self._parts.settings.media.accept_other_model:
+            return None
+        detail = f"the vendor ran {report.model!r} instead of {ordered!r}"
+        return Undelivered(FailureKind.NOT_AS_ORDERED, detail, passing=False)
+
+    async def _fail(
+        self,
+        run: Run,
+        attempt: Attempt,
+        decision: NextRoute | Stop | None,
+        kind: FailureKind,
+        detail: str,
+        report: Report | None = None,
+    ) -> None:
+        """Close an attempt; with `Stop` close the job too, otherwise the next step looks for another route."""
+        report = report or Report()
+        end = AttemptEnd(kind, detail, self._parts.clock.now(), report.cost_micros or 0, attempt.account)
+        why = f"{detail}; {decision.why}" if decision is not None else detail
+        await self._journal.fail(run, attempt, end, why, report)
+        if isinstance(decision, Stop):
+            problem = RequestRefused(f"{attempt.route}: {detail}", reason=kind)
+            await self._journal.end(run, JobStatus.FAILED, problem)
+
+    # What the steps above share
+
+    async def _pause(self, run: Run, seconds: float) -> None:
+        """Wait, unless a callback, a wish to cancel or a drain wakes the job first."""
+        critical, run.critical = run.critical, False
+        await self._parts.clock.wait(run.wake, seconds)
+        run.wake.clear()
+        run.critical = critical
+
+    async def _request(self, run: Run, attempt: Attempt) -> RenderRequest:
+        route = self._parts.fleet.routes[attempt.route]
+        return RenderRequest(
+            route=route,
+            attempt_id=attempt.id,
+            parameters=attempt.wire,
+            image=await self._parts.inputs.source(run.job, route),
+            callback_url=self._parts.inputs.callback_url(attempt.id),
+            timeout_s=max(SUBMIT_TIMEOUT_MIN_S, SUBMIT_TIMEOUT_FACTOR * route.latency_nominal_s),
+        )
+
+    def _situation(self, run: Run, attempt: Attempt) -> Situation:
+        now = self._parts.clock.now()
+        slack_s = run.job.deadline_at - now - self._parts.fleet.routes[attempt.route].latency_nominal_s
+        budget = self._parts.fleet.account(attempt.route).budget
+        return Situation(attempt.submits, slack_s, budget.allows(now))

@@ -1,0 +1,101 @@
+"""Input pictures: taken in safely, stored once by their hash, and handed to each vendor in a form it takes.
+
+A caller's link is never passed on: the picture is fetched under the outbound guard, cleaned, and served from vidgate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.clock import Clock
+from gateway.fleet import Fleet
+from gateway.links import Links
+from gateway.media.artifacts import Artifacts
+from gateway.media.intake import CleanImage, ImageLimits, intake
+from gateway.media.kinds import EXTENSIONS
+from gateway.media.prepare import ImagePlan, prepare_async
+from gateway.outbound import FetchLimits, Outbound, OutboundError
+from gateway.problems import InvalidImage, Unavailable
+from gateway.store.jobs import Job
+from policies.fit import picture
+from providers.capability import ImageForm, Route
+from providers.contract import HasUpload, SourceImage
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Takes pictures in and gives them out. `links_are_public`: vendors can reach vidgate's own signed links."""
+
+    artifacts: Artifacts
+    outbound: Outbound
+    fleet: Fleet
+    links: Links
+    clock: Clock
+    limits: ImageLimits
+    fetch_limits: FetchLimits
+    link_ttl_s: float
+    links_are_public: bool
+
+    async def take(self, given: str | bytes) -> dict[str, Any]:
+        """Read, check, clean and store a picture given as bytes, base64, a data URI or an https link.
+
+        Returns what the job's row keeps of it: `sha256`, `media_type`, `width`, `height`, `size_bytes`. Raises
+        InvalidImage.
+        """
+        linked = isinstance(given, str) and given.strip().lower().startswith(("http://", "https://"))
+        image = await intake(await self._fetch(str(given).strip()) if linked else given, self.limits)
+        artifact = await self.artifacts.put(image.data, image.media_type)
+        return {
+            "sha256": artifact.sha256,
+            "media_type": image.media_type,
+            "width": image.width,
+            "height": image.height,
+            "size_bytes": artifact.size_bytes,
+        }
+
+    async def _fetch(self, url: str) -> bytes:
+        try:
+            return (await self.outbound.fetch(url, self.fetch_limits)).data
+        except OutboundError as error:
+            raise InvalidImage(f"the link to the picture {error.detail}", reason="link", link=error.reason) from error
+
+    def form(self, route: Route) -> ImageForm | None:
+        """The first form, in the route's order of liking, in which a picture can be handed over; None if none can."""
+        uploads = isinstance(self.fleet.account(route.name).provider, HasUpload)
+        return next((form for form in route.image_forms if form != "url" or self.links_are_public or uploads), None)
+
+    async def source(self, job: Job, route: Route) -> SourceImage:
+        """The job's picture as this route takes it: cropped and sized where vidgate must, as bytes or as a link."""
+        image = await self._prepared(job.input, route, job.parameters)
+        inline = SourceImage(image.media_type, image.width, image.height, data=image.data)
+        if self.form(route) != "url":
+            return inline
+        url = await self._link(image) if self.links_are_public else await self._upload(route, inline)
+        return SourceImage(image.media_type, image.width, image.height, url=url)
+
+    async def _prepared(self, stored: Mapping[str, Any], route: Route, parameters: Mapping[str, Any]) -> CleanImage:
+        data = await self.artifacts.get(stored["sha256"])
+        image = CleanImage(data, stored["media_type"], stored["width"], stored["height"], stored["sha256"])
+        wanted = picture(route, parameters)
+        if wanted.crop is None and wanted.size is None:
+            return image
+        width, height = wanted.size or (None, None)
+        return await prepare_async(image, ImagePlan(wanted.crop, width, height))
+
+    async def _link(self, image: CleanImage) -> str:
+        artifact = await self.artifacts.put(image.data, image.media_type)
+        name = f"{artifact.sha256}.{EXTENSIONS[image.media_type]}"
+        return self.links.input_url(name, self.clock.now() + self.link_ttl_s)
+
+    async def _upload(self, route: Route, image: SourceImage) -> str:
+        provider = self.fleet.account(route.name).provider
+        url = await provider.upload(image) if isinstance(provider, HasUpload) else None
+        if url is None:
+            raise Unavailable(f"the picture could not be uploaded to {route.provider}")
+        return url
+
+    def callback_url(self, attempt_id: str) -> str | None:
+        """Where a vendor may announce the end of an attempt; None when vendors cannot reach vidgate."""
+        return self.links.callback_url(attempt_id) if self.links_are_public else None

@@ -1,0 +1,209 @@
+"""What the engine writes down: each move of a job or an attempt, with the fact for the router, the log and the bus.
+
+Straight-line: every function commits one transaction and tells the rest of the process. What to write, and when, is
+decided in engine.py alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+
+from gateway import settlement
+from gateway.delivery import Delivered
+from gateway.jobs import AttemptState, JobStatus
+from gateway.money.true_cost import true_cost
+from gateway.orders import order_of, routing_kind
+from gateway.parts import Parts
+from gateway.planning import Option, Plan, size_class
+from gateway.problems import JobCanceled, JobProblem
+from gateway.runs import Run
+from gateway.settlement import AttemptEnd, Success
+from gateway.store.jobs import Attempt
+from policies.values import Observation, ObservationKind
+from providers.contract import Accepted, FailureKind, Report
+from providers.vocabulary import SEED_MAX
+
+log = structlog.get_logger()
+
+
+class Journal:
+    """The engine's pen."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def new_attempt(self, run: Run, option: Option) -> Attempt:
+        """The intent to try a route, with a seed drawn in place of "random"; not written yet.
+
+        A drawn seed makes every body one of a kind: a repeat is reproducible, and an attempt can be recognised in the
+        vendor's own records.
+        """
+        now = self._parts.clock.now()
+        wire = dict(option.fit.wire)
+        row = option.route.capability("seed")
+        seed = wire.get(row.wire) if row is not None and row.wire is not None else None
+        if row is not None and row.wire is not None and seed == -1:
+            seed = wire[row.wire] = self._parts.random.randint(0, min(SEED_MAX, int(row.maximum or SEED_MAX)))
+        return Attempt(
+            id=self._parts.ids.new("att"),
+            job_id=run.job.id,
+            number=len(run.attempts) + 1,
+            route=option.route.name,
+            account=option.route.provider,
+            size_class=size_class(option.fit),
+            state=AttemptState.PREPARED,
+            prepared_at=now,
+            wire=wire,
+            price_micros=option.price.cost_micros if option.price else 0,
+            submits=1,
+            events=[{"at": now, "what": "submit", "detail": "first submit"}],
+            sent_at=now,
+            credits_before_micros=self._parts.fleet.account(option.route.name).balance_micros,
+            seed=seed if isinstance(seed, int) else None,
+        )
+
+    async def start(self, run: Run, attempt: Attempt, plan: Plan, option: Option) -> Attempt:
+        """Commit the intent, with the receipt and, on a later route, the new plan."""
+        changes: dict[str, Any] = {
+            "route": attempt.route,
+            "parameters": run.job.parameters,
+            "receipt": _receipt(option, attempt.wire),
+        }
+        if run.attempts:
+            changes["replans"] = [*run.job.replans, plan.to_json()]
+        run.job, attempt = await self._parts.store.write(settlement.start_attempt, run.job, attempt, changes)
+        run.put(attempt)
+        self._parts.fleet.account(attempt.route).budget.deposit(attempt.prepared_at)
+        self._told("attempt.started", run, attempt)
+        return attempt
+
+    async def note(self, run: Run, attempt: Attempt, what: str, detail: str, changes: dict[str, Any]) -> Attempt:
+        """Write one more line of an attempt's story, with what changes in its row."""
+        events = [*attempt.events, {"at": self._parts.clock.now(), "what": what, "detail": detail}]
+        attempt = await self._parts.store.write(settlement.note_attempt, run.job, attempt, changes | {"events": events})
+        run.put(attempt)
+        self._told(f"attempt.{what}", run, attempt, detail=detail)
+        return attempt
+
+    async def accept(self, run: Run, attempt: Attempt, outcome: Accepted) -> None:
+        """The vendor runs it: the token is committed before the first poll."""
+        changes = {
+            "state": AttemptState.ACCEPTED,
+            "accepted_at": self._parts.clock.now(),
+            "token": outcome.token,
+            "eta_s": outcome.eta_s,
+            "vendor_request_id": outcome.report.request_id,
+        }
+        attempt = await self.note(run, attempt, "accepted", "the vendor accepted it", changes)
+        run.stage, run.eta_s = "rendering", outcome.eta_s
+        self._parts.fleet.depart(attempt.route, attempt.id, attempt.sent_at or attempt.prepared_at)
+        self._parts.fleet.note_balance(attempt.account, outcome.report.credits_remaining_micros)
+        self.observe(attempt, "accepted", eta_s=outcome.eta_s)
+        self._parts.bus.publish(run.job.id)
+
+    async def suspect(self, run: Run, attempt: Attempt) -> None:
+        """Book a possible charge that nobody can prove or rule out to the operator's suspense account."""
+        now = self._parts.clock.now()
+        await self._parts.store.write(settlement.suspect_charge, run.job, attempt, attempt.account, now)
+
+    async def fail(self, run: Run, attempt: Attempt, end: AttemptEnd, why: str, report: Report) -> None:
+        """Close an attempt that delivered nothing; what the vendor charged is the operator's loss."""
+        changes = {
+            "cost_micros": report.cost_micros,
+            "cost_source": "reported" if report.cost_micros is not None else None,
+            "vendor_request_id": report.request_id or attempt.vendor_request_id,
+            "events": [*attempt.events, {"at": end.at, "what": "failed", "detail": why}],
+        }
+        run.put(await self._parts.store.write(settlement.fail_attempt, run.job, attempt, end, changes))
+        run.polls, run.looks, run.eta_s, run.progress = 0, 0, None, None
+        self._parts.fleet.arrive(attempt.id)
+        self._told("attempt.failed", run, attempt, kind=end.kind, detail=why)
+
+    async def succeed(self, run: Run, attempt: Attempt, report: Report, delivered: Delivered) -> None:
+        """Close attempt and job, and bill the true cost with the team's margin, never above the caller's own limit."""
+        now = self._parts.clock.now()
+        cost = true_cost(reported_micros=report.cost_micros, balance=None, book_micros=attempt.price_micros)
+        order = order_of(run.job)
+        price = order.team_plan.price_micros(cost.amount_micros, attempt.route)
+        limit = order.routing.max_cost_micros()
+        seed = report.seed if report.seed is not None else attempt.seed
+        success = Success(
+            result={"files": delivered.files, "seed": seed, "model": report.model},
+            cost=cost,
+            price_micros=price if limit is None else min(price, limit),
+            provider=attempt.account,
+            at=now,
+        )
+        changes = {
+            "seed": seed,
+            "model": report.model,
+            "vendor_request_id": report.request_id or attempt.vendor_request_id,
+            "events": [*attempt.events, {"at": now, "what": "delivered", "detail": "verified and stored"}],
+        }
+        run.job, attempt = await self._parts.store.write(settlement.succeed, run.job, attempt, success, changes)
+        run.put(attempt)
+        self._parts.fleet.arrive(attempt.id)
+        self._parts.fleet.note_balance(attempt.account, report.credits_remaining_micros)
+        self.observe(attempt, "succeeded", billed_micros=cost.amount_micros)
+        self._told("job.succeeded", run, attempt, price_micros=success.price_micros)
+        self._parts.bus.publish(run.job.id)
+
+    async def cancel(self, run: Run, attempt: Attempt | None) -> None:
+        """Close a job that the caller stopped while no vendor was working for it, or whose vendor stopped."""
+        if attempt is not None:
+            end = AttemptEnd("canceled", "canceled by the caller", self._parts.clock.now())
+            await self.fail(run, attempt, end, end.detail, Report())
+            self.observe(attempt, "canceled")
+        await self.end(run, JobStatus.CANCELED, JobCanceled("canceled by the caller; nothing is charged"))
+
+    async def end(self, run: Run, status: JobStatus, problem: JobProblem) -> None:
+        """Close a job without a result; its hold is given back."""
+        run.job = await self._parts.store.write(settlement.end_job, run.job, status, problem, self._parts.clock.now())
+        self._told("job.ended", run, None, status=status, reason=problem.slug)
+        self._parts.bus.publish(run.job.id)
+
+    def observe(
+        self,
+        attempt: Attempt,
+        kind: ObservationKind,
+        *,
+        failure: FailureKind | None = None,
+        retry_after_s: float | None = None,
+        eta_s: float | None = None,
+        billed_micros: int = 0,
+    ) -> None:
+        """Feed the router one fact about an attempt."""
+        now = self._parts.clock.now()
+        fact = Observation(
+            kind=kind,
+            at=now,
+            route=attempt.route,
+            account=attempt.account,
+            job=attempt.job_id,
+            attempt=attempt.id,
+            elapsed_s=now - (attempt.sent_at or attempt.prepared_at),
+            failure=routing_kind(failure) if failure is not None else None,
+            retry_after_s=retry_after_s,
+            eta_s=eta_s,
+            billed_micros=billed_micros,
+            size_class=attempt.size_class,
+            price_micros=attempt.price_micros,
+        )
+        self._parts.fleet.observe(fact)
+
+    def _told(self, event: str, run: Run, attempt: Attempt | None, **facts: object) -> None:
+        where = {"route": attempt.route, "attempt": attempt.id} if attempt is not None else {}
+        log.info(event, job=run.job.id, team=run.job.team_id, **where, **facts)
+
+
+def _receipt(option: Option, wire: dict[str, Any]) -> list[dict[str, Any]]:
+    """The receipt, with the seed that is really sent."""
+    lines = [asdict(line) for line in option.fit.receipt]
+    for line in lines:
+        if line["vendor_name"] is not None and line["sent"] != wire[line["vendor_name"]]:
+            line["sent"] = wire[line["vendor_name"]]
+            line["reason"] = "drawn by vidgate, so that the render can be repeated and recognised"
+    return lines

@@ -1,0 +1,32 @@
+"""What the engine works with, in one value; chance and time are passed in like everything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from gateway.bus.memory import MemoryBus
+from gateway.clock import Clock
+from gateway.delivery import Delivery
+from gateway.fleet import Fleet
+from gateway.ids import Ids
+from gateway.inputs import Inputs
+from gateway.planning import Planner
+from gateway.settings import Settings
+from gateway.store.database import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The service's parts, composed in app.py."""
+
+    settings: Settings
+    store: Store
+    bus: MemoryBus
+    fleet: Fleet
+    planner: Planner
+    inputs: Inputs
+    delivery: Delivery
+    clock: Clock
+    random: Random
+    ids: Ids

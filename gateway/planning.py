@@ -1,0 +1,202 @@
+"""From a request to a plan: which routes can honour it, at what price, in what order, and why.
+
+Reads only what is in memory and decides nothing itself: fitting and ranking are `policies`, prices the price book's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.fleet import Fleet
+from gateway.money.margin import TeamPlan
+from gateway.money.prices import Price, PriceBook
+from gateway.settings import RoutingSection
+from policies.fit import Fit, FitMode, fit
+from policies.values import Candidate, JobFacts, Objective, Ranking, Tried, Weights
+from providers.capability import ImageForm, Route
+from providers.vocabulary import Media, Scalar
+
+MICROS = 1_000_000
+
+
+class WeightsWish(BaseModel):
+    """How much cost, time and the odds of failure count for the `balanced` objective."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cost: float = Field(1.0, ge=0, le=1000)
+    time: float = Field(1.0, ge=0, le=1000)
+    failure: float = Field(1.0, ge=0, le=1000)
+
+
+class RoutingWish(BaseModel):
+    """What a request may say about routing. Routes are named `provider/slug`, whole providers by `provider`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    objective: Objective | None = Field(
+        None, description="What to optimise; the team's usual objective when not given."
+    )
+    weights: WeightsWish | None = Field(None, description="Weights of the `balanced` objective.")
+    max_cost_usd: float | None = Field(None, gt=0, le=10_000, description="Never cost the team more than this.")
+    deadline_s: float | None = Field(None, ge=1, le=86_400, description="Seconds within which the result is wanted.")
+    pin: str | None = Field(None, max_length=80, description="The one route or provider to use.")
+    order: tuple[str, ...] = Field((), max_length=20, description="Routes to try first, in this order.")
+    only: tuple[str, ...] = Field((), max_length=20, description="Use only these.")
+    ignore: tuple[str, ...] = Field((), max_length=20, description="Use none of these.")
+
+    def max_cost_micros(self) -> int | None:
+        """The cost limit in micro-USD, rounded down."""
+        return None if self.max_cost_usd is None else int(self.max_cost_usd * MICROS)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be made, for whom and by when. Times are unix seconds."""
+
+    job_id: str
+    media: Media
+    written: Mapping[str, Scalar]
+    mode: FitMode
+    image_size: tuple[int, int]
+    routing: RoutingWish
+    team_plan: TeamPlan
+    created_at: float
+    deadline_at: float
+    give_up_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An order on one route: the fit, the form in which the picture goes there, and what the team would pay."""
+
+    route: Route
+    fit: Fit
+    image_form: ImageForm | None
+    price: Price | None
+    team_price_micros: int
+    worst_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A ranking with the options behind it."""
+
+    decided_at: float
+    objective: Objective
+    ranking: Ranking
+    options: Mapping[str, Option]
+
+    def hold_micros(self) -> int:
+        """The most that any route that is in or may come back could cost the team: what is reserved."""
+        ranked = [self.options[quote.route] for quote in self.ranking.ranked]
+        fitting = [option for option in self.options.values() if not option.fit.refusals]
+        return max((option.worst_micros for option in ranked or fitting), default=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as it is stored and shown."""
+        return {
+            "decided_at": self.decided_at,
+            "objective": self.objective,
+            "ranked": [
+                asdict(quote) | {"price_micros": self.options[quote.route].team_price_micros}
+                for quote in self.ranking.ranked
+            ],
+            "refused": [asdict(refusal) for refusal in self.ranking.refused],
+            "wait_s": self.ranking.wait_s,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Makes plans over the fleet, the price book and the routing settings."""
+
+    fleet: Fleet
+    prices: PriceBook
+    routing: RoutingSection
+    image_form: Callable[[Route], ImageForm | None]
+
+    def plan(self, order: Order, now: float, tried: Sequence[Tried] = (), spent_micros: int = 0) -> Plan:
+        """Rank every route of the order's kind as of `now`."""
+        options = {
+            route.name: self._option(order, route, now)
+            for route in self.fleet.routes.values()
+            if route.media == order.media
+        }
+        candidates = [self._candidate(order, option) for option in options.values()]
+        facts = self._facts(order, tried, spent_micros)
+        ranking = self.fleet.router.rank(facts, candidates, now)
+        return Plan(now, facts.objective, ranking, options)
+
+    def _option(self, order: Order, route: Route, now: float) -> Option:
+        fitted = fit(route, order.written, mode=order.mode, image_size=order.image_size)
+        price = self.prices.price(route.name, fitted.values, now)
+        form = self.image_form(route)
+        refusals = list(fitted.refusals)
+        if form is None:
+            refusals.append(
+                "it takes the picture only as a link: set server.public_base_url to an address it can reach"
+            )
+        if price is None:
+            refusals.append("the price book has no price for it")
+        team_price = worst = 0
+        if price is not None:
+            team_price = order.team_plan.price_micros(price.cost_micros, route.name)
+            worst = max(team_price, order.team_plan.price_micros(price.worst_micros, route.name))
+            limit = order.routing.max_cost_micros()
+            if limit is not None and team_price > limit:
+                refusals.append(f"it costs ${team_price / MICROS:.4f}, over the request's limit ${limit / MICROS:.4f}")
+            worst = worst if limit is None else min(worst, limit)
+        return Option(route, replace(fitted, refusals=tuple(refusals)), form, price, team_price, worst)
+
+    def _candidate(self, order: Order, option: Option) -> Candidate:
+        route = option.route
+        account = self.fleet.account(route.name)
+        return Candidate(
+            route=route.name,
+            account=route.provider,
+            mode=route.mode,
+            price_micros=option.price.cost_micros if option.price else 0,
+            nominal_latency_s=route.latency_nominal_s,
+            size_class=size_class(option.fit),
+            balance_micros=account.balance_micros,
+            balance_at=account.balance_at,
+            in_flight=self.fleet.in_flight(route.name),
+            concurrency_max=account.settings.concurrency_max or route.concurrency_max,
+            requests_per_minute=account.settings.requests_per_minute or route.requests_per_minute,
+            preview=route.preview and not self.routing.preview,
+            refusals=option.fit.refusals,
+        )
+
+    def _facts(self, order: Order, tried: Sequence[Tried], spent_micros: int) -> JobFacts:
+        wish, usual = order.routing, self.routing
+        weights = wish.weights.model_dump() if wish.weights else usual.weights.model_dump()
+        return JobFacts(
+            id=order.job_id,
+            created_at=order.created_at,
+            deadline_at=order.deadline_at,
+            give_up_at=order.give_up_at,
+            max_cost_micros=None,  # the limit is on the team's price, which `_option` has checked
+            value_micros=usual.value_micros,
+            late_fraction=usual.late_fraction,
+            objective=wish.objective or usual.objective,
+            weights=Weights(**weights),
+            spent_micros=spent_micros,
+            tried=tuple(tried),
+            only=wish.only,
+            ignore=wish.ignore,
+            order=wish.order,
+            pin=wish.pin,
+            deadline_probability=usual.deadline_probability,
+        )
+
+
+def size_class(fitted: Fit) -> str:
+    """The class of work that latency is learned by: frames and, where the caller has a say, steps."""
+    frames = fitted.values.get("num_frames", fitted.values.get("samples", 1))
+    steps = fitted.values.get("num_inference_steps")
+    return f"{frames}" if steps is None else f"{frames}x{steps}"

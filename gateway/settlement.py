@@ -1,0 +1,155 @@
+"""The engine's transactions, one function each: job, attempt and money change together or not at all.
+
+Straight-line leaves over a connection; which of them runs, and when, is decided in engine.py alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from gateway.jobs import AttemptState, JobStatus, move_attempt, move_job
+from gateway.money import ledger
+from gateway.money.true_cost import TrueCost
+from gateway.problems import JobProblem
+from gateway.store import jobs as rows
+from gateway.store.jobs import Attempt, Job
+
+DETAIL_LENGTH_MAX = 500
+
+
+def start_attempt(
+    connection: Connection, job: Job, attempt: Attempt, changes: Mapping[str, Any]
+) -> tuple[Job, Attempt]:
+    """Commit the intent to try a route before anything is sent; `changes` are the job's new plan, receipt and so on."""
+    rows.insert_attempt(connection, job, attempt)
+    if job.status is JobStatus.QUEUED:
+        changes = {**changes, "status": move_job(job.status, JobStatus.RUNNING), "started_at": attempt.prepared_at}
+    rows.update_job(connection, job, changes)
+    return replace(job, **changes), attempt
+
+
+def note_attempt(connection: Connection, job: Job, attempt: Attempt, changes: Mapping[str, Any]) -> Attempt:
+    """Write what became of an attempt that goes on; a change of state must be a legal move."""
+    if "state" in changes and changes["state"] is not attempt.state:
+        move_attempt(attempt.state, changes["state"])
+    rows.update_attempt(connection, job, attempt, changes)
+    return replace(attempt, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an attempt ended without a result. `loss_micros` is what the vendor charged for it: the operator's loss."""
+
+    kind: str
+    detail: str
+    at: float
+    loss_micros: int = 0
+    provider: str = ""
+
+
+def fail_attempt(
+    connection: Connection, job: Job, attempt: Attempt, end: AttemptEnd, changes: Mapping[str, Any]
+) -> Attempt:
+    """Close an attempt that failed and book what the vendor charged for it to the operator."""
+    changes = {
+        **changes,
+        "state": AttemptState.FAILED,
+        "finished_at": end.at,
+        "failure_kind": end.kind,
+        "failure_detail": end.detail[:DETAIL_LENGTH_MAX],
+    }
+    if end.loss_micros:
+        request_id = changes.get("vendor_request_id")
+        loss = ledger.Loss(
+            job.id, attempt.id, end.provider, end.loss_micros, end.at, end.kind, attempt.route, request_id
+        )
+        ledger.book_loss(connection, loss)
+    return note_attempt(connection, job, attempt, changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """A delivered result and what it cost. `price_micros` is the team's."""
+
+    result: Mapping[str, Any]
+    cost: TrueCost
+    price_micros: int
+    provider: str
+    at: float
+
+
+def succeed(
+    connection: Connection, job: Job, attempt: Attempt, success: Success, changes: Mapping[str, Any]
+) -> tuple[Job, Attempt]:
+    """Close attempt and job and capture the price, once."""
+    capture = ledger.Capture(
+        hold_id=job.hold_id,
+        price_micros=success.price_micros,
+        cost_micros=success.cost.amount_micros,
+        cost_source=success.cost.source,
+        provider=success.provider,
+        at=success.at,
+        reason="delivered",
+        route=attempt.route,
+        attempt_id=attempt.id,
+        provider_request_id=changes.get("vendor_request_id"),
+    )
+    ledger.capture(connection, capture)
+    attempt = note_attempt(
+        connection,
+        job,
+        attempt,
+        {
+            **changes,
+            "state": AttemptState.SUCCEEDED,
+            "finished_at": success.at,
+            "cost_micros": success.cost.amount_micros,
+            "cost_source": success.cost.source,
+        },
+    )
+    job_changes: dict[str, Any] = {
+        "status": move_job(job.status, JobStatus.SUCCEEDED),
+        "finished_at": success.at,
+        "result": dict(success.result),
+        "bill": {
+            "status": "captured",
+            "held_micros": job.held_micros,
+            "price_micros": success.price_micros,
+            "cost_micros": success.cost.amount_micros,
+            "margin_micros": success.price_micros - success.cost.amount_micros,
+            "cost_source": success.cost.source,
+        },
+    }
+    rows.update_job(connection, job, job_changes)
+    return replace(job, **job_changes), attempt
+
+
+def end_job(connection: Connection, job: Job, status: JobStatus, problem: JobProblem, at: float) -> Job:
+    """Close a job without a result and give its hold back: it costs the team nothing."""
+    ledger.release(connection, job.hold_id, at, problem.slug)
+    changes: dict[str, Any] = {
+        "status": move_job(job.status, status),
+        "finished_at": at,
+        "error": problem.body(),
+        "bill": {
+            "status": "released",
+            "held_micros": job.held_micros,
+            "price_micros": 0,
+            "cost_micros": 0,
+            "margin_micros": 0,
+            "cost_source": None,
+        },
+    }
+    rows.update_job(connection, job, changes)
+    return replace(job, **changes)
+
+
+def suspect_charge(connection: Connection, job: Job, attempt: Attempt, provider: str, at: float) -> None:
+    """Book a possible duplicate charge of a vendor to the operator's suspense account, never to the team."""
+    reason = "the outcome of a submit is not known"
+    suspense = ledger.Suspense(job.id, attempt.id, provider, attempt.price_micros, at, reason, attempt.route)
+    ledger.suspend(connection, suspense)

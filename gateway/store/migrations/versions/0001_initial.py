@@ -1,0 +1,17 @@
+"""The first schema: teams, keys, jobs, attempts and money."""
+
+from alembic import op
+
+from gateway.store import schema, schema_money  # noqa: F401
+from gateway.store.metadata import metadata
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    metadata.create_all(op.get_bind())
+
+
+def downgrade() -> None:
+    metadata.drop_all(op.get_bind())
