@@ -36,19 +36,21 @@ class ReceiptLine:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A request on one route. With `refusals` it is not eligible.
-
-    `values` are canonical and complete, `wire` is the vendor's. `crop` is an aspect ratio and `size` a width and height
-    in pixels that vidgate itself must give the picture first.
-    """
+    """A request on one route. With `refusals` it is not eligible; `values` are canonical, `wire` is the vendor's."""
 
     route: str
     values: Mapping[str, Scalar] = field(default_factory=dict)
     wire: Mapping[str, Json] = field(default_factory=dict)
     receipt: tuple[ReceiptLine, ...] = ()
     refusals: tuple[str, ...] = ()
-    crop: Size | None = None
-    size: Size | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What vidgate itself must make of the input picture first: crop to an aspect ratio, bring to a size in pixels."""
+
+    crop: Size | None
+    size: Size | None
 
 
 def fit(route: Route, written: Mapping[str, Scalar], *, mode: FitMode, image_size: Size) -> Fit:
@@ -72,9 +74,8 @@ def fit(route: Route, written: Mapping[str, Scalar], *, mode: FitMode, image_siz
             lines.append(entry)
             if value is not None:
                 values[parameter.name] = value
-    crop = WIDE if _crops_here(route, values) else None
     wire = {line.vendor_name: line.sent for line in lines if line.vendor_name is not None}
-    return Fit(route.name, values, wire, tuple(lines), tuple(refusals), crop, size)
+    return Fit(route.name, values, wire, tuple(lines), tuple(refusals))
 
 
 def _line(
@@ -199,9 +200,13 @@ def describe(row: Capability) -> str:
     return phrase
 
 
-def _crops_here(route: Route, values: Mapping[str, Scalar]) -> bool:
+def picture(route: Route, values: Mapping[str, Scalar]) -> Picture:
+    """What the fitted values ask of the input picture on this route."""
     row = route.capability("resize")
-    return row is not None and row.by == "gateway" and values.get("resize") == "crop_16_9"
+    crops = row is not None and row.by == "gateway" and values.get("resize") == "crop_16_9"
+    sized = route.size is not None and "width" in values and "height" in values
+    size = (int(values["width"]), int(values["height"])) if sized else None
+    return Picture(WIDE if crops else None, size)
 
 
 def _size(route: Route, written: Mapping[str, Scalar], mode: FitMode, image_size: Size) -> Size | str | None:

@@ -96,10 +96,12 @@ def after_doubt(
     evidence: Evidence, billing: AmbiguousBilling, situation: Situation, rules: RetryRules, random: Random
 ) -> RetryHere | NextRoute | LookForEvidence | StayInDoubt:
     """Decide after a submit whose outcome is unknown (502, 504, a reset or a timeout after bytes left)."""
-    if rules.ambiguous == "never":
-        return StayInDoubt("retry.ambiguous is never: an unknown submit is not repeated")
-    if evidence == "not_looked" and rules.ambiguous == "verify":
+    if evidence == "not_looked" and rules.ambiguous != "retry":
         return LookForEvidence("an unknown submit is looked up before anything is repeated")
+    if rules.ambiguous == "never":
+        if evidence == "not_accepted":
+            return NextRoute("the vendor's records do not have it, and retry.ambiguous is never")
+        return StayInDoubt("no evidence, and retry.ambiguous is never")
     if evidence == "not_accepted":
         return _again("the vendor's records do not have it", None, situation, rules, random)
     if rules.ambiguous == "verify" and billing == "may_bill":

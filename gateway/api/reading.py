@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, NoReturn
 
 from starlette.datastructures import Headers, UploadFile
@@ -70,7 +70,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 async def _multipart(headers: Headers, body: bytes, bytes_max: int) -> dict[str, Any]:
-    async def stream() -> AsyncIterator[bytes]:
+    async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
     parser = MultiPartParser(
@@ -78,7 +78,7 @@ async def _multipart(headers: Headers, body: bytes, bytes_max: int) -> dict[str,
         stream(),
         max_files=1,
         max_fields=FIELDS_MAX,
-        max_part_size=bytes_max,  # type: ignore[arg-type] # an async iterator is all it reads
+        max_part_size=bytes_max,
     )
     try:
         form = await parser.parse()

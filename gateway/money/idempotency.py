@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from gateway.store.conflict import DIALECT_INSERTS
 from gateway.store.schema_money import idempotency
@@ -110,7 +110,7 @@ def claim(connection: Connection, team_id: str, key: str, fingerprint: str, at: 
     return _answered(row, fingerprint)
 
 
-def _answered(row: Row[Any], fingerprint: str) -> Claim:
+def _answered(row: Any, fingerprint: str) -> Claim:
     if row.fingerprint != fingerprint:
         return Mismatch()
     if row.status is None:
@@ -138,9 +138,13 @@ def prune(connection: Connection, at: float) -> int:
 
 _OF_KEY = (idempotency.c.team_id == bindparam("of_team"), idempotency.c.key == bindparam("of_key"))
 _UNANSWERED = idempotency.c.status.is_(None)
-_FIND = select(idempotency.c.fingerprint, idempotency.c.status, idempotency.c.body, idempotency.c.headers).where(
-    *_OF_KEY
-)
+_FIND = select(
+    idempotency.c.fingerprint,
+    idempotency.c.created_at,
+    idempotency.c.status,
+    idempotency.c.body,
+    idempotency.c.headers,
+).where(*_OF_KEY)
 _STORE = (
     update(idempotency)
     .where(*_OF_KEY, _UNANSWERED)
