@@ -11,7 +11,8 @@ from typing import Any
 import uvicorn
 
 START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 5
+STOP_TIMEOUT_S = 5.0
+TICK_S = 1.0
 
 
 def listen(port: int = 0, host: str = "127.0.0.1") -> tuple[socket.socket, str]:
@@ -30,29 +31,50 @@ async def serve(app: Any, listener: socket.socket | None = None) -> AsyncIterato
     """
     listener = listener or listen()[0]
     host, port = listener.getsockname()[:2]
-    server = _Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=STOP_TIMEOUT_S)
-    )
+    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     task = asyncio.ensure_future(server.serve(sockets=[listener]))
     try:
         await asyncio.wait_for(server.ready.wait(), START_TIMEOUT_S)
         yield f"http://{host}:{port}"
     finally:
-        server.should_exit = True
+        server.stop()
         await task
         listener.close()
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it is ready and leaves the process's signals alone."""
+    """A server that says when it is ready, stops as soon as it is told and leaves the process's signals alone."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._stopping.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         self.ready.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), TICK_S)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        running = set(self.server_state.tasks)
+        if running:
+            await asyncio.wait(running, timeout=STOP_TIMEOUT_S)
+        for task in running:
+            task.cancel()
+        for server in self.servers:
+            await server.wait_closed()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -210,8 +210,10 @@ class Sandbox(Generic[S]):
         return spoiled(fault, reply, self.clock, hang_s=self.switches.hang_s, drip_s=self.switches.drip_s)
 
     def app(self, routes: Sequence[BaseRoute]) -> Starlette:
-        """The application: the vendor's routes and the admin pages."""
-        return Starlette(routes=[Mount("/_sandbox", routes=_admin_routes(self)), *routes])
+        """The application: the vendor's routes and the admin pages; this sandbox is its `state.sandbox`."""
+        app = Starlette(routes=[Mount("/_sandbox", routes=_admin_routes(self)), *routes])
+        app.state.sandbox = self
+        return app
 
 
 def _nothing_due() -> None:
