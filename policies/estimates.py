@@ -158,17 +158,46 @@ class LatencyEstimate:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class FailureShape:
+    """When failures show: soon, or only after a long silence. Vendors have both, and their mean describes neither."""
+
+    slow_share: float
+    fast_s: float
+    slow_s: float
+
+    def learned(self, elapsed_s: float, *, slow: bool) -> FailureShape:
+        """The shape after one more failure."""
+        slow_share = self.slow_share + 0.15 * ((1.0 if slow else 0.0) - self.slow_share)
+        if slow:
+            return FailureShape(slow_share, self.fast_s, self.slow_s + 0.3 * (min(elapsed_s, 120.0) - self.slow_s))
+        return FailureShape(slow_share, self.fast_s + 0.3 * (elapsed_s - self.fast_s), self.slow_s)
+
+    @property
+    def mean_s(self) -> float:
+        """The mean time until a failure shows."""
+        return self.fast_s + self.slow_share * (self.slow_s - self.fast_s)
+
+    def unseen(self, age_s: float) -> float:
+        """The share of failures that have not shown at this age."""
+        if age_s <= self.slow_s:
+            return self.slow_share + (1.0 - self.slow_share) * math.exp(-age_s / max(0.5, self.fast_s))
+        return self.slow_share * math.exp(-3.0 * (age_s - self.slow_s) / self.slow_s)
+
+
 class OutcomeEstimate:
     """The success odds of one route from decayed counts, with how long failures take to show and what they bill."""
 
-    __slots__ = ("_at", "_failed", "_settings", "_succeeded", "billed_share", "failure_delay_s", "stuck_share")
+    __slots__ = ("_at", "_failed", "_settings", "_succeeded", "billed_share", "shape", "stuck_share")
 
     def __init__(self, settings: RoutingSettings) -> None:
         self._settings = settings
         self._succeeded = 0.0
         self._failed = 0.0
         self._at = 0.0
-        self.failure_delay_s = settings.failure_delay_s
+        self.shape = FailureShape(
+            settings.slow_failure_share, settings.fast_failure_delay_s, settings.slow_failure_delay_s
+        )
         self.billed_share = 0.02
         self.stuck_share = settings.stuck_share
 
@@ -183,7 +212,7 @@ class OutcomeEstimate:
 
     def learn_failure_shape(self, elapsed_s: float, billed_share: float) -> None:
         """Take in how long a failure took to show and which share of the price it billed."""
-        self.failure_delay_s += 0.3 * (elapsed_s - self.failure_delay_s)
+        self.shape = self.shape.learned(elapsed_s, slow=elapsed_s > self._settings.slow_failure_s)
         self.billed_share += 0.2 * (min(1.0, billed_share) - self.billed_share)
 
     def success_rate(self, now: float, overdue: int = 0) -> float:

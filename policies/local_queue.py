@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 
 def slot_wait_s(slots: int, ages_s: Sequence[float], ahead: int, service_s: float) -> float:
@@ -23,17 +22,17 @@ def slot_wait_s(slots: int, ages_s: Sequence[float], ahead: int, service_s: floa
     return free[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A held job's rank, low first: important jobs before others, then by the latest time that its start is useful."""
+Place = tuple[float, float]  # a held job's rank: the lower goes first
 
-    important: bool
-    latest_start_at: float
 
-    def before(self, other: Place) -> bool:
-        """Whether this place comes first."""
-        mine = (not self.important, self.latest_start_at)
-        return mine < (not other.important, other.latest_start_at)
+def slot_place(latest_start_at: float, head_start_s: float) -> Place:
+    """The rank for a local slot: by the latest time that a start is useful, less a head start for what it gains."""
+    return (latest_start_at - head_start_s, latest_start_at)
+
+
+def call_place(benefit: float) -> Place:
+    """The rank for a call of a limited account: the job that gains most goes first."""
+    return (-benefit, 0.0)
 
 
 class WaitingRoom:
@@ -57,7 +56,7 @@ class WaitingRoom:
         """How many others would go before a job at this place."""
         for name in [name for name, (_, seen_at) in self._jobs.items() if now - seen_at > self._patience_s]:
             del self._jobs[name]
-        return sum(1 for name, (other, _) in self._jobs.items() if name != job and other.before(place))
+        return sum(1 for name, (other, _) in self._jobs.items() if name != job and other < place)
 
     def __len__(self) -> int:
         return len(self._jobs)

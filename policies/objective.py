@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from policies.estimates import LatencyLaw, normal_cdf
+from policies.estimates import FailureShape, LatencyLaw, normal_cdf
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Option:
     wait_s: float
     law: LatencyLaw
     success: float
-    failure_delay_s: float
+    failure: FailureShape
     failure_cost: float
     probe: bool = False
 
@@ -95,8 +95,14 @@ class ValueCurve:
 def start_cost(stakes: Stakes, option: Option, start_s: float, curve: ValueCurve) -> float:
     """The expected cost of starting `option` at `start_s`, and of going on by `curve` if it fails."""
     done = option.price + stakes.expected_loss(option.law, start_s)
-    again = option.failure_cost + curve.cost_at(start_s + option.failure_delay_s)
-    return option.success * done + (1.0 - option.success) * again
+    return option.success * done + (1.0 - option.success) * retry_cost(option, start_s, curve)
+
+
+def retry_cost(option: Option, start_s: float, curve: ValueCurve) -> float:
+    """The expected cost of going on by `curve` after `option`, started at `start_s`, has failed."""
+    shape = option.failure
+    soon, late = curve.cost_at(start_s + shape.fast_s), curve.cost_at(start_s + shape.slow_s)
+    return option.failure_cost + soon + shape.slow_share * (late - soon)
 
 
 def curve_offsets(stakes: Stakes, options: Sequence[Option]) -> list[float]:
@@ -104,11 +110,11 @@ def curve_offsets(stakes: Stakes, options: Sequence[Option]) -> list[float]:
     deadline_s, give_up_s = max(stakes.deadline_s, 0.0), stakes.give_up_s
     points = {0.0, 0.5 * deadline_s, deadline_s, 0.5 * (deadline_s + give_up_s)}
     for option in options:
-        points.update(deadline_s - option.law.quantile_s(z) for z in (2.6, 1.7, 1.0, 0.0))
+        points.update(deadline_s - option.law.quantile_s(z) for z in (2.3, 1.3, 0.3))
     ordered = sorted(point for point in points if 0.0 <= point < give_up_s)
-    kept = [0.0]
+    kept, spacing_s = [0.0], max(1.0, 0.02 * give_up_s)
     for point in ordered:
-        if point - kept[-1] >= 1.0:
+        if point - kept[-1] >= spacing_s:
             kept.append(point)
     return [*kept, give_up_s]
 
@@ -116,10 +122,14 @@ def curve_offsets(stakes: Stakes, options: Sequence[Option]) -> list[float]:
 def value_curve(stakes: Stakes, options: Sequence[Option]) -> ValueCurve:
     """Work back from the give-up time: at each point take the best route, or give the whole value up."""
     offsets = curve_offsets(stakes, options)
+    by_price = sorted(options, key=lambda option: option.price)
     curve = ValueCurve((offsets[-1],), (stakes.value,), (0.0,))
     for offset_s in reversed(offsets[:-1]):
-        best, price = stakes.value, 0.0
-        for option in options:
+        best, price, later = stakes.value, 0.0, curve.costs[0]
+        for option in by_price:
+            at_least = option.success * option.price + (1.0 - option.success) * (option.failure_cost + later)
+            if at_least >= best:
+                continue
             cost = start_cost(stakes, option, max(offset_s, option.delay_s), curve)
             if cost < best:
                 best, price = cost, option.price

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from policies.estimates import normal_cdf
-from policies.objective import Flight, Option, Stakes, ValueCurve, best_backup, value_curve
+from policies.objective import Flight, Option, Stakes, ValueCurve, best_backup, retry_cost, value_curve
 from policies.settings import RoutingSettings
 
 LATE_LOSS_WORTH_A_BACKUP = 0.02  # of the price: below this a second attempt is not weighed
@@ -53,12 +53,12 @@ def assess(stakes: Stakes, option: Option, curve: ValueCurve, settings: RoutingS
     loss = stakes.expected_loss(option.law, start_s)
     recheck_s = max(1.0, option.law.quantile_s(2.2))
     if loss > LATE_LOSS_WORTH_A_BACKUP * option.price and start_s <= settings.start_slack_s:
-        dead = settings.stuck_share + 0.3 * (1.0 - option.success)
+        dead = settings.stuck_share + (1.0 - option.success) * option.failure.slow_share
         backup = best_backup(stakes, Flight(option.law, 0.0, dead), curve)
         loss = min(loss, backup.cost_later)
         if backup.later_s is not None:
             recheck_s = min(recheck_s, max(1.0, backup.later_s))
-    again = option.failure_cost + curve.cost_at(start_s + option.failure_delay_s)
+    again = retry_cost(option, start_s, curve)
     cost = option.success * (option.price + loss) + (1.0 - option.success) * again
     return Assessment(option, min(cost, stakes.value), on_time, recheck_s)
 
@@ -74,7 +74,7 @@ def assess_queued(stakes: Stakes, option: Option, curve: ValueCurve, settings: R
         cost = started * stay + (1.0 - started) * curve.cost_at(offset_s)
         if cost < best:
             best, leave_s = cost, offset_s
-    again = option.failure_cost + curve.cost_at(wait_s + option.failure_delay_s)
+    again = retry_cost(option, wait_s, curve)
     cost = option.success * best + (1.0 - option.success) * again
     on_time = option.success * option.law.chance_within(stakes.deadline_s - wait_s)
     return Assessment(option, min(cost, stakes.value), on_time, max(1.0, leave_s), leave_s)

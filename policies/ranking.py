@@ -23,7 +23,7 @@ def expected_time_s(one: Assessment) -> float:
     """The time to a finished video, counting failures that show late and start again."""
     option = one.option
     retries = (1.0 - option.success) / option.success
-    return option.delay_s + option.wait_s + option.law.mean_s + retries * (option.failure_delay_s + 1.0)
+    return option.delay_s + option.wait_s + option.law.mean_s + retries * option.failure.mean_s
 
 
 def scores(job: JobFacts, assessed: Sequence[Assessment]) -> list[float]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import random as random_module
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from policies.explain import quote, refusal
-from policies.local_queue import Place, WaitingRoom
+from policies.local_queue import Place, WaitingRoom, call_place, slot_place
 from policies.memory import Memory
 from policies.objective import Flight, Flights, Stakes, ValueCurve, best_backup
 from policies.plans import Assessment, assess, assess_queued, later_curve
@@ -65,6 +64,8 @@ class Router:
         local = [one for one in free if one.candidate.mode == "local"]
         assessed.extend(self._assess_local(decision, one, best_remote) for one in local)
         ordered = order_by_objective(job, assessed)
+        if job.in_flight:
+            ordered.sort(key=lambda pair: not self._ready(pair[1]))
         wait_s = self._review(decision, ordered) if job.in_flight else self._start(decision, ordered)
         return Ranking(
             ranked=tuple(quote(job, one, score, now) for score, one in ordered),
@@ -122,10 +123,13 @@ class Router:
         assert option is not None
         gain = best_remote - option.price
         usual = self._usual_gain.get(option.route)
-        if decision.job.id and not decision.job.tried and decision.now - decision.job.created_at < 0.01:
+        fits = stakes.deadline_s > 1.1 * option.law.mean_s and best_remote < stakes.value
+        if fits and decision.job.id and not decision.job.tried and decision.now - decision.job.created_at < 0.01:
             self._usual_gain[option.route] = gain if usual is None else usual + 0.03 * (min(gain, 3.0 * usual) - usual)
-        important = best_remote >= stakes.value or (usual is not None and gain > self._settings.important_gain * usual)
-        return Place(important, decision.job.deadline_at - 1.15 * option.law.mean_s)
+        service_s = option.law.mean_s
+        excess = max(0.0, gain / usual - 1.0) if usual is not None and usual > 0.0 else 0.0
+        head_start_s = self._settings.gain_head_start * service_s * min(excess, 10.0)
+        return slot_place(decision.job.deadline_at - 1.15 * service_s, head_start_s)
 
     def _start(self, decision: Decision, ordered: list[tuple[float, Assessment]]) -> float | None:
         """Nothing is in flight: go, or say how long to wait."""
@@ -140,9 +144,35 @@ class Router:
             return patience_s
         if best.leave_s is not None and job.objective == "default":
             return self._hold(decision, best)
-        if best.option.delay_s > settings.start_slack_s:
-            return min(best.option.delay_s, patience_s)
-        return None
+        turn_s = self._turn(decision, ordered) if job.objective == "default" else best.option.delay_s
+        return min(turn_s, patience_s) if turn_s > settings.start_slack_s else None
+
+    def _turn(self, decision: Decision, ordered: list[tuple[float, Assessment]]) -> float:
+        """Seconds until it is this job's turn to call its best route; a better plan meanwhile is moved to the front.
+
+        On an account with a learned spacing the calls are scarce: the waiting job that gains most goes first.
+        """
+        best, job, now = ordered[0][1], decision.job, decision.now
+        account_of = {one.candidate.route: one.candidate.account for one in decision.screened}
+        account = account_of[best.option.route]
+        gap_s = self._memory.account(account).rate.gap_s
+        if gap_s <= 0.0:
+            return best.option.delay_s
+        others = [pair for pair in ordered if account_of[pair[1].option.route] != account]
+        benefit = min((one.cost for _, one in others), default=decision.stakes.value) - best.cost
+        room, place = self._room("calls of " + account), call_place(benefit)
+        ahead = room.ahead(job.id, place, now)
+        turn_s = best.option.delay_s + ahead * gap_s
+        if turn_s <= self._settings.start_slack_s:
+            return 0.0
+        later = assess(decision.stakes, replace(best.option, delay_s=turn_s), decision.curve, self._settings)
+        ready = next((pair for pair in others if self._ready(pair[1])), None)
+        if ready is not None and ready[1].cost < later.cost:
+            ordered.remove(ready)
+            ordered.insert(0, ready)
+            return 0.0
+        room.enter(job.id, place, now)
+        return turn_s if ahead == 0 else max(1.0, best.option.delay_s)
 
     def _hold(self, decision: Decision, best: Assessment) -> float | None:
         """Hold the job until a local slot is about to come free and nobody goes before it."""
@@ -166,18 +196,21 @@ class Router:
         settings, stakes = self._settings, decision.stakes
         tick_s = max(1.0, min(settings.review_tick_s if stakes.deadline_s > 0.0 else 15.0, stakes.give_up_s))
         flights = self._flights(decision)
-        usable = [one for _, one in ordered if one.leave_s is None and one.option.delay_s <= settings.start_slack_s]
-        if not usable or ordered[0][1] is not usable[0]:
-            waits = [one.leave_s for _, one in ordered if one.leave_s]
-            return max(1.0, min([tick_s, *waits]))
+        if not ordered or not self._ready(ordered[0][1]):
+            return tick_s
         if not flights:
             queued = [one for _, one in ordered if one.leave_s is not None]
             stay = min((one.cost for one in queued), default=stakes.value)
-            return None if usable[0].cost < stay else tick_s
+            leave_s = min((one.leave_s for one in queued if one.leave_s is not None), default=tick_s)
+            return None if ordered[0][1].cost < stay else max(1.0, min(tick_s, leave_s))
         backup = best_backup(stakes, Flights(tuple(flights)), decision.curve)
         if backup.cost_now < settings.hedge_gain * backup.cost_later:
             return None
         return max(1.0, min(tick_s, backup.later_s or tick_s))
+
+    def _ready(self, one: Assessment) -> bool:
+        """Whether an option starts at once: it needs no pause and no place in a queue."""
+        return one.leave_s is None and one.option.delay_s <= self._settings.start_slack_s
 
     def _flights(self, decision: Decision) -> list[Flight]:
         """The job's own running attempts, with the odds that they are dead growing with age."""
@@ -189,7 +222,7 @@ class Router:
             memory = self._memory.route(route, one.candidate.account)
             law = memory.latency(one.candidate.size_class, one.candidate.nominal_latency_s).law(decision.now)
             age_s = decision.now - self._memory.started_at(flight.attempt, flight.started_at)
-            unseen = math.exp(-age_s / max(1.0, memory.outcome.failure_delay_s))
+            unseen = memory.outcome.shape.unseen(age_s)
             dead = memory.outcome.stuck_share + (1.0 - memory.outcome.success_rate(decision.now)) * unseen
             flights.append(Flight(law, age_s, dead))
         return flights

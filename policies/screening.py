@@ -140,7 +140,7 @@ class Screen:
             wait_s=wait_s,
             law=law,
             success=success,
-            failure_delay_s=min(route.outcome.failure_delay_s, 60.0),
+            failure=route.outcome.shape,
             failure_cost=route.outcome.billed_share * candidate.price_micros,
             probe=probe,
         )

@@ -27,7 +27,10 @@ class RoutingSettings:
     failure_half_life_s: float = 240.0  # age at which an outcome counts half
     failure_memory: float = 0.88  # weight of old outcomes per new one
     failure_sibling_share: float = 0.4  # share of a failure that also counts against other routes of the account
-    failure_delay_s: float = 4.0  # time until a failure shows, before any was seen
+    slow_failure_s: float = 15.0  # a failure that takes longer than this to show is a slow one
+    slow_failure_share: float = 0.25  # share of slow failures before any was seen
+    fast_failure_delay_s: float = 2.0  # time until each kind shows, before any was seen
+    slow_failure_delay_s: float = 40.0
     stuck_share: float = 0.004  # share of accepted renders that never finish
 
     # Breaker: closed, open for a while, then one probe.
@@ -57,7 +60,7 @@ class RoutingSettings:
     wait_sigma_share: float = 0.3  # spread of an estimated wait, as a share of it
     hold_tick_s: float = 4.0  # how often a held job is looked at again
     bind_ahead_s: float = 8.0  # hand a job to the local queue this long before a slot comes free
-    important_gain: float = 1.5  # times the usual gain that lets a job pass the held queue
+    gain_head_start: float = 2.0  # renders' time that a job with twice the usual gain goes ahead of its turn
 
     # Second attempts.
     hedge_gain: float = 0.9  # a second attempt must bring the expected cost below this share of staying
