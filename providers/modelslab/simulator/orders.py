@@ -35,8 +35,8 @@ class Range:
 
 
 NUMBERS: Mapping[str, Range] = {
-    "height": Range(512, 64, 512),
-    "width": Range(512, 64, 512),
+    "height": Range(512, 8, 512),
+    "width": Range(512, 8, 512),
     "num_frames": Range(16, 1, 25),
     "num_inference_steps": Range(20, 1, 50),
     "min_guidance_scale": Range(1.0, 1, 8, whole=False),
