@@ -271,7 +271,8 @@ class Engine:
             eta_s=run.eta_s if run.polls else attempt.eta_s,
             nominal_latency_s=route.latency_nominal_s,
         )
-        await self._pause(run, delay_s)
+        polling = self._parts.settings.polling
+        await self._pause(run, min(max(delay_s, polling.delay_min_s), polling.delay_max_s))
         if await self._canceled_there(run, attempt):
             return
         run.polls += 1
