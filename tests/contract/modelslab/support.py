@@ -112,10 +112,8 @@ class Bench:
         section = PLUGIN.simulator_settings(self.url) | settings
         return PLUGIN.build(PLUGIN.settings.model_validate(section), Tools(self.http, self.clock, Random(7)))
 
-    def request(self, provider: ModelsLab, *, attempt_id: str = "attempt-1", **changes: Any) -> RenderRequest:
-        return render_request(
-            provider, f"{self.site.url}/picture.png", attempt_id=attempt_id, **({"timeout_s": 5.0} | changes)
-        )
+    def request(self, provider: ModelsLab, *, picture_url: str = "", **changes: Any) -> RenderRequest:
+        return render_request(provider, picture_url or f"{self.site.url}/picture.png", **changes)
 
 
 def render_request(
