@@ -1,11 +1,14 @@
 """Idempotency keys: one key of one team means one outcome for 24 hours.
 
-claim    Fresh        the key is this request's; go on, in the same transaction
-         Replay       the request was answered before: answer the same, byte for byte
-         Mismatch     the key belongs to another request (422)
-         InProgress   the first request is still being answered (409, Retry-After)
-store    keep the answer. Only 202 and 402 are kept, see `is_stored`
-forget   give the key back after an answer that is not kept
+    claim    Fresh        the key is this request's; go on, in the same transaction
+             Replay       the request was answered before: answer the same, byte for byte
+             Mismatch     the key belongs to another request (422)
+             InProgress   the first request is still being answered (409, Retry-After)
+    peek     the same answers without claiming
+    store    keep the answer. Only 202 and 402 are kept, see `is_stored`
+    forget   give the key back after an answer that is not kept
+
+A team's keys are its own: two teams may use the same one.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from gateway.money import budgets
 from gateway.money.amounts import require_micros
@@ -73,11 +73,11 @@ __all__ = [
     "check",
     "clear_suspense",
     "correct",
+    "deletion_refusal",
     "due_holds",
     "expire",
     "expire_due",
     "hold",
-    "open_hold_count",
     "release",
     "suspend",
     "top_up",
@@ -267,10 +267,15 @@ def due_holds(connection: Connection, at: float, count_max: int = 100) -> list[s
     return list(connection.execute(query).scalars())
 
 
-def open_hold_count(connection: Connection, team_id: str) -> int:
-    """How many holds of a team are open; a team with any is not to be deleted."""
-    query = select(holds.c.id).where(holds.c.team_id == team_id, holds.c.state == "open")
-    return len(connection.execute(query).all())
+def deletion_refusal(connection: Connection, team_id: str) -> str | None:
+    """Why a team cannot be deleted, as a sentence; None when nothing of it is on the books."""
+    counted = select(holds.c.state, func.count()).where(holds.c.team_id == team_id).group_by(holds.c.state)
+    counts = {row[0]: row[1] for row in connection.execute(counted)}
+    if counts.get("open"):
+        return f"team {team_id} has {counts['open']} open holds: cancel its jobs or wait for their end"
+    if counts:
+        return f"team {team_id} has settled jobs, which stay on the books: revoke its keys instead"
+    return None
 
 
 # Whoever changes the row from `open` settles the hold; everybody else, at the same time or later, finds it settled.

@@ -15,8 +15,8 @@ def tags_text(tags: Mapping[str, str]) -> str:
     if len(tags) > TAGS_MAX:
         raise ValueError(f"at most {TAGS_MAX} tags, not {len(tags)}")
     for name, value in tags.items():
-        if not 1 <= len(name) <= NAME_LENGTH_MAX or len(value) > VALUE_LENGTH_MAX:
-            raise ValueError(f"tag {name[:NAME_LENGTH_MAX]!r} is too long or empty")
+        if len(name) > NAME_LENGTH_MAX or len(value) > VALUE_LENGTH_MAX:
+            raise ValueError(f"tag {name[:NAME_LENGTH_MAX]!r} is too long")
     return json.dumps(dict(tags), sort_keys=True, separators=(",", ":"))
 
 

@@ -247,7 +247,7 @@ provider_balances = Table(
     Column("at", Seconds, nullable=False),
     Column("source", Text, nullable=False),
     CheckConstraint("source IN ('polled', 'reported')", name="source"),
-    _amount("amount_micros"),
+    _amount("amount_micros", least=-AMOUNT_MAX_MICROS),
     _time("at"),
     sqlite_strict=True,
 )

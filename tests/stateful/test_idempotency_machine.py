@@ -53,7 +53,9 @@ class IdempotencyMachine(RuleBasedStateMachine):
     @rule(team=teams, key=keys, fingerprint=prints)
     def claim(self, team: str, key: str, fingerprint: str) -> None:
         """A claim says what became of the key, and sees nothing of another team."""
+        peeked = idempotency.peek(self.connection, team, key, fingerprint, self.now)
         answer = idempotency.claim(self.connection, team, key, fingerprint, self.now)
+        assert answer == peeked
         known = self.model.get((team, key))
         if known is None or self.now - known.at >= DAY_S:
             assert answer == idempotency.Fresh()

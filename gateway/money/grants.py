@@ -1,0 +1,69 @@
+"""What a key may do: routes, providers, objectives, a cost a request and an end; never more than its issuer. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.money.amounts import AMOUNT_MAX_MICROS, usd_text
+
+Names = frozenset[Annotated[str, Field(min_length=1, max_length=80)]]
+
+
+class Grants(BaseModel):
+    """The limits of a key. None means no limit of its own; an empty set means nothing at all.
+
+    `expires_at` is unix seconds; `max_cost_micros` bounds what one request may cost the team.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    routes: Names | None = None
+    providers: Names | None = None
+    objectives: Names | None = None
+    max_cost_micros: Annotated[int, Field(strict=True, ge=0, le=AMOUNT_MAX_MICROS)] | None = None
+    expires_at: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+    def route_refusal(self, route: str) -> str | None:
+        """Why a route (`provider/slug`) may not be used, as a sentence; None when it may."""
+        provider = route.partition("/")[0]
+        if self.providers is not None and provider not in self.providers:
+            return f"this key may not use the provider {provider}"
+        if self.routes is not None and route not in self.routes:
+            return f"this key may not use the route {route}"
+        return None
+
+    def objective_refusal(self, objective: str) -> str | None:
+        """Why an objective may not be asked for; None when it may."""
+        if self.objectives is not None and objective not in self.objectives:
+            return f"this key may ask for {', '.join(sorted(self.objectives)) or 'no objective'}, not {objective}"
+        return None
+
+    def cost_refusal(self, cost_micros: int) -> str | None:
+        """Why a request of this cost may not run; None when it may."""
+        if self.max_cost_micros is not None and cost_micros > self.max_cost_micros:
+            return f"${usd_text(cost_micros)} is over this key's ${usd_text(self.max_cost_micros)} a request"
+        return None
+
+    def beyond(self, issuer: Grants) -> list[str]:
+        """The names of the limits by which these grants go beyond their issuer's; empty when they may be issued."""
+        sets = [
+            name
+            for name in ("routes", "providers", "objectives")
+            if not _within(getattr(self, name), getattr(issuer, name))
+        ]
+        numbers = [
+            name
+            for name in ("max_cost_micros", "expires_at")
+            if not _at_most(getattr(self, name), getattr(issuer, name))
+        ]
+        return sets + numbers
+
+
+def _within(mine: frozenset[str] | None, issuers: frozenset[str] | None) -> bool:
+    return issuers is None or (mine is not None and mine <= issuers)
+
+
+def _at_most(mine: float | None, issuers: float | None) -> bool:
+    return issuers is None or (mine is not None and mine <= issuers)
