@@ -1,0 +1,155 @@
+"""A job told on the terminal: its plan with reasons, receipt, attempts, bill and result. JSON in, rich out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+from rich.tree import Tree
+
+from gateway.cli.output import duration, size, state, table, usd
+
+Json = Mapping[str, Any]
+BORING_OUTCOMES = frozenset({"defaulted"})
+
+
+def heading(text: str) -> RenderableType:
+    """The title of a part."""
+    return Padding(Text(text, style="bold"), (1, 0, 0, 0))
+
+
+def show_job(console: Console, job: Json) -> None:
+    """Everything about a job, in the order in which it happened."""
+    show_plan(console, job)
+    show_receipt(console, job)
+    show_attempts(console, job)
+    show_bill(console, job)
+    show_error(console, job)
+
+
+def show_plan(console: Console, job: Json) -> None:
+    """The ranked routes with price, times and reasons, and the refused ones with theirs."""
+    plan = job["plan"]
+    console.print(heading("Plan"), Text(f"objective {plan['objective']}, decided at {plan['decided_at']}", style="dim"))
+    ranked = table(">", "route", ">price", ">with retries", ">p50", ">p95", ">on time", "why")
+    for place, quote in enumerate(plan["ranked"], start=1):
+        ranked.add_row(
+            str(place),
+            Text(quote["route"], style="bold green" if place == 1 else ""),
+            usd(quote["price_micros"]),
+            usd(quote["expected_cost_micros"]),
+            duration(quote["p50_s"]),
+            duration(quote["p95_s"]),
+            f"{100 * quote['probability_on_time']:.1f} %",
+            "\n".join(quote["reasons"]),
+        )
+    console.print(ranked)
+    if plan["refused"]:
+        refused = table("refused", "because")
+        for one in plan["refused"]:
+            refused.add_row(Text(one["route"], style="dim"), "\n".join(one["reasons"]))
+        console.print(refused)
+
+
+def show_receipt(console: Console, job: Json) -> None:
+    """What became of every parameter on the way to the vendor."""
+    if not job["receipt"]:
+        return
+    console.print(heading("Receipt"), Text(f"what {job['route']} was sent for each parameter", style="dim"))
+    lines = table("parameter", "asked", "sent", "vendor's name", "outcome", "reason")
+    for line in job["receipt"]:
+        style = "dim" if line["outcome"] in BORING_OUTCOMES else ""
+        lines.add_row(
+            line["parameter"],
+            _value(line["asked"]),
+            _value(line["sent"]),
+            line["vendor_name"] or "",
+            state(line["outcome"]),
+            line["reason"],
+            style=style,
+        )
+    console.print(lines)
+
+
+def show_attempts(console: Console, job: Json) -> None:
+    """Every attempt with its events, so that retries and failovers can be seen."""
+    console.print(heading("Attempts"))
+    for attempt in job["attempts"]:
+        console.print(Padding(_attempt(attempt), (0, 0, 0, 1)))
+    if not job["attempts"]:
+        console.print(Text("  none yet", style="dim"))
+
+
+def _attempt(attempt: Json) -> Tree:
+    submits = f"{attempt['submits']} submit{'s' * (attempt['submits'] != 1)}"
+    facts = [submits]
+    if attempt["cost_micros"] is not None:
+        facts.append(f"cost {usd(attempt['cost_micros'])} ({attempt['cost_source']})")
+    if attempt["seed"] is not None:
+        facts.append(f"seed {attempt['seed']}")
+    title = Text.assemble(
+        f"{attempt['number']}. ", (attempt["route"], "bold"), "  ", state(attempt["state"]), "  ", ", ".join(facts)
+    )
+    tree = Tree(title, guide_style="dim")
+    began = _instant(attempt["prepared_at"])
+    for event in attempt["events"]:
+        after_s = (_instant(event["at"]) - began).total_seconds()
+        style = "yellow" if event["what"] in {"retry", "in_doubt"} else ""
+        words = event["what"].replace("_", " ")
+        tree.add(Text.assemble((f"+{after_s:5.1f} s  ", "dim"), (f"{words}  ", style or "bold"), event["detail"] or ""))
+    if attempt["failure"]:
+        tree.add(Text(f"failed: {attempt['failure']['kind']}: {attempt['failure']['detail']}", style="red"))
+    return tree
+
+
+def show_bill(console: Console, job: Json) -> None:
+    """What was held and what was paid."""
+    bill = job["bill"]
+    lines = table("bill", ">held", ">price", ">vendor's cost", ">margin", "cost known from")
+    lines.add_row(
+        state(bill["status"]),
+        usd(bill["held_micros"]),
+        usd(bill["price_micros"]),
+        usd(bill["cost_micros"]),
+        usd(bill["margin_micros"]),
+        bill["cost_source"] or "-",
+    )
+    console.print(heading("Bill"), lines)
+
+
+def show_error(console: Console, job: Json) -> None:
+    """Why there is no result, when there is none."""
+    if job["error"]:
+        console.print(Text.assemble(("no result: ", "bold red"), job["error"]["title"], ": ", job["error"]["detail"]))
+
+
+def result_lines(job: Json, saved: Iterable[object]) -> RenderableType:
+    """The delivered files: where they were saved, what they are, and what differs from the order."""
+    lines: list[RenderableType] = []
+    for file, path in zip(job["result"]["files"], saved, strict=False):
+        lines.append(Text.assemble(("✓ ", "green"), (str(path), "bold")))
+        lines.append(Text(f"  {file_facts(file)}"))
+        lines += [Text(f"  differs from the order: {deviation}", style="yellow") for deviation in file["deviations"]]
+    return Group(*lines)
+
+
+def file_facts(file: Json) -> str:
+    """A file in one line: size in pixels, frames, rate, length, bytes."""
+    facts = [f"{file['width']} x {file['height']}"]
+    if file.get("fps"):
+        facts += [f"{file['num_frames']} frames", f"{file['fps']:g} fps", duration(file["duration_s"])]
+    return ", ".join([*facts, file["media_type"], size(file["size_bytes"])])
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "-"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)
