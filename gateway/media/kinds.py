@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 MEDIA_TYPES: Mapping[str, str] = {
     "mp4": "video/mp4",
+    "mov": "video/quicktime",
     "webm": "video/webm",
     "gif": "image/gif",
     "webp": "image/webp",
