@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 
 from providers.capability import Route
 from providers.contract import (
     Balance,
     CheckOutcome,
     FailureKind,
+    Finished,
     InDoubt,
     Json,
     LookupOutcome,
@@ -33,7 +35,7 @@ from providers.modelslab.account import (
     wallet_evidence,
 )
 from providers.modelslab.catalogue import routes_for
-from providers.modelslab.outcomes import check_outcome, submit_outcome
+from providers.modelslab.outcomes import check_outcome, recall, submit_outcome
 from providers.modelslab.replies import read_id, scrub
 from providers.modelslab.settings import Settings
 from providers.transport import MaybeSent, NotSent, Reply, call
@@ -70,11 +72,6 @@ class ModelsLab:
         """The routes this account offers."""
         return self._routes
 
-    @property
-    def accepts_other_model(self) -> bool:
-        """Whether a video that another model made counts as delivered (trap 20)."""
-        return self._settings.accept_other_model
-
     async def submit(self, request: RenderRequest) -> SubmitOutcome:
         """Ask for a render, once."""
         fields: dict[str, Json] = {
@@ -102,7 +99,8 @@ class ModelsLab:
         reply = await self._post(f"{self._video}/fetch/{identity}", {}, timeout_s=READ_TIMEOUT_S)
         if not isinstance(reply, Reply):
             return InDoubt(scrub(reply.detail, self._secret))
-        return check_outcome(reply, self._secret, identity)
+        outcome = check_outcome(reply, self._secret, identity)
+        return replace(outcome, report=recall(outcome.report, token)) if isinstance(outcome, Finished) else outcome
 
     async def balance(self) -> Balance | None:
         """Money in the wallet, or None when it could not be read."""

@@ -7,7 +7,7 @@ fragments of it are matched here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from providers.contract import (
@@ -19,7 +19,9 @@ from providers.contract import (
     InDoubt,
     Pending,
     Refused,
+    Report,
     SubmitOutcome,
+    Token,
 )
 from providers.modelslab.replies import Body, read_body
 from providers.transport import Reply
@@ -83,7 +85,7 @@ def submit_outcome(reply: Reply, secret: str) -> SubmitOutcome:
     if body.state == "success" and body.files:
         return Finished(body.files, body.report)
     if body.state in {"success", "processing", "failed"} and body.id is not None:
-        return Accepted({"id": body.id}, body.eta_s, body.report)
+        return Accepted(_token(body.id, body.report), body.eta_s, body.report)
     if body.state == "failed":
         kind, _ = _wording(body) or (FailureKind.RENDER_FAILED, "job")
         return Refused(kind, _detail(body, reply), status=reply.status)
@@ -112,6 +114,26 @@ def check_outcome(reply: Reply, secret: str, identity: str) -> CheckOutcome:
         return Failed(found[0], _detail(body, reply))
     known = found is not None or reply.status in AMBIGUOUS or (reply.status in STATUSES and reply.status != 404)
     return InDoubt(_detail(body, reply), reply.status, body.retry_after_s, unrecognised=not known)
+
+
+def _token(identity: str, report: Report) -> Token:
+    """The id, and what only the submit may tell: a finished job's reply can come without its meta (WIRE 2.4)."""
+    token: Token = {"id": identity}
+    if report.model is not None:
+        token["model"] = report.model
+    if report.seed is not None:
+        token["seed"] = report.seed
+    return token
+
+
+def recall(report: Report, token: Token) -> Report:
+    """A report, completed with what the token remembers of the submit."""
+    model, seed = token.get("model"), token.get("seed")
+    if report.model is None and isinstance(model, str):
+        report = replace(report, model=model)
+    if report.seed is None and isinstance(seed, int):
+        report = replace(report, seed=seed)
+    return report
 
 
 def _refusal(body: Body, reply: Reply) -> Refused | InDoubt:

@@ -17,18 +17,16 @@ class Settings(ProviderSettings):
     """A ModelsLab account.
 
     `queue_max` is the plan's queue: 5 pay as you go, 10 standard, 15 premium (WIRE 2.6). `enterprise` speaks to the
-    dedicated server. `accept_other_model` takes a video that another model made (the public API may swap the model
-    silently). `webhook` asks for a call when a render is done; the vendor requires HTTPS, `webhook_over_http` is for
-    simulators. `upload` puts pictures on the vendor's own 24-hour storage instead of a public address of vidgate.
-    `temporary_files` lets the vendor delete results after 24 hours. `charged_at_submit` states what is known of when
-    this account is charged; without it an ambiguous submit cannot be cleared by the wallet.
+    dedicated server. `webhook` asks for a call when a render is done; the vendor requires HTTPS, and
+    `webhook_over_http` is for simulators. `upload` puts pictures on the vendor's own 24-hour storage where vidgate has
+    no public address. `temporary_files` lets the vendor delete results after 24 hours. `charged_at_submit` states what
+    is known of when this account is charged; without it an ambiguous submit cannot be cleared by the wallet.
     """
 
     api_key: SecretStr = Field(min_length=8)
     base_url: str = "https://modelslab.com/api"
     enterprise: bool = False
     queue_max: int = Field(default=5, ge=1, le=1000)
-    accept_other_model: bool = False
     webhook: bool = True
     webhook_over_http: bool = False
     upload: bool = False

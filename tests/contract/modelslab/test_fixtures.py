@@ -113,7 +113,8 @@ async def test_an_accepted_submit_gives_a_token_an_eta_and_the_model_reported(an
     identity, eta_s, model = expected
     outcome = await submitted(answering, name)
     assert isinstance(outcome, Accepted)
-    assert outcome.token == {"id": identity}
+    assert outcome.token["id"] == identity
+    assert outcome.token.get("model") == model
     assert json.loads(json.dumps(outcome.token)) == outcome.token
     assert (outcome.eta_s, outcome.report.model, outcome.report.request_id) == (eta_s, model, identity)
 

@@ -171,8 +171,18 @@ async def test_trap_20_a_swapped_model_is_reported(bench):
     bench.clock.advance(10)
     finished = await provider.check(request.route, accepted.token)
     assert finished.report.model == "wan2.2"
-    assert not provider.accepts_other_model
-    assert bench.provider(accept_other_model=True).accepts_other_model
+
+
+async def test_trap_20_a_swap_that_only_the_submit_told_is_not_forgotten(bench):
+    """A finished job's reply may come without its meta: the token remembers the model and the seed."""
+    bench.sandbox.change({"substitute_model": "wan2.2", "fetch_meta": False})
+    provider = bench.provider()
+    request = bench.request(provider)
+    accepted = await provider.submit(request)
+    bench.clock.advance(10)
+    finished = await bench.provider().check(request.route, json.loads(json.dumps(accepted.token)))
+    assert finished.report.model == "wan2.2"
+    assert finished.report.seed == accepted.report.seed is not None
 
 
 async def test_trap_20_a_reply_without_meta_reports_no_model(answering):
