@@ -6,13 +6,14 @@ parameters and the receipt come out. `exact` refuses what it cannot honour, `nea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from providers.capability import Capability, Route, SizeRule
 from providers.contract import Json
-from providers.vocabulary import BY_NAME, Parameter, Scalar, parameters_for
+from providers.vocabulary import BY_NAME, Kind, Parameter, Scalar, parameters_for
 
 Outcome = Literal["passed", "renamed", "converted", "moved", "dropped", "defaulted"]
 FitMode = Literal["exact", "nearest"]
@@ -20,11 +21,21 @@ Size = tuple[int, int]
 
 WIDE: Size = (16, 9)
 SIZE_PARAMETERS = ("width", "height")
+TEXT_READERS: Mapping[Kind, Callable[[str], Scalar]] = {
+    "integer": int,
+    "number": float,
+    "boolean": lambda text: text == "True",
+    "text": str,
+    "choice": str,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiptLine:
-    """What became of one parameter. `sent` is the vendor's own value; None when none travelled."""
+    """What became of one parameter. `sent` is the vendor's own value; None when none travelled.
+
+    A dropped parameter that the route has a usual value for is sent that one: vendor defaults are never relied on.
+    """
 
     parameter: str
     asked: Scalar | None
@@ -102,9 +113,22 @@ def _line(
             return refusal
         moved = nearest(row, asked)
         if moved is None:
-            return ReceiptLine(name, asked, None, None, "dropped", refusal), None
+            return _dropped(parameter, row, asked, refusal)
         return _sent(row, asked, moved, "moved", refusal)
     return _sent(row, asked, asked, None, row.note)
+
+
+def _dropped(
+    parameter: Parameter, row: Capability, asked: Scalar, reason: str
+) -> tuple[ReceiptLine, Scalar | None] | str:
+    """A value without a nearest one: the usual value goes in its place; what the route must be told is a refusal."""
+    if row.required:
+        return reason
+    usual = _defaulted(parameter, row, None)
+    if usual is None:
+        return ReceiptLine(row.parameter, asked, None, None, "dropped", reason), None
+    line, value = usual
+    return replace(line, asked=asked, outcome="dropped", reason=reason), value
 
 
 def _defaulted(parameter: Parameter, row: Capability, derived: int | None) -> tuple[ReceiptLine, Scalar] | None:
@@ -178,8 +202,8 @@ def decode(row: Capability, sent: Json) -> Scalar | None:
             return value
     if row.wire_type == "yes_no":
         return sent == "yes"
-    if row.wire_type == "string" and isinstance(sent, str) and BY_NAME[row.parameter].kind == "integer":
-        return int(sent)
+    if row.wire_type == "string" and isinstance(sent, str):
+        return TEXT_READERS[BY_NAME[row.parameter].kind](sent)
     return sent if isinstance(sent, str | int | float | bool) else None
 
 
@@ -216,25 +240,33 @@ def _size(route: Route, written: Mapping[str, Scalar], mode: FitMode, image_size
         return None
     if "width" not in written or "height" not in written:
         shape = WIDE if written.get("resize") == "crop_16_9" else image_size
-        return _within(rule, shape)
+        return _within(route, rule, shape)
     asked = (int(written["width"]), int(written["height"]))
     possible = asked[0] <= rule.width_max and asked[1] <= rule.height_max
     if possible and asked[0] % rule.multiple == 0 and asked[1] % rule.multiple == 0:
         return asked
     if mode == "nearest":
-        return _within(rule, asked, largest=max(asked))
+        return _within(route, rule, asked, largest=max(asked))
     limit = f"at most {rule.width_max}x{rule.height_max}, in multiples of {rule.multiple}"
     return f"size {asked[0]}x{asked[1]} is not possible here: {limit}"
 
 
-def _within(rule: SizeRule, shape: Size, largest: int | None = None) -> Size:
-    """The largest size of this shape inside the rule's box, with sides that are multiples; never larger than asked."""
+def _within(route: Route, rule: SizeRule, shape: Size, largest: int | None = None) -> Size:
+    """The largest size of this shape inside the rule's box, each side rounded to a multiple; no larger than asked."""
     width, height = shape
     scale = min(rule.width_max / width, rule.height_max / height)
     if largest is not None:
         scale = min(scale, largest / max(width, height))
-    return _multiple(width * scale, rule.multiple), _multiple(height * scale, rule.multiple)
+    return (
+        _side(route, "width", width * scale, rule.width_max, rule.multiple),
+        _side(route, "height", height * scale, rule.height_max, rule.multiple),
+    )
 
 
-def _multiple(side: float, multiple: int) -> int:
-    return max(multiple, int(side / multiple + 0.5) * multiple)
+def _side(route: Route, name: str, length: float, longest: int, multiple: int) -> int:
+    """The multiple nearest to a length that the route takes: a very flat shape gets its short side lengthened."""
+    row = route.capability(name)
+    shortest = BY_NAME[name].minimum if row is None or row.minimum is None else row.minimum
+    low = math.ceil((shortest or 1) / multiple) * multiple
+    high = longest // multiple * multiple
+    return min(max(math.floor(length / multiple + 0.5) * multiple, low), high)
