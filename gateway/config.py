@@ -12,15 +12,17 @@ from gateway.config_checks import advice, price_problems, read_accounts, relatio
 from gateway.config_errors import ConfigurationError, ConfigurationProblem, ConfigurationWarning, problems_of
 from gateway.config_file import read_document
 from gateway.settings import Settings
+from providers.capability import Route
 from providers.contract import ProviderPlugin, ProviderSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Settings that hold together, each provider's own settings by its name, and what the operator should know."""
+    """Settings that hold together, each provider's own by its name, the routes, and what the operator should know."""
 
     settings: Settings
     accounts: Mapping[str, ProviderSettings]
+    routes: tuple[Route, ...]
     warnings: tuple[ConfigurationWarning, ...]
 
 
@@ -66,8 +68,8 @@ def check(
 ) -> Configuration:
     """Check settings as a whole. Raises ConfigurationError with every fault, those already `found` first."""
     accounts = read_accounts(settings.providers, plugins)
-    problems = [*found, *accounts.problems, *relations(settings), *price_problems(settings)]
+    problems = [*found, *accounts.problems, *relations(settings)]
+    problems += price_problems(settings, [route.name for route in accounts.routes], at)
     if problems:
         raise ConfigurationError("settings", problems)
-    warnings = advice(settings, accounts.settings, plugins=plugins, at=at)
-    return Configuration(settings, accounts.settings, warnings)
+    return Configuration(settings, accounts.settings, accounts.routes, advice(settings, accounts.routes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from gateway.config_errors import ConfigurationProblem, ConfigurationWarning, nearest, problems_of
 from gateway.money.prices import PriceBook, PriceBookError
 from gateway.settings import Settings
+from providers.capability import Route
 from providers.contract import ProviderPlugin, ProviderSettings, chosen_routes
 
 LEASE_HEARTBEATS_MIN = 3
@@ -24,9 +25,10 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """The providers' own settings, each checked against its provider's model, and the faults found on the way."""
+    """The providers' own settings, each checked against its model, their routes, and the faults found on the way."""
 
     settings: Mapping[str, ProviderSettings]
+    routes: tuple[Route, ...]
     problems: tuple[ConfigurationProblem, ...]
 
 
@@ -34,8 +36,9 @@ def read_accounts(sections: object, plugins: Mapping[str, ProviderPlugin]) -> Ac
     """Check every provider's section; `sections` is whatever stands under `providers`."""
     if not isinstance(sections, Mapping) or not sections:
         detail = f"no provider is configured; add one or more of: {', '.join(sorted(plugins))}"
-        return Accounts({}, (ConfigurationProblem(("providers",), detail),))
+        return Accounts({}, (), (ConfigurationProblem(("providers",), detail),))
     accounts: dict[str, ProviderSettings] = {}
+    routes: list[Route] = []
     problems: list[ConfigurationProblem] = []
     for name, section in sections.items():
         plugin = plugins.get(str(name))
@@ -45,12 +48,12 @@ def read_accounts(sections: object, plugins: Mapping[str, ProviderPlugin]) -> Ac
             continue
         try:
             accounts[plugin.name] = plugin.settings.model_validate({} if section is None else section)
-            chosen_routes(accounts[plugin.name], plugin.catalogue)
+            routes += chosen_routes(accounts[plugin.name], plugin.catalogue)
         except ValidationError as error:
             problems += problems_of(error, plugin.settings, ("providers", plugin.name))
         except ValueError as error:
             problems.append(ConfigurationProblem(("providers", plugin.name, "routes"), str(error)))
-    return Accounts(accounts, tuple(problems))
+    return Accounts(accounts, tuple(routes), tuple(problems))
 
 
 def relations(settings: Settings) -> list[ConfigurationProblem]:
@@ -69,13 +72,6 @@ def _times(settings: Settings) -> Iterator[ConfigurationProblem]:
     if jobs.deadline_s > jobs.deadline_max_s:
         yield ConfigurationProblem(
             ("jobs", "deadline_s"), f"is over jobs.deadline_max_s: set it to at most {jobs.deadline_max_s:g}"
-        )
-    longest_s = jobs.deadline_max_s + jobs.give_up_s
-    if settings.money.hold_s <= longest_s:
-        yield ConfigurationProblem(
-            ("money", "hold_s"),
-            f"is {settings.money.hold_s:g}, and money must stay held for as long as a job can run (jobs.deadline_max_s "
-            f"+ jobs.give_up_s): set it above {longest_s:g}",
         )
     if retry.base_s > retry.cap_s:
         yield ConfigurationProblem(("retry", "base_s"), f"is over retry.cap_s: set it to at most {retry.cap_s:g}")
@@ -119,48 +115,35 @@ def _allowed_hosts(settings: Settings) -> Iterator[ConfigurationProblem]:
             )
 
 
-def price_problems(settings: Settings) -> list[ConfigurationProblem]:
-    """The fault of a price book that cannot be read, if it has one."""
+def price_problems(settings: Settings, routes: Sequence[str], at: float) -> list[ConfigurationProblem]:
+    """A price book that cannot be read, and routes without a price at `at` (unix seconds): those must not start."""
+    own = settings.money.price_book
+    path = ("money", "price_book")
     try:
-        _price_book(settings)
+        book = PriceBook.seeded(own) if own else PriceBook.seeded()
     except PriceBookError as error:
-        return [ConfigurationProblem(("money", "price_book"), str(error))]
-    return []
+        return [ConfigurationProblem(path, str(error))]
+    return [
+        ConfigurationProblem(
+            path, f"has no price for {route}: add one, or leave the route out of its provider's routes"
+        )
+        for route in book.missing(routes, at)
+    ]
 
 
-def advice(
-    settings: Settings,
-    accounts: Mapping[str, ProviderSettings],
-    *,
-    plugins: Mapping[str, ProviderPlugin],
-    at: float,
-) -> tuple[ConfigurationWarning, ...]:
+def advice(settings: Settings, routes: Sequence[Route]) -> tuple[ConfigurationWarning, ...]:
     """What works less well than it may seem: routes that cannot be used as configured, addresses nobody can reach."""
-    found = []
-    book, url = _price_book(settings), settings.server.public_base_url
-    for name, account in accounts.items():
-        for route in chosen_routes(account, plugins[name].catalogue):
-            path = ("routes", route.name)
-            if book.missing([route.name], at):
-                found.append(ConfigurationWarning(path, "the price book has no price for it, so it is never used"))
-            if url is None and set(route.image_forms) == {"url"}:
-                found.append(
-                    ConfigurationWarning(
-                        path,
-                        "it takes the picture only as a link: set server.public_base_url to an address that the vendor "
-                        "can reach, or it is used only where the vendor stores an upload",
-                    )
-                )
+    url = settings.server.public_base_url
+    detail = (
+        "it takes the picture only as a link: set server.public_base_url to an address that the vendor can reach, or "
+        "it is used only where the vendor stores an upload"
+    )
+    only_links = [route for route in routes if set(route.image_forms) == {"url"}] if url is None else []
+    found = [ConfigurationWarning(("routes", route.name), detail) for route in only_links]
     if url and urlsplit(url).scheme == "http" and urlsplit(url).hostname not in LOOPBACK:
         detail = "is plain http: pictures and results travel readable; use https outside a private network"
         found.append(ConfigurationWarning(("server", "public_base_url"), detail))
     return tuple(found)
-
-
-def _price_book(settings: Settings) -> PriceBook:
-    """The price book as it will be used; raises PriceBookError."""
-    own = settings.money.price_book
-    return PriceBook.seeded(own) if own else PriceBook.seeded()
 
 
 def _scheme(url: str) -> str:

@@ -243,12 +243,6 @@ class MoneySection(Section):
         le=10**15,
         description="Monthly hard budget a new team starts with, micro-USD; none: no limit.",
     )
-    hold_s: float = Field(
-        default=7200,
-        ge=60,
-        le=30 * 86_400,
-        description="How long money stays held for a job before it is given back, seconds.",
-    )
 
 
 class OutboundSection(Section):
