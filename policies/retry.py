@@ -126,7 +126,7 @@ def _again(
         return NextRoute(f"{why}; the retry budget of this provider is used up")
     delay_s = backoff_s(situation.submits, rules, random)
     if retry_after_s is not None:
-        delay_s += retry_after_s
+        delay_s += max(0.0, retry_after_s)
     if delay_s > situation.slack_s:
         return NextRoute(f"{why}; waiting {delay_s:.1f} s would miss the deadline")
     return RetryHere(delay_s, why)
