@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from gateway.engine import Engine
+from gateway.orders import observations_of
 from gateway.parts import Parts
 from gateway.runs import Run
 from gateway.store import jobs as rows
@@ -23,6 +24,8 @@ log = structlog.get_logger()
 CLAIM_INTERVAL_S = 1.0
 BALANCE_INTERVAL_S = 60.0
 CRASH_PAUSE_S = 30.0
+MEMORY_S = 86_400.0
+MEMORY_ATTEMPTS_MAX = 5_000
 
 
 class Dispatcher:
@@ -40,8 +43,13 @@ class Dispatcher:
 
     async def start(self, *, sole: bool) -> None:
         """Begin to claim. `sole` says that no other process can be alive, so that every lease is a dead one's."""
+        now = self._parts.clock.now()
         if sole:
-            await self._parts.store.write(rows.release_leases, None, self._parts.clock.now())
+            await self._parts.store.write(rows.release_leases, None, now)
+        remembered = await self._parts.store.read(rows.finished_attempts, now - MEMORY_S, MEMORY_ATTEMPTS_MAX)
+        for attempt in remembered:
+            for fact in observations_of(attempt):
+                self._parts.fleet.observe(fact)
         self._loops = [
             asyncio.create_task(self._every(CLAIM_INTERVAL_S, self._claim), name="claim"),
             asyncio.create_task(self._every(self._settings.heartbeat_s, self._heartbeat), name="heartbeat"),

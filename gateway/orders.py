@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from gateway.jobs import AttemptState
 from gateway.money.margin import TeamPlan
 from gateway.planning import Order, RoutingWish
 from gateway.store.jobs import Attempt, Job
 from policies import values
-from policies.values import Tried
+from policies.values import Observation, Tried
 from providers.contract import FailureKind
 
 # Kinds of failure that routing has no word of its own for, and the one it treats them as.
@@ -49,6 +51,34 @@ def order_of(job: Job) -> Order:
 def routing_kind(kind: str) -> values.FailureKind:
     """A failure in routing's words."""
     return ROUTING_KINDS[kind]
+
+
+def observations_of(attempt: Attempt) -> list[Observation]:
+    """What the router would have been told of a finished attempt, had it been there: how it rebuilds what it knew."""
+    assert attempt.finished_at is not None
+    sent_at = attempt.sent_at or attempt.prepared_at
+    succeeded = attempt.state is AttemptState.SUCCEEDED
+    if not succeeded and attempt.failure_kind not in ROUTING_KINDS:
+        return []
+    started = Observation(
+        kind="dispatched",
+        at=sent_at,
+        route=attempt.route,
+        account=attempt.account,
+        job=attempt.job_id,
+        attempt=attempt.id,
+        size_class=attempt.size_class,
+        price_micros=attempt.price_micros,
+    )
+    ended = replace(
+        started,
+        kind="succeeded" if succeeded else "failed",
+        at=attempt.finished_at,
+        elapsed_s=attempt.finished_at - sent_at,
+        failure=None if succeeded else routing_kind(attempt.failure_kind or ""),
+        billed_micros=attempt.cost_micros or 0,
+    )
+    return [started, ended]
 
 
 def tried_of(attempts: Sequence[Attempt]) -> list[Tried]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from providers.capability import Capability, Route, SizeRule
 from providers.contract import Json
-from providers.vocabulary import BY_NAME, Kind, Parameter, Scalar, parameters_for
+from providers.vocabulary import BY_NAME, ORDERED_PAIRS, Kind, Parameter, Scalar, parameters_for
 
 Outcome = Literal["passed", "renamed", "converted", "moved", "dropped", "defaulted"]
 FitMode = Literal["exact", "nearest"]
@@ -86,6 +86,11 @@ def fit(route: Route, written: Mapping[str, Scalar], *, mode: FitMode, image_siz
             if value is not None:
                 values[parameter.name] = value
     wire = {line.vendor_name: line.sent for line in lines if line.vendor_name is not None}
+    refusals.extend(
+        f"{low} {values[low]} is above {high} {values[high]}"
+        for low, high in ORDERED_PAIRS
+        if low in values and high in values and values[low] > values[high]  # type: ignore[operator] # both are numbers
+    )
     return Fit(route.name, values, wire, tuple(lines), tuple(refusals))
 
 

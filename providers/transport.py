@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,7 +51,21 @@ class MaybeSent:
 
 
 async def call(http: httpx.AsyncClient, request: httpx.Request) -> Reply | NotSent | MaybeSent:
-    """Send one request and read its whole reply, at most `REPLY_BYTES_MAX` bytes; redirects are not followed."""
+    """Send one request and read its whole reply, at most `REPLY_BYTES_MAX` bytes; redirects are not followed.
+
+    The request's connect and read timeouts together bound the whole call: a reply that drips, each byte within the read
+    timeout, would otherwise hold it for ever.
+    """
+    limits = request.extensions.get("timeout", {})
+    whole_s = (limits.get("connect") or 0.0) + limits["read"] if limits.get("read") is not None else None
+    try:
+        async with asyncio.timeout(whole_s):
+            return await _call(http, request)
+    except TimeoutError:
+        return MaybeSent(f"no whole reply within {whole_s:g} s")
+
+
+async def _call(http: httpx.AsyncClient, request: httpx.Request) -> Reply | NotSent | MaybeSent:
     try:
         response = await http.send(request, stream=True, follow_redirects=False)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:

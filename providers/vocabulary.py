@@ -168,6 +168,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
 )
 
+# The first of a pair must not be above the second: diffusers does not check it (pipeline_stable_video_diffusion.py).
+ORDERED_PAIRS = (("min_guidance_scale", "max_guidance_scale"),)
 IMAGE_ALIASES = ("input_image", "init_image")
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
 
