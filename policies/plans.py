@@ -24,6 +24,7 @@ class Assessment:
     on_time: float
     recheck_s: float | None
     leave_s: float | None = None
+    queue_s: float = 0.0
 
 
 def shortlist(stakes: Stakes, options: Sequence[Option], size: int) -> list[Option]:

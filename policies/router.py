@@ -67,6 +67,8 @@ class Router:
         if job.in_flight:
             ordered.sort(key=lambda pair: not self._ready(pair[1]))
         wait_s = self._review(decision, ordered) if job.in_flight else self._start(decision, ordered)
+        if wait_s is None:
+            self._leave_rooms(job.id)
         return Ranking(
             ranked=tuple(quote(job, one, score, now) for score, one in ordered),
             refused=tuple(refusal(one) for one in screened if one.reasons),
@@ -110,7 +112,27 @@ class Router:
         else:
             ahead = one.candidate.queued + room.ahead(job.id, place, decision.now)
         wait_s = local_wait_s(one.candidate, self._memory, option.law.mean_s, decision.now, ahead)
-        return assess_queued(decision.stakes, replace(option, wait_s=wait_s), decision.curve, self._settings)
+        settings = self._settings
+        expected_s = (
+            settings.queue_factor * wait_s / room.progress(job.id, wait_s, decision.now, settings.queue_prior_s)
+        )
+        busy = min(1.0, (one.candidate.queued + 0.5 * len(room)) / max(1, one.candidate.slots or 1))
+        rent = settings.slot_rent * busy * max(0.0, self._usual_gain.get(option.route, 0.0))
+        queued = replace(option, wait_s=expected_s)
+        assessed = assess_queued(decision.stakes, queued, decision.curve, settings)
+        return replace(assessed, cost=assessed.cost + rent, queue_s=wait_s)
+
+    def _enter(self, room: WaitingRoom, job: str, place: Place, wait_s: float, now: float) -> None:
+        """Hold a job in one room, and in no other; a question without a job id is not held."""
+        for other in self._rooms.values():
+            if other is not room:
+                other.leave(job)
+        if job:
+            room.enter(job, place, wait_s, now)
+
+    def _leave_rooms(self, job: str) -> None:
+        for room in self._rooms.values():
+            room.leave(job)
 
     def _room(self, route: str) -> WaitingRoom:
         room = self._rooms.get(route)
@@ -138,8 +160,6 @@ class Router:
         if not ordered:
             return patience_s if any(one.passing for one in decision.screened) else None
         best = ordered[0][1]
-        for room in self._rooms.values():
-            room.leave(job.id)
         if stakes.value > 0.0 and best.cost >= stakes.value * 0.999 and job.objective == "default":
             return patience_s
         if best.leave_s is not None and job.objective == "default":
@@ -171,7 +191,7 @@ class Router:
             ordered.remove(ready)
             ordered.insert(0, ready)
             return 0.0
-        room.enter(job.id, place, now)
+        self._enter(room, job.id, place, turn_s, now)
         return turn_s if ahead == 0 else max(1.0, best.option.delay_s)
 
     def _hold(self, decision: Decision, best: Assessment) -> float | None:
@@ -187,7 +207,7 @@ class Router:
             slot_s = max(slot_s, option.delay_s + settings.bind_ahead_s)
         if first and slot_s <= settings.bind_ahead_s:
             return None
-        room.enter(decision.job.id, place, now)
+        self._enter(room, decision.job.id, place, best.queue_s, now)
         tick_s = min(settings.hold_tick_s, max(0.5, slot_s - settings.bind_ahead_s)) if first else settings.hold_tick_s
         return max(0.5, min(tick_s, best.leave_s or tick_s))
 
