@@ -17,6 +17,7 @@ RATE_RESET_HEADER = "x-rate-limit-reset-at-utc"  # WIRE 1.3; its format is unkno
 RETRY_AFTER_MAX_S = 86_400.0
 CREDITS_MAX = Decimal(1_000_000_000)
 DETAIL_LENGTH_MAX = 300
+DETAIL_READ_MAX = 2_000
 FILES_MAX = 16
 LINK_LENGTH_MAX = 4_096
 
@@ -27,7 +28,6 @@ RESULT_FIELDS = ("video", "images", "output", "image", "image_url", "video_url",
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _LINK = re.compile(r"https?://[^\s\x00-\x1f\x7f]+")
 _KEY = re.compile(r"SG_[0-9A-Za-z]+")
-_UNREADABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 _NUMBER = re.compile(r"\d{9,14}(\.\d{1,9})?")
 
 
@@ -129,7 +129,8 @@ def said(reply: Reply) -> str:
 
 def printable(text: str) -> str:
     """A vendor's text made safe for logs and databases: one line, bounded, no control characters, no key."""
-    return _KEY.sub("[key]", _UNREADABLE.sub(" ", text))[:DETAIL_LENGTH_MAX].strip()
+    plain = "".join(character if character.isprintable() else " " for character in text[:DETAIL_READ_MAX])
+    return _KEY.sub("[key]", plain)[:DETAIL_LENGTH_MAX].strip()
 
 
 def header_report(headers: Mapping[str, str]) -> Report:
