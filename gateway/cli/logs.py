@@ -1,0 +1,32 @@
+"""Where the log of a command goes and what it looks like."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+
+def log_to(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
+    """Write the log to a stream, standard error by default: coloured lines on a terminal, JSON lines elsewhere."""
+    out = stream or sys.stderr
+    last: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if out.isatty() else structlog.processors.JSONRenderer(default=str)
+    )
+    exceptions = [] if out.isatty() else [structlog.processors.format_exc_info]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *exceptions,
+            last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    # uvicorn and the vendors' libraries speak through the standard library: warnings only.
+    logging.basicConfig(stream=out, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", force=True)

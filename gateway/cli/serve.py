@@ -1,0 +1,134 @@
+"""`vidgate serve` and `vidgate dev`: a gateway for vendors, and one for a developer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from gateway.app import build_app
+from gateway.cli.development import DevPlan, DevState, dev_configuration, take_state
+from gateway.cli.exit_codes import CommandError, ExitCode
+from gateway.cli.logs import log_to
+from gateway.cli.options import AsJson
+from gateway.cli.output import note_console, print_json, result_console, table
+from gateway.cli.servers import PORT_BASE, SimulatorPlan, run, serve_until_stopped, simulators, take_port
+from gateway.clock import SystemClock
+from gateway.config import Configuration, load
+from gateway.config_errors import place
+from gateway.store.database import StoreError
+from providers.registry import plugins
+
+CONFIG_VARIABLE = "VIDGATE_CONFIG"
+ConfigFile = Annotated[
+    Optional[Path],  # noqa: UP045 - read at run time
+    typer.Option("--config", "-c", envvar=CONFIG_VARIABLE, metavar="FILE", help="The configuration file (YAML)."),
+]
+
+
+def read_configuration(file: Path | None) -> Configuration:
+    """The configuration in a file. Raises CommandError when none is named: nothing is assumed about vendors."""
+    if file is None:
+        raise CommandError(
+            ExitCode.USAGE,
+            "no configuration is named, and vidgate never puts a simulator in a vendor's place by itself",
+            "copy examples/vidgate.yaml and name it with --config, or start simulated vendors with `vidgate dev`",
+        )
+    return load(file, environment=os.environ, plugins=plugins(), at=SystemClock().now())
+
+
+def show_warnings(configuration: Configuration) -> None:
+    """Say what works less well than it may seem."""
+    for warning in configuration.warnings:
+        note_console().print(f"[yellow]warning:[/] [bold]{place(warning.path)}[/] {warning.detail}")
+
+
+def serve(*, config: ConfigFile = None) -> None:
+    """Serve the gateway with the vendors of a configuration file.
+
+    It stops on SIGTERM or Ctrl-C: no new work is taken, what is quick is finished,
+    and the rest is handed over through the database.
+
+    [bold]Examples[/]
+        vidgate serve --config vidgate.yaml
+        VIDGATE_CONFIG=vidgate.yaml vidgate serve
+    """
+    configuration = read_configuration(config)
+    show_warnings(configuration)
+    log_to()
+    run(_serve(configuration))
+
+
+async def _serve(configuration: Configuration) -> None:
+    server = configuration.settings.server
+    listener, url = take_port(server.port, server.host, "server.port in the configuration")
+
+    def ready() -> None:
+        note_console().print(f"vidgate serves at [bold]{url}[/] with {len(configuration.routes)} routes")
+
+    try:
+        await serve_until_stopped(build_app(configuration.settings), listener, ready)
+    except StoreError as error:
+        raise CommandError(ExitCode.USAGE, str(error)) from error
+
+
+def dev(
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the gateway; 0 takes a free one.")] = 8080,
+    port_base: Annotated[int, typer.Option(min=0, help="First port of the simulators; 0 takes free ones.")] = PORT_BASE,
+    speed: Annotated[float, typer.Option(min=0.01, help="How many times faster than life the vendors are.")] = 10.0,
+    folder: Annotated[Path, typer.Option(help="Where database, artifacts and keys are kept.")] = Path("var"),
+    as_json: AsJson = False,
+) -> None:
+    """Serve a gateway with simulated vendors, for development. No money is real.
+
+    Everything runs in this process and is kept in one folder. The vendors are
+    simulated over real HTTP; `vidgate sandbox` sets their faults while this runs.
+
+    [bold]Examples[/]
+        vidgate dev
+        vidgate dev --speed 1              vendors as slow as in life
+        vidgate dev --port 0 --port-base 0  any free ports
+    """
+    log_to()
+    run(_dev(port, folder, SimulatorPlan(port_base, speed), as_json))
+
+
+async def _dev(port: int, folder: Path, plan: SimulatorPlan, as_json: bool) -> None:
+    known = plugins()
+    listener, url = take_port(port, plan.host, "--port")
+    where = DevPlan(folder, url, plan.speed)
+    async with simulators(known, plan) as vendors:
+        try:
+            state, configuration = await take_state(
+                folder, lambda secret: dev_configuration(where, vendors, known, secret)
+            )
+            app = build_app(configuration.settings)
+            await serve_until_stopped(app, listener, lambda: _introduce(where, vendors, state, as_json))
+        except StoreError as error:
+            raise CommandError(ExitCode.USAGE, str(error), "another folder with --folder") from error
+
+
+def _introduce(where: DevPlan, vendors: dict[str, str], state: DevState, as_json: bool) -> None:
+    if as_json:
+        print_json({"url": where.url, "key": state.key, "simulators": vendors, "folder": str(where.folder)})
+        return
+    console = result_console()
+    rows = table("vidgate dev", "")
+    rows.add_row("gateway", f"[bold]{where.url}[/]")
+    rows.add_row("API key", f"{state.key}")
+    for name, vendor in vendors.items():
+        rows.add_row(name, f"{vendor}  [dim]simulated, {where.speed:g} times faster than life[/]")
+    rows.add_row("kept in", f"{where.folder}/")
+    rows.add_row("API", f"{where.url}/openapi.json")
+    console.print(rows)
+    console.print("In another terminal:\n", style="bold")
+    console.print(f"  export VIDGATE_URL={where.url} VIDGATE_KEY={state.key}", soft_wrap=True)
+    console.print("  vidgate generate examples/scene.png -o out.mp4", soft_wrap=True)
+    console.print(
+        f"  curl -H 'x-api-key: {state.key}' -F image=@examples/scene.png -F num_frames=25 {where.url}/generate/video",
+        soft_wrap=True,
+    )
+    console.print("\nCtrl-C stops it.", style="dim")

@@ -1,0 +1,117 @@
+"""Running things in this process: the gateway and the vendors' simulators, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from random import Random, SystemRandom
+from typing import Any, TypeVar
+
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+
+from gateway.cli.client import own_http
+from gateway.cli.exit_codes import CommandError, ExitCode
+from gateway.clock import SystemClock
+from providers.contract import ProviderPlugin, SimulatorTools
+from providers.serving import listen, serve
+from providers.simulation import SandboxClock
+
+T = TypeVar("T")
+PORT_BASE = 9100
+# Connections still open when the process is told to stop are given this long; jobs have `server.drain_s` of their own.
+CONNECTIONS_GRACE_S = 5
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work on a fast event loop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def take_port(port: int, host: str, option: str) -> tuple[socket.socket, str]:
+    """A bound socket and its base URL. Raises CommandError naming the option that chooses another port."""
+    try:
+        return listen(port, host)
+    except OSError as error:
+        what = f"cannot listen on {host}:{port}: {error.strerror}"
+        raise CommandError(ExitCode.USAGE, what, f"another port with {option}") from error
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it is ready, and ends quietly on a signal instead of passing it on at its end."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+async def serve_until_stopped(app: Starlette, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+    """Serve the gateway until SIGINT or SIGTERM; `on_ready` is called once it answers.
+
+    Starting and draining are the application's own lifespan.
+    The lifespan is entered here and not by the server, so that what keeps it from starting is raised and not logged.
+    """
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=CONNECTIONS_GRACE_S
+    )
+    async with app.router.lifespan_context(app):
+        await _Server(config, on_ready).serve(sockets=[listener])
+
+
+@asynccontextmanager
+async def served(app: Starlette, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve the gateway for as long as the block runs."""
+    async with app.router.lifespan_context(app), serve(app, listener):
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatorPlan:
+    """Where the simulators listen and how fast they are. Port base 0 takes free ports."""
+
+    port_base: int = PORT_BASE
+    speed: float = 1.0
+    host: str = "127.0.0.1"
+
+
+def simulated(plugins: Mapping[str, ProviderPlugin]) -> list[ProviderPlugin]:
+    """The providers that have a simulator; each one's place in the list is its place above the port base."""
+    return [plugin for plugin in plugins.values() if plugin.simulator is not None]
+
+
+@asynccontextmanager
+async def simulators(plugins: Mapping[str, ProviderPlugin], plan: SimulatorPlan) -> AsyncIterator[dict[str, str]]:
+    """Serve every provider's simulator while the block runs, and give their base URLs by provider."""
+    urls: dict[str, str] = {}
+    clock = SandboxClock(SystemClock())
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(own_http())
+        for place, plugin in enumerate(simulated(plugins)):
+            port = plan.port_base and plan.port_base + place
+            listener, url = take_port(port, plan.host, "--port-base")
+            tools = SimulatorTools(url, clock, Random(SystemRandom().getrandbits(64)), http, {"speed": plan.speed})
+            assert plugin.simulator is not None
+            await stack.enter_async_context(serve(plugin.simulator(tools), listener))
+            urls[plugin.name] = url
+        yield urls
