@@ -79,12 +79,14 @@ def encode(frames: Iterable[Image.Image], *, fps: float, container: str = "mp4")
     """Encode frames of one size at a constant rate: `mp4` (H.264 yuv420p, faststart), `gif` or animated `webp`.
 
     An odd width or height loses its last column or row. GIF plays at 50 frames a second at most.
-    Raises ValueError for no frames, frames of different sizes, an unknown container or a rate below 1.
+    Raises ValueError for no frames, frames of different sizes, an unknown container or a rate of nothing.
     """
-    if container not in _CONTAINERS or fps < 1:
-        raise ValueError(f"cannot encode {container!r} at {fps} frames a second")
-    made = _CONTAINERS[container]
+    made = _CONTAINERS.get(container)
+    if made is None:
+        raise ValueError(f"cannot encode {container!r}, only {', '.join(CONTAINERS)}")
     rate = Fraction(min(fps, made.fps_max)).limit_denominator(1001)
+    if rate <= 0:
+        raise ValueError(f"cannot encode {fps} frames a second")
     # The index can only be moved to the front of a real file.
     with tempfile.TemporaryDirectory(prefix="vidgate-") as folder:
         path = Path(folder) / f"clip.{container}"
@@ -158,7 +160,7 @@ def _rolls(still: Image.Image, roll: float, num_frames: int, size: tuple[int, in
     """Turn the window about its centre by up to `roll` radians, clockwise when positive."""
     width, height = size
     overscan = max(_overscan(abs(roll) * step / num_frames, width / height) for step in range(num_frames))
-    zoom = still.width / width / overscan
+    zoom = min(still.width / width, still.height / height) / overscan
     for step in range(num_frames):
         angle = roll * step / num_frames
         cos, sin = math.cos(angle) * zoom, math.sin(angle) * zoom
@@ -174,11 +176,12 @@ def _overscan(angle: float, aspect: float) -> float:
 
 
 def _crop_to_shape(image: Image.Image, aspect: float) -> Image.Image:
-    width, height = min(image.width, image.height * aspect), min(image.height, image.width / aspect)
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    if (left, top) == (0, 0):
+    width = max(1, min(image.width, round(image.height * aspect)))
+    height = max(1, min(image.height, round(image.width / aspect)))
+    if (width, height) == image.size:
         return image
-    return image.crop((left, top, image.width - left, image.height - top))
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def _video_frames(frames: Iterable[Image.Image], fps: Fraction, *, palette: bool) -> Iterator[VideoFrame]:

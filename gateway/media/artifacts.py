@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
@@ -17,7 +18,8 @@ from gateway.media.workers import in_worker
 
 CHUNK_BYTES = 256 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_REMOTE = re.compile(r"[a-z][a-z0-9+.-]+://")
+_URL = re.compile(r"([a-z][a-z0-9+.-]+)://")
+BUCKET_SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,14 @@ class Artifacts:
         kind of URL.
         """
         text = str(url_or_path)
-        if not _REMOTE.match(text):
-            return cls(LocalStore(Path(text).absolute(), mkdir=True))
-        if text.startswith("file://"):
-            return cls(LocalStore(Path(text.removeprefix("file://")), mkdir=True))
+        url = _URL.match(text)
+        if url is None or url[1] == "file":
+            folder = Path(text if url is None else unquote(urlsplit(text).path))
+            return cls(LocalStore(folder.absolute(), mkdir=True))
+        if url[1] not in BUCKET_SCHEMES:
+            raise ValueError(
+                f"artifacts cannot lie at {url[1]}://; take a folder or one of {', '.join(BUCKET_SCHEMES)}"
+            )
         return cls(from_url(text))
 
     async def put(self, data: bytes, media_type: str) -> Artifact:

@@ -31,11 +31,13 @@ def converted(data: bytes, info: MediaInfo, output_format: str) -> bytes:
 
 
 def _rate(info: MediaInfo) -> float:
-    """The rate to keep: the whole number that the file's coarse clock stands for, where there is one."""
+    """The rate to keep. A coarse clock blurs whole rates, so there the whole one is taken where it may be meant."""
     if info.fps is None:
         return STILL_FPS
-    whole = max(1, round(info.fps))
-    return whole if same_rate(info.container, info.fps, whole) else max(1.0, info.fps)
+    whole = round(info.fps)
+    if whole > 0 and info.container in {"gif", "webp"} and same_rate(info.container, info.fps, whole):
+        return whole
+    return info.fps
 
 
 def _video(data: bytes) -> Iterator[Image.Image]:

@@ -33,6 +33,7 @@ _REFUSED: tuple[tuple[int, bytes, str], ...] = (
 # SOF0-SOF15 without DHT, JPG and DAC, which share their numbers.
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+_GIF_TRAILER, _GIF_EXTENSION, _GIF_PICTURE = 0x3B, 0x21, 0x2C
 _TAIL_BYTES = 1024
 
 
@@ -68,7 +69,7 @@ def is_cut_short(data: bytes, picture_format: PictureFormat) -> bool:
     if picture_format == "webp":
         return len(data) < _little(data, 4, 4) + 8
     if picture_format == "gif":
-        return not data.rstrip(b"\x00").endswith(b"\x3b")
+        return not _gif_ends(data)
     return {"png": b"IEND", "jpeg": b"\xff\xd9"}[picture_format] not in data[-_TAIL_BYTES:]
 
 
@@ -101,6 +102,29 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
         return _little(data, 26, 2) & 0x3FFF, _little(data, 28, 2) & 0x3FFF
     return 0, 0
+
+
+def _gif_ends(data: bytes) -> bool:
+    """Whether the chain of a GIF's blocks leads to its trailer; the trailer's byte alone may stand anywhere."""
+    position = 13 + _colour_table_bytes(_little(data, 10, 1))
+    while position < len(data):
+        kind = data[position]
+        if kind == _GIF_TRAILER:
+            return True
+        if kind == _GIF_EXTENSION:
+            position += 2
+        elif kind == _GIF_PICTURE:
+            position += 11 + _colour_table_bytes(_little(data, position + 9, 1))
+        else:
+            return False
+        while length := _little(data, position, 1):
+            position += length + 1
+        position += 1
+    return False
+
+
+def _colour_table_bytes(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _big(data: bytes, offset: int, length: int) -> int:

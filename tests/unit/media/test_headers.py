@@ -85,3 +85,13 @@ def test_kinds_that_are_not_taken_are_named(data: bytes, name: str | None) -> No
     """A refusal can say what the file is."""
     assert name_refused(data) == name
     assert read_header(data) is None
+
+
+def test_a_gif_that_happens_to_stop_at_the_trailers_byte_is_cut_short() -> None:
+    """The byte that ends a GIF may stand anywhere within it; only the chain of blocks tells."""
+    data = saved(textured(160, 90), "gif", save_all=True, append_images=[textured(160, 90, 2)])
+    ends = [index for index in range(13, len(data)) if data[index] == 0x3B]
+    assert len(ends) > 10
+    assert [index for index in ends if not is_cut_short(data[: index + 1], "gif")] == [len(data) - 1]
+    assert is_cut_short(b"GIF89a", "gif")
+    assert is_cut_short(data[:-1] + b"\x99\x3b", "gif")

@@ -1,0 +1,130 @@
+"""Artifacts are stored once, whole, under their own hash."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from obstore.store import S3Store
+
+from gateway.media.artifacts import CHUNK_BYTES, Artifact, Artifacts
+
+ABSENT = "0" * 64
+
+
+def test_what_was_put_is_got(tmp_path: Path) -> None:
+    """The hash is the address, and the folder is made when it is not there."""
+
+    async def scenario() -> None:
+        artifacts = Artifacts.open(tmp_path / "deep" / "down")
+        stored = await artifacts.put(b"frames", "video/mp4")
+        assert stored == Artifact(hashlib.sha256(b"frames").hexdigest(), 6, "video/mp4")
+        assert await artifacts.get(stored.sha256) == b"frames"
+        assert await artifacts.size(stored.sha256) == 6
+
+    asyncio.run(scenario())
+
+
+def test_the_same_bytes_are_stored_once_in_a_sharded_place(tmp_path: Path) -> None:
+    """Storing again changes nothing, not even the file's time, and leaves no other file behind."""
+
+    async def scenario() -> None:
+        artifacts = Artifacts.open(str(tmp_path))
+        first = await artifacts.put(b"x" * 100, "video/mp4")
+        path = tmp_path / first.sha256[:2] / first.sha256[2:4] / first.sha256
+        before = path.stat()
+        await asyncio.gather(*(artifacts.put(b"x" * 100, "video/mp4") for _ in range(8)))
+        assert path.stat() == before
+
+    asyncio.run(scenario())
+    assert len([file for file in tmp_path.rglob("*") if file.is_file()]) == 1
+
+
+def test_a_file_of_the_wrong_size_is_written_anew(tmp_path: Path) -> None:
+    """What a full disk or a lost cable left behind is mended by the next put."""
+
+    async def scenario() -> None:
+        artifacts = Artifacts.open(tmp_path)
+        stored = await artifacts.put(b"whole file", "video/mp4")
+        (tmp_path / stored.sha256[:2] / stored.sha256[2:4] / stored.sha256).write_bytes(b"who")
+        await artifacts.put(b"whole file", "video/mp4")
+        assert await artifacts.get(stored.sha256) == b"whole file"
+
+    asyncio.run(scenario())
+
+
+def test_what_is_not_there_is_said_so() -> None:
+    """A missing artifact has no size, and reading it is FileNotFoundError however it is read."""
+
+    async def scenario() -> None:
+        artifacts = Artifacts.open("memory:///")
+        assert await artifacts.size(ABSENT) is None
+        with pytest.raises(FileNotFoundError):
+            await artifacts.get(ABSENT)
+        with pytest.raises(FileNotFoundError):
+            await artifacts.read_range(ABSENT, 0, 1)
+        with pytest.raises(FileNotFoundError):
+            await anext(artifacts.stream(ABSENT))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("text", ["", "../../etc/passwd", "A" * 64, "0" * 63, "0" * 64 + "\n", "0" * 65])
+def test_nothing_but_a_hash_is_an_address(tmp_path: Path, text: str) -> None:
+    """No text that a caller could send leads out of the store."""
+
+    async def scenario() -> None:
+        artifacts = Artifacts.open(tmp_path)
+        for read in (artifacts.get, artifacts.size):
+            with pytest.raises(ValueError, match="not a SHA-256"):
+                await read(text)
+
+    asyncio.run(scenario())
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(min_size=1, max_size=400), st.integers(-5, 420), st.integers(-5, 420))
+def test_a_range_is_the_slice(data: bytes, start: int, end: int) -> None:
+    """A range reads what the same slice of the bytes would, and refuses what is empty or outside."""
+
+    async def scenario() -> None:
+        artifacts = Artifacts.open("memory:///")
+        stored = await artifacts.put(data, "video/mp4")
+        if 0 <= start < min(end, len(data)):
+            assert await artifacts.read_range(stored.sha256, start, end) == data[start:end]
+        else:
+            with pytest.raises(ValueError, match="bytes"):
+                await artifacts.read_range(stored.sha256, start, end)
+
+    asyncio.run(scenario())
+
+
+def test_a_large_artifact_streams_in_pieces(tmp_path: Path) -> None:
+    """A video is never held whole in memory on its way out; an empty file streams nothing."""
+
+    async def scenario() -> None:
+        artifacts = Artifacts.open(tmp_path)
+        data = bytes(range(256)) * 8192
+        stored = await artifacts.put(data, "video/mp4")
+        chunks = [chunk async for chunk in artifacts.stream(stored.sha256)]
+        assert b"".join(chunks) == data
+        assert max(len(chunk) for chunk in chunks) <= 2 * CHUNK_BYTES
+        part = [chunk async for chunk in artifacts.stream(stored.sha256, 300_000, 1_000_001)]
+        assert b"".join(part) == data[300_000:1_000_001]
+        nothing = await artifacts.put(b"", "video/mp4")
+        assert [chunk async for chunk in artifacts.stream(nothing.sha256)] == []
+
+    asyncio.run(scenario())
+
+
+def test_a_bucket_is_opened_by_its_url(tmp_path: Path) -> None:
+    """The same class serves folders and buckets; a kind of store that does not exist is refused."""
+    assert isinstance(Artifacts.open("s3://bucket/prefix").store, S3Store)
+    assert asyncio.run(Artifacts.open((tmp_path / "made here").as_uri()).put(b"a", "x/y")).size_bytes == 1
+    assert (tmp_path / "made here").is_dir()
+    with pytest.raises(ValueError, match="ftp"):
+        Artifacts.open("ftp://host/folder")
