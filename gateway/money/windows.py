@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import StrEnum
+from math import floor
 from zoneinfo import ZoneInfo
+
+_PERIOD = re.compile(r"\d{4}-\d{2}")
 
 
 class WindowKind(StrEnum):
@@ -33,19 +37,19 @@ def window_at(kind: WindowKind, at: float, timezone: str) -> Window:
     if kind is WindowKind.TOTAL:
         return Window(0.0, None)
     zone = ZoneInfo(timezone)
-    today = datetime.fromtimestamp(at, zone).date()
+    today = _date(at, zone)
     first, following = _edges(kind, today)
     return Window(_midnight(first, zone), _midnight(following, zone))
 
 
 def local_day(at: float, timezone: str) -> str:
     """The calendar day of an instant in a time zone, as `YYYY-MM-DD`."""
-    return datetime.fromtimestamp(at, ZoneInfo(timezone)).date().isoformat()
+    return _date(at, ZoneInfo(timezone)).isoformat()
 
 
 def period_of(at: float) -> str:
     """The accounting month of an instant, in UTC, as `YYYY-MM`."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m")
+    return _date(at, UTC).isoformat()[:7]
 
 
 def period_after(period: str) -> str:
@@ -56,6 +60,8 @@ def period_after(period: str) -> str:
 
 def period_start(period: str) -> float:
     """The first instant of an accounting month, in unix seconds. Raises ValueError when it is not `YYYY-MM`."""
+    if not _PERIOD.fullmatch(period):
+        raise ValueError(f"an accounting month is written YYYY-MM, not {period!r}")
     return datetime.strptime(period, "%Y-%m").replace(tzinfo=UTC).timestamp()
 
 
@@ -67,6 +73,11 @@ def _edges(kind: WindowKind, today: date) -> tuple[date, date]:
         return monday, monday + timedelta(days=7)
     first = today.replace(day=1)
     return first, (first + timedelta(days=32)).replace(day=1)
+
+
+def _date(at: float, zone: tzinfo) -> date:
+    # Whole seconds: rounding to microseconds would carry the last instant of a day into the next.
+    return datetime.fromtimestamp(floor(at), zone).date()
 
 
 def _midnight(day: date, zone: ZoneInfo) -> float:
