@@ -205,5 +205,6 @@ def _receipt(option: Option, wire: dict[str, Any]) -> list[dict[str, Any]]:
     for line in lines:
         if line["vendor_name"] is not None and line["sent"] != wire[line["vendor_name"]]:
             line["sent"] = wire[line["vendor_name"]]
+            line["outcome"] = "defaulted" if line["asked"] is None else "converted"
             line["reason"] = "drawn by vidgate, so that the render can be repeated and recognised"
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import dataclass
@@ -52,8 +53,12 @@ async def show_job(service: Service, job_id: str, team_id: str) -> tuple[rows.Jo
     job, attempts = await service.parts.store.read(_load, job_id, team_id)
     run = service.dispatcher.run_of(job_id)
     progress = run.shown() if run is not None and job.status not in TERMINAL else None
-    body = json.dumps(job_json(job, attempts, progress))
-    response = Response(body, headers=reply_headers(job, len(attempts)), media_type="application/json")
+    shown = job_json(job, attempts, progress)
+    if job.result is not None and job.parameters.get("output") == "inline":
+        for file in shown["result"]["files"]:
+            data = await service.parts.delivery.artifacts.get(file["sha256"])
+            file["data"] = base64.b64encode(data).decode()
+    response = Response(json.dumps(shown), headers=reply_headers(job, len(attempts)), media_type="application/json")
     return job, response
 
 
