@@ -13,10 +13,10 @@ from policies import values
 from policies.values import Observation, Tried
 from providers.contract import FailureKind
 
-# Kinds of failure that routing has no word of its own for, and the one it treats them as.
+# A failure in routing's words. A forbidden or retired model says nothing against other routes of its account.
 ROUTING_KINDS: Mapping[str, values.FailureKind] = {
-    FailureKind.FORBIDDEN: "unauthorized",
-    FailureKind.MODEL_GONE: "unauthorized",
+    FailureKind.FORBIDDEN: "unavailable",
+    FailureKind.MODEL_GONE: "unavailable",
     FailureKind.NOT_AS_ORDERED: "bad_output",
     FailureKind.LOST: "timeout",
     FailureKind.INVALID_REQUEST: "invalid_request",

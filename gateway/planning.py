@@ -21,6 +21,7 @@ from providers.capability import ImageForm, Route
 from providers.vocabulary import Media, Scalar
 
 MICROS = 1_000_000
+ACCOUNT_KINDS = frozenset({"unauthorized", "no_credit"})
 
 
 class WeightsWish(BaseModel):
@@ -121,16 +122,35 @@ class Planner:
     image_form: Callable[[Route], ImageForm | None]
 
     def plan(self, order: Order, now: float, tried: Sequence[Tried] = (), spent_micros: int = 0) -> Plan:
-        """Rank every route of the order's kind as of `now`."""
+        """Rank every route of the order's kind as of `now`.
+
+        What the job has given up stays out as long as another route can be had, however cheap it would be to wait for.
+        """
+        facts = self._facts(order, tried, spent_micros)
+        plan = self._ranked(order, facts, now, self._given_up(tried))
+        return plan if plan.ranking.ranked or not tried else self._ranked(order, facts, now, {})
+
+    def _ranked(self, order: Order, facts: JobFacts, now: float, given_up: Mapping[str, str]) -> Plan:
         options = {
             route.name: self._option(order, route, now)
             for route in self.fleet.routes.values()
             if route.media == order.media
         }
+        for name in given_up.keys() & options.keys():
+            fitted = options[name].fit
+            refused = replace(fitted, refusals=(*fitted.refusals, f"this job has given it up: {given_up[name]}"))
+            options[name] = replace(options[name], fit=refused)
         candidates = [self._candidate(order, option) for option in options.values()]
-        facts = self._facts(order, tried, spent_micros)
         ranking = self.fleet.router.rank(facts, candidates, now)
         return Plan(now, facts.objective, ranking, options)
+
+    def _given_up(self, tried: Sequence[Tried]) -> dict[str, str]:
+        """The routes that failed this job, and why; a bad key or an empty account takes its other routes along."""
+        accounts = {one.route.partition("/")[0]: one.kind for one in tried if one.kind in ACCOUNT_KINDS}
+        whole: dict[str, str] = {
+            route.name: accounts[route.provider] for route in self.fleet.routes.values() if route.provider in accounts
+        }
+        return whole | {one.route: one.kind for one in tried}
 
     def _option(self, order: Order, route: Route, now: float) -> Option:
         fitted = fit(route, order.written, mode=order.mode, image_size=order.image_size)
