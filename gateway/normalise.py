@@ -17,6 +17,8 @@ from providers.vocabulary import IMAGE_ALIASES, TEXT_LENGTH_MAX, Media, Paramete
 
 TRUE_WORDS = frozenset({"true", "yes", "1", "on"})
 FALSE_WORDS = frozenset({"false", "no", "0", "off"})
+SHOWN_CHARACTERS = 80
+WORD_LENGTH_MAX = 200
 REQUEST_FIELDS = ("image", "fit", "routing", "metadata")
 
 
@@ -92,14 +94,29 @@ def _read(parameter: Parameter, raw: Any) -> Scalar:
         below = parameter.minimum is not None and value < parameter.minimum
         above = parameter.maximum is not None and value > parameter.maximum
         if below or above:
-            raise _Unreadable(f"must be {parameter.minimum:g} to {parameter.maximum:g}")
+            raise _Unreadable(f"must be {_shown(parameter.minimum)} to {_shown(parameter.maximum)}")
     return value
+
+
+def _shown(bound: float | None) -> str:
+    """A bound in plain digits: a seed's is sixteen of them, which would be no help as 1e+15."""
+    return "any" if bound is None else str(int(bound) if float(bound).is_integer() else bound)
+
+
+def _digits(raw: str) -> str:
+    """The text, when it is a number as the vendors write one: Python would also read `1_000` and other scripts' digits.
+
+    Raises ValueError.
+    """
+    if "_" in raw or not raw.isascii():
+        raise ValueError(raw[:SHOWN_CHARACTERS])
+    return raw
 
 
 def _integer(_parameter: Parameter, raw: Any) -> Scalar:
     if isinstance(raw, str):
         try:
-            return int(raw)
+            return int(_digits(raw))
         except ValueError:
             raise _Unreadable("must be a whole number") from None
     if isinstance(raw, float) and raw.is_integer():
@@ -111,7 +128,8 @@ def _integer(_parameter: Parameter, raw: Any) -> Scalar:
 
 def _number(_parameter: Parameter, raw: Any) -> Scalar:
     try:
-        value = float(raw) if isinstance(raw, str | int | float) and not isinstance(raw, bool) else math.nan
+        number = _digits(raw) if isinstance(raw, str) else raw
+        value = float(number) if isinstance(number, str | int | float) and not isinstance(number, bool) else math.nan
     except (ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
@@ -120,7 +138,7 @@ def _number(_parameter: Parameter, raw: Any) -> Scalar:
 
 
 def _boolean(_parameter: Parameter, raw: Any) -> Scalar:
-    word = str(raw).lower()
+    word = str(raw).strip().lower()
     if word in TRUE_WORDS:
         return True
     if word in FALSE_WORDS:
@@ -133,11 +151,22 @@ def _text(_parameter: Parameter, raw: Any) -> Scalar:
         raise _Unreadable("must be text")
     if len(raw) > TEXT_LENGTH_MAX:
         raise _Unreadable(f"must be at most {TEXT_LENGTH_MAX} characters")
+    if not _is_unicode(raw):
+        raise _Unreadable("must be Unicode text without halves of surrogate pairs")
     return raw
 
 
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be sent at all: JSON's escapes can spell halves of surrogate pairs, which UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _choice(parameter: Parameter, raw: Any) -> Scalar:
-    word = str(raw).strip().lower().replace(" ", "_").replace("-", "_")
+    word = str(raw)[:WORD_LENGTH_MAX].strip().lower().replace(" ", "_").replace("-", "_")
     word = parameter.spellings.get(word, word)
     if word not in parameter.choices:
         near = difflib.get_close_matches(word, parameter.choices, n=1)
@@ -156,6 +185,7 @@ def _check_size(written: Mapping[str, Scalar]) -> None:
 
 def _unknown(field: str, names: Mapping[str, Any]) -> UnknownField:
     known = [*names, *REQUEST_FIELDS, *IMAGE_ALIASES]
+    field = field[:SHOWN_CHARACTERS].encode(errors="backslashreplace").decode()
     near = difflib.get_close_matches(field, known, n=1, cutoff=0.0)
     return UnknownField(
         f"there is no field {field!r}; the nearest known one is {near[0]!r}", field=field, nearest=near[0]
@@ -168,6 +198,6 @@ def _error(field: str, parameter: Parameter, raw: Any, message: str, routes: Seq
     return {
         "field": field,
         "parameter": parameter.name,
-        "detail": f"{field} {message}, not {str(raw)[:80]!r}",
+        "detail": f"{field} {message}, not {str(raw)[:SHOWN_CHARACTERS]!r}",
         "accepted": {name: describe(row) for name, row in rows.items() if row is not None},
     }
