@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from providers.contract import Json, SimulatorTools
-from providers.segmind.simulator.models import SEED_MAX
+from providers.segmind.simulator.models import PICTURE_FIELDS, SEED_MAX
 from providers.segmind.simulator.output import OutputFile, Recipe, Studio
 from providers.segmind.simulator.switches import SegmindSwitches
 from providers.simulation import Charge, ErrorPage, Sandbox
 
-RUNS_MAX = 20_000
+RUNS_MAX = 5_000
+PICTURES_MAX = 64
+PICTURE_TEXT_KEPT = 64
 State = Literal["QUEUED", "PROCESSING", "COMPLETED", "FAILED"]
 
 
@@ -62,6 +64,7 @@ class Vendor:
         self._studio = Studio()
         self._unsettled: dict[str, Run] = {}
         self._by_file: dict[str, Run] = {}
+        self._pictures: OrderedDict[bytes, bytes] = OrderedDict()
         self._window = (0, 0)
 
     @property
@@ -94,9 +97,9 @@ class Vendor:
         run = Run(
             request_id=self.new_id(),
             slug=slug,
-            body=body,
-            sent=sent,
-            picture=picture,
+            body=_without_picture(body),
+            sent=_without_picture(sent),
+            picture=self._kept_once(picture),
             created_at=now,
             starts_at=starts_at,
             done_at=starts_at + latency_s,
@@ -169,6 +172,13 @@ class Vendor:
             return None
         return (await self.files(run))[run.file_names().index(name)]
 
+    def _kept_once(self, picture: bytes) -> bytes:
+        """The same bytes object for the same picture: many runs of one picture take the memory of one."""
+        kept = self._pictures.setdefault(picture, picture)
+        while len(self._pictures) > PICTURES_MAX:
+            self._pictures.popitem(last=False)
+        return kept
+
     def _remember(self, run: Run) -> None:
         self.runs[run.request_id] = self._unsettled[run.request_id] = run
         self._by_file.update(dict.fromkeys(run.file_names(), run))
@@ -191,3 +201,13 @@ class Vendor:
             return now
         busy = sorted(run.done_at for run in self._unsettled.values() if run.done_at > now)
         return now if len(busy) < limit else busy[len(busy) - limit]
+
+
+def _without_picture(values: Mapping[str, Json]) -> dict[str, Json]:
+    """The values with a picture's text cut short, unless it is a link."""
+    return {
+        name: value[:PICTURE_TEXT_KEPT]
+        if name in PICTURE_FIELDS and isinstance(value, str) and not value.startswith("http")
+        else value
+        for name, value in values.items()
+    }
