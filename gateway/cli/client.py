@@ -20,7 +20,10 @@ KEY_VARIABLE = "VIDGATE_KEY"
 URL_USUAL = "http://127.0.0.1:8080"
 TERMINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 CALL_TIMEOUT_S = 90.0
-POLL_PAUSE_S = 0.2
+# A young job is looked at often, for its stages change fast; an older one with a call that ends when the job ends.
+LOOK_PAUSE_S = 0.2
+YOUNG_S = 10.0
+WAIT_S = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +82,14 @@ class GatewayClient:
 
     async def follow(self, job: dict[str, Any], clock: Clock, timeout_s: float) -> AsyncIterator[dict[str, Any]]:
         """The job now and after every look at it, until it has ended or the time is over."""
-        give_up_at = clock.now() + timeout_s
+        began_at = clock.now()
         while True:
             yield job
-            if job["status"] in TERMINAL or clock.now() >= give_up_at:
+            waited_s = clock.now() - began_at
+            if job["status"] in TERMINAL or waited_s >= timeout_s:
                 return
-            await clock.sleep(POLL_PAUSE_S)
-            job = await self.job(job["id"], wait_s=1)
+            await clock.sleep(min(LOOK_PAUSE_S, timeout_s - waited_s))
+            job = await self.job(job["id"], wait_s=0 if waited_s < YOUNG_S else WAIT_S)
 
     async def save(self, job_id: str, file: Path, number: int = 0) -> int:
         """Write a finished file of a job to a path, whole or not at all, and answer with its size in bytes."""

@@ -42,11 +42,12 @@ class DevState:
 
 @dataclass(frozen=True, slots=True)
 class DevPlan:
-    """Where a development gateway listens and keeps its things, and how fast its vendors are."""
+    """Where a development gateway listens and keeps its things, how fast its vendors are, and what it adds."""
 
     folder: Path
     url: str
     speed: float
+    margin_percent: int = 0
 
 
 def dev_configuration(
@@ -64,6 +65,7 @@ def dev_configuration(
         "security": {"signing_secret": signing_secret},
         "providers": provider_sections(simulators, plugins),
         "outbound": {"allow_hosts": [urlsplit(url).netloc for url in simulators.values()]},
+        "money": {"margin_percent": plan.margin_percent},
         "retry": {"verify_settle_s": SETTLE_S / plan.speed},
         "polling": {"delay_min_s": 0.1, "delay_max_s": max(0.2, POLL_MAX_S / plan.speed)},
     }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from gateway.cli import config, generate, keys, sandbox, serve
+from gateway.cli import config, demo, generate, keys, sandbox, serve
 from gateway.cli.exit_codes import MEANINGS, CommandError, ExitCode
 from gateway.cli.output import show_command_error, show_configuration_error
 from gateway.config_errors import ConfigurationError
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("demo")(demo.demo)
 app.command("dev")(serve.dev)
 app.command("serve")(serve.serve)
 app.add_typer(sandbox.app, name="sandbox")

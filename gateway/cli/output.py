@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -87,11 +87,20 @@ def state(word: str) -> Text:
     return Text(word.replace("_", " "), style=STATUS_STYLES.get(word, ""))
 
 
-def table(*columns: str, title: str = "") -> Table:
+def table(*columns: str, title: str = "", show_footer: bool = False) -> Table:
     """An empty table in the one style of this command line; a column that begins with `>` is set to the right."""
-    made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        title=title or None,
+        title_justify="left",
+        title_style="bold cyan",
+        header_style="dim",
+        show_edge=False,
+        show_footer=show_footer,
+    )
     for column in columns:
-        made.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+        side: Literal["right", "left"] = "right" if column.startswith(">") else "left"
+        made.add_column(column.removeprefix(">"), justify=side, overflow="fold")
     return made
 
 

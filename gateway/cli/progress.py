@@ -29,7 +29,7 @@ REMAINDER_MIN_S = 0.5
 def describe(job: Mapping[str, Any]) -> str:
     """What a job is doing, in a few words, with the route of its latest attempt."""
     if job["status"] in TERMINAL:
-        return str(job["status"])
+        return f"{job['status']} on {job['route']}" if job["route"] else str(job["status"])
     stage = job["progress"]["stage"]
     words = STAGES.get(stage, str(stage).replace("_", " "))
     attempts = job["attempts"]
@@ -55,13 +55,16 @@ def fraction(job: Mapping[str, Any], elapsed_s: float) -> float:
     return min(elapsed_s / (elapsed_s + left_s), UNFINISHED_MAX)
 
 
-async def watch(looks: AsyncIterator[dict[str, Any]], console: Console, clock: Clock) -> dict[str, Any]:
+async def watch(
+    looks: AsyncIterator[dict[str, Any]], console: Console, clock: Clock, *, pace: float = 1.0
+) -> dict[str, Any]:
     """Show every look at a job as it comes, and answer with the last one.
 
-    On a terminal a bar moves; elsewhere each new stage is one line.
+    On a terminal a bar moves; elsewhere each new stage is one line. `pace` is how many times faster than usual the
+    vendors are known to be.
     """
     if console.is_terminal:
-        return await _bar(looks, console, clock)
+        return await _bar(looks, console, clock, pace)
     job: dict[str, Any] = {}
     said = ""
     async for job in looks:
@@ -71,7 +74,7 @@ async def watch(looks: AsyncIterator[dict[str, Any]], console: Console, clock: C
     return job
 
 
-async def _bar(looks: AsyncIterator[dict[str, Any]], console: Console, clock: Clock) -> dict[str, Any]:
+async def _bar(looks: AsyncIterator[dict[str, Any]], console: Console, clock: Clock, pace: float) -> dict[str, Any]:
     started_at, done = clock.now(), 0.0
     job: dict[str, Any] = {}
     columns = (
@@ -84,6 +87,6 @@ async def _bar(looks: AsyncIterator[dict[str, Any]], console: Console, clock: Cl
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("queued", total=1.0)
         async for job in looks:
-            done = max(done, fraction(job, clock.now() - started_at))
+            done = max(done, fraction(job, (clock.now() - started_at) * pace))
             progress.update(task, description=describe(job), completed=done)
     return job

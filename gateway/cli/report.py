@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
@@ -17,9 +18,9 @@ Json = Mapping[str, Any]
 BORING_OUTCOMES = frozenset({"defaulted"})
 
 
-def heading(text: str) -> RenderableType:
-    """The title of a part."""
-    return Padding(Text(text, style="bold"), (1, 0, 0, 0))
+def heading(title: str, about: str = "") -> RenderableType:
+    """The title of a part, and a few words about it."""
+    return Padding(Text.assemble((title, "bold cyan"), (f"  {about}", "dim")), (1, 0, 0, 0))
 
 
 def show_job(console: Console, job: Json) -> None:
@@ -32,34 +33,37 @@ def show_job(console: Console, job: Json) -> None:
 
 
 def show_plan(console: Console, job: Json) -> None:
-    """The ranked routes with price, times and reasons, and the refused ones with theirs."""
+    """The ranked routes, best first, with their reasons, and the refused ones with theirs."""
     plan = job["plan"]
-    console.print(heading("Plan"), Text(f"objective {plan['objective']}, decided at {plan['decided_at']}", style="dim"))
-    ranked = table(">", "route", ">price", ">with retries", ">p50", ">p95", ">on time", "why")
+    console.print(heading("Plan", f"objective {plan['objective']}, decided at {plan['decided_at']}"))
+    ranked = table(">", "route", ">price", "why")
     for place, quote in enumerate(plan["ranked"], start=1):
+        style = "bold green" if place == 1 else ""
         ranked.add_row(
-            str(place),
-            Text(quote["route"], style="bold green" if place == 1 else ""),
-            usd(quote["price_micros"]),
-            usd(quote["expected_cost_micros"]),
-            duration(quote["p50_s"]),
-            duration(quote["p95_s"]),
-            f"{100 * quote['probability_on_time']:.1f} %",
-            "\n".join(quote["reasons"]),
+            str(place), Text(quote["route"], style=style), usd(quote["price_micros"]), "\n".join(quote["reasons"])
         )
-    console.print(ranked)
+    if plan["ranked"]:
+        console.print(ranked)
     if plan["refused"]:
-        refused = table("refused", "because")
-        for one in plan["refused"]:
-            refused.add_row(Text(one["route"], style="dim"), "\n".join(one["reasons"]))
-        console.print(refused)
+        console.print(Padding(_refused(plan["refused"]), (1 if plan["ranked"] else 0, 0, 0, 0)))
+
+
+def _refused(refusals: Iterable[Json]) -> Table:
+    """The refused routes; those with the same reasons share a row."""
+    routes: dict[tuple[str, ...], list[str]] = {}
+    for one in refusals:
+        routes.setdefault(tuple(one["reasons"]), []).append(one["route"])
+    refused = table("refused", "because")
+    for reasons, names in routes.items():
+        refused.add_row(Text("\n".join(names)), "\n".join(f"· {reason}" for reason in reasons), style="dim")
+    return refused
 
 
 def show_receipt(console: Console, job: Json) -> None:
     """What became of every parameter on the way to the vendor."""
     if not job["receipt"]:
         return
-    console.print(heading("Receipt"), Text(f"what {job['route']} was sent for each parameter", style="dim"))
+    console.print(heading("Receipt", f"what {job['route']} was sent for each parameter"))
     lines = table("parameter", "asked", "sent", "vendor's name", "outcome", "reason")
     for line in job["receipt"]:
         style = "dim" if line["outcome"] in BORING_OUTCOMES else ""
@@ -100,7 +104,7 @@ def _attempt(attempt: Json) -> Tree:
         after_s = (_instant(event["at"]) - began).total_seconds()
         style = "yellow" if event["what"] in {"retry", "in_doubt"} else ""
         words = event["what"].replace("_", " ")
-        tree.add(Text.assemble((f"+{after_s:5.1f} s  ", "dim"), (f"{words}  ", style or "bold"), event["detail"] or ""))
+        tree.add(Text.assemble((f"{after_s:6.1f} s  ", "dim"), (f"{words}  ", style or "bold"), event["detail"] or ""))
     if attempt["failure"]:
         tree.add(Text(f"failed: {attempt['failure']['kind']}: {attempt['failure']['detail']}", style="red"))
     return tree
@@ -109,7 +113,7 @@ def _attempt(attempt: Json) -> Tree:
 def show_bill(console: Console, job: Json) -> None:
     """What was held and what was paid."""
     bill = job["bill"]
-    lines = table("bill", ">held", ">price", ">vendor's cost", ">margin", "cost known from")
+    lines = table("state", ">held", ">price", ">vendor's cost", ">margin", "cost known from")
     lines.add_row(
         state(bill["status"]),
         usd(bill["held_micros"]),
