@@ -195,9 +195,8 @@ def _cleaned(picture: Image.Image) -> Image.Image:
     """The first picture as upright, opaque sRGB without metadata."""
     turn = _UPRIGHT.get(_orientation(picture))
     opaque = _on_white(_in_srgb(_in_eight_bits(picture)))
-    upright = opaque if turn is None else opaque.transpose(turn)
-    clean = Image.new("RGB", upright.size)  # a new picture has none of the old one's metadata
-    clean.paste(upright)
+    clean = opaque if turn is None else opaque.transpose(turn)
+    clean.info = {}  # where Pillow keeps the metadata that it would write again
     return clean
 
 
@@ -231,6 +230,7 @@ def _in_srgb(picture: Image.Image) -> Image.Image:
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
+    """A new opaque picture; never the one that was given."""
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     seen = picture.convert("RGBA")
