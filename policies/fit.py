@@ -85,13 +85,27 @@ def fit(route: Route, written: Mapping[str, Scalar], *, mode: FitMode, image_siz
             lines.append(entry)
             if value is not None:
                 values[parameter.name] = value
+    refusals += _put_in_order(route, written, lines, values)
     wire = {line.vendor_name: line.sent for line in lines if line.vendor_name is not None}
-    refusals.extend(
-        f"{low} {values[low]} is above {high} {values[high]}"
-        for low, high in ORDERED_PAIRS
-        if low in values and high in values and values[low] > values[high]  # type: ignore[operator] # both are numbers
-    )
     return Fit(route.name, values, wire, tuple(lines), tuple(refusals))
+
+
+def _put_in_order(
+    route: Route, written: Mapping[str, Scalar], lines: list[ReceiptLine], values: dict[str, Scalar]
+) -> list[str]:
+    """Make a default give way to the other of its pair that the caller wrote; what is still backwards is a refusal."""
+    refusals = []
+    for low, high in ORDERED_PAIRS:
+        if low not in values or high not in values or float(values[low]) <= float(values[high]):
+            continue
+        fixed, other = (low, high) if low in written else (high, low)
+        row = route.capability(other)
+        if other in written or row is None or not allows(row, values[fixed]):
+            refusals.append(f"{low} {values[low]} is above {high} {values[high]}")
+            continue
+        at = next(index for index, line in enumerate(lines) if line.parameter == other)
+        lines[at], values[other] = _sent(row, None, values[fixed], "defaulted", f"the usual value gives way to {fixed}")
+    return refusals
 
 
 def _line(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policies.fit import Fit, FitMode, Picture, allows, decode, describe, encode, fit, nearest, picture
 from providers.capability import Capability, Route, SizeRule
-from providers.vocabulary import BY_NAME, Scalar
+from providers.vocabulary import BY_NAME, ORDERED_PAIRS, Scalar
 from tests.unit.policies.tables import (
     BUILTIN,
     SIZES,
@@ -48,7 +48,26 @@ def naive_exact(route: Route, written: dict[str, Scalar]) -> bool:
     """Whether a route can honour a request exactly, read from its rows by the simplest rule."""
     honoured = all(naive_takes(route.capability(name), value) for name, value in written.items())
     given_all = all(row.parameter in written for row in route.capabilities if row.required)
-    return honoured and given_all and naive_size_is_possible(route, written)
+    return honoured and given_all and naive_size_is_possible(route, written) and naive_order(route, written)
+
+
+def naive_order(route: Route, written: dict[str, Scalar]) -> bool:
+    """Whether a lower bound can stay below its upper one: what is not written gives way where its row lets it."""
+    for low, high in ORDERED_PAIRS:
+        rows = route.capability(low), route.capability(high)
+        if None in rows:
+            continue
+        usual = [row.default if row is not None else None for row in rows]
+        pair = [written.get(low, usual[0]), written.get(high, usual[1])]
+        backward = None not in pair and float(pair[0] or 0) > float(pair[1] or 0)
+        stuck = all(name in written for name in (low, high)) or not all(
+            naive_takes(row, value)
+            for row, name, value in zip(rows, (low, high), reversed(pair), strict=True)
+            if name not in written and value is not None
+        )
+        if backward and stuck:
+            return False
+    return True
 
 
 def naive_nearest(route: Route, written: dict[str, Scalar]) -> bool:
@@ -70,15 +89,40 @@ def test_exactly_the_routes_whose_table_allows_the_request_are_eligible(order: O
 
 @given(fitting_orders())
 def test_a_request_made_from_a_route_s_own_table_is_eligible(order: Order) -> None:
-    """What the rows promise is taken: every combination of allowed values fits exactly."""
-    assert naive_exact(order[0], order[1])
-    assert run(order, "exact").refusals == ()
+    """What the rows promise is taken: every combination of allowed values fits exactly, unless a pair is backward."""
+    assert (run(order, "exact").refusals == ()) == naive_order(order[0], order[1])
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ({"min_guidance_scale": 5}, (5.0, 5.0)),
+        ({"max_guidance_scale": 1}, (1.0, 1.0)),
+        ({"max_guidance_scale": 8}, (1.0, 8.0)),
+    ],
+    ids=str,
+)
+def test_a_default_gives_way_to_what_the_caller_wrote(written: dict[str, Scalar], sent: tuple[float, float]) -> None:
+    """One bound alone is never refused because of the other one's usual value."""
+    fitted = fit(BY_ROUTE["modelslab/svd"], written, mode="exact", image_size=(512, 512))
+    assert fitted.refusals == ()
+    assert (fitted.wire["min_guidance_scale"], fitted.wire["max_guidance_scale"]) == sent
+
+
+def test_bounds_written_backwards_are_refused_in_both_modes() -> None:
+    """A contradiction of the caller's own is not guessed away."""
+    written: dict[str, Scalar] = {"min_guidance_scale": 5, "max_guidance_scale": 2}
+    for mode in ("exact", "nearest"):
+        refused = fit(BY_ROUTE["modelslab/svd"], written, mode=mode, image_size=(512, 512))
+        assert refused.refusals == ("min_guidance_scale 5 is above max_guidance_scale 2",)
 
 
 @given(orders())
 def test_nearest_refuses_only_what_cannot_be_left_out(order: Order) -> None:
-    """In nearest mode a value is moved or dropped; only a required word that is missing or unknown is a refusal."""
-    assert (not run(order, "nearest").refusals) == naive_nearest(order[0], order[1])
+    """In nearest mode values move or drop; refused is only a required word that cannot be sent, or a backward pair."""
+    fitted = run(order, "nearest")
+    backward = any(float(fitted.values.get(a, 0)) > float(fitted.values.get(b, 99)) for a, b in ORDERED_PAIRS)
+    assert (not fitted.refusals) == (naive_nearest(order[0], order[1]) and not backward)
 
 
 @given(st.data(), st.sampled_from(["video", "image"]))
@@ -135,6 +179,7 @@ def test_a_vendor_default_is_never_relied_on(order: Order) -> None:
     for row in route.capabilities:
         usual = row.default if row.default is not None else BY_NAME[row.parameter].default
         skipped = row.parameter == "resize" and "width" in written
+        skipped = skipped or any(row.parameter in pair for pair in ORDERED_PAIRS)
         if usual is not None and row.parameter not in written and not skipped and naive_takes(row, usual):
             assert fitted.values[row.parameter] == usual
 
