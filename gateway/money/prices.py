@@ -18,6 +18,9 @@ from gateway.money.formula import Confidence, Formula, Line
 from providers.vocabulary import Scalar
 
 
+DATE_LENGTH = len("2026-08-01")
+
+
 class PriceBookError(ValueError):
     """The price book cannot be read: the text says where and why."""
 
@@ -25,7 +28,7 @@ class PriceBookError(ValueError):
 def _instant(value: object) -> float:
     """A date or an aware date and time, as unix seconds."""
     if isinstance(value, str):
-        value = datetime.fromisoformat(value)
+        value = date.fromisoformat(value) if len(value) == DATE_LENGTH else datetime.fromisoformat(value)
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise ValueError("a date with a time needs a zone, such as 2026-08-01T00:00:00Z")

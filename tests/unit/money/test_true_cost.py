@@ -1,0 +1,42 @@
+"""What an attempt cost: the vendor's word before the balance, the balance before the book."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.money.amounts import AmountError
+from gateway.money.true_cost import SOURCES, BalanceDelta, TrueCost, true_cost
+
+
+def fell(by: int, *, alone: bool = True) -> BalanceDelta:
+    """A balance that went from 10,000 down by this."""
+    return BalanceDelta(10_000, 10_000 - by, alone)
+
+
+@pytest.mark.parametrize(
+    ("reported", "balance", "expected"),
+    [
+        (120, fell(110), TrueCost(120, "reported")),
+        (0, fell(110), TrueCost(0, "reported")),
+        (None, fell(110), TrueCost(110, "balance")),
+        (None, fell(500), TrueCost(500, "balance")),
+        (None, fell(501), TrueCost(100, "book")),
+        (None, fell(110, alone=False), TrueCost(100, "book")),
+        (None, fell(0), TrueCost(100, "book")),
+        (None, fell(-300), TrueCost(100, "book")),
+        (None, None, TrueCost(100, "book")),
+    ],
+)
+def test_the_best_known_figure_is_taken(reported: int | None, balance: BalanceDelta | None, expected: TrueCost) -> None:
+    """A balance counts only when it fell, by a believable amount, while nothing else could be charged."""
+    assert true_cost(reported_micros=reported, balance=balance, book_micros=100) == expected
+    assert expected.source in SOURCES
+
+
+@pytest.mark.parametrize("amount", [-1, 10**16, 1.5])
+def test_an_impossible_figure_is_refused(amount: int) -> None:
+    """What a vendor may report is checked before it is money."""
+    with pytest.raises(AmountError):
+        true_cost(reported_micros=amount, balance=None, book_micros=100)
+    with pytest.raises(AmountError):
+        true_cost(reported_micros=None, balance=None, book_micros=amount)
