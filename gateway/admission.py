@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -82,12 +82,24 @@ def admit(connection: Connection, admission: Admission) -> Answer:
         answer = _refusal(held)
     else:
         rows.insert_job(connection, job)
-        answer = admission.answer(job)
+        answer = _warned(admission.answer(job), held)
     if key is not None:
         idempotency.store(
             connection, job.team_id, key.key, status=answer.status, body=answer.body, headers=answer.headers
         )
     return answer
+
+
+def _warned(answer: Answer, held: ledger.Held | ledger.AlreadyHeld) -> Answer:
+    """The answer with a header for every soft limit that the hold stands at or over."""
+    warnings = held.warnings if isinstance(held, ledger.Held) else ()
+    if not warnings:
+        return answer
+    told = ", ".join(
+        f"{one.scope};window={one.window};soft={one.soft_micros};spent={one.spent_micros};held={one.held_micros}"
+        for one in warnings
+    )
+    return replace(answer, headers={**answer.headers, "x-vidgate-budget-warning": told})
 
 
 def _said_before(found: idempotency.Claim) -> Answer | None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from gateway.engine import Engine
+from gateway.money import idempotency
+from gateway.money.accounts import record_balance
 from gateway.orders import observations_of
 from gateway.parts import Parts
 from gateway.runs import Run
@@ -22,7 +23,7 @@ from gateway.store.jobs import Job
 log = structlog.get_logger()
 
 CLAIM_INTERVAL_S = 1.0
-BALANCE_INTERVAL_S = 60.0
+PRUNE_INTERVAL_S = 3600.0
 CRASH_PAUSE_S = 30.0
 MEMORY_S = 86_400.0
 MEMORY_ATTEMPTS_MAX = 5_000
@@ -50,10 +51,12 @@ class Dispatcher:
         for attempt in remembered:
             for fact in observations_of(attempt):
                 self._parts.fleet.observe(fact)
+        polling = self._parts.settings.polling
         self._loops = [
             asyncio.create_task(self._every(CLAIM_INTERVAL_S, self._claim), name="claim"),
             asyncio.create_task(self._every(self._settings.heartbeat_s, self._heartbeat), name="heartbeat"),
-            asyncio.create_task(self._every(BALANCE_INTERVAL_S, self._refresh_balances), name="balances"),
+            asyncio.create_task(self._every(polling.balance_every_s, self._refresh_balances), name="balances"),
+            asyncio.create_task(self._every(PRUNE_INTERVAL_S, self._prune), name="prune"),
         ]
 
     def lease(self) -> dict[str, Any]:
@@ -65,7 +68,7 @@ class Dispatcher:
 
     def begin(self, job: Job) -> None:
         """Drive a job whose lease this process holds."""
-        run = Run(job)
+        run = Run(job, cancel_wanted=job.cancel_requested_at is not None)
         self._runs[job.id] = run
         self._tasks[job.id] = asyncio.create_task(self._drive(run), name=job.id)
 
@@ -87,7 +90,7 @@ class Dispatcher:
         await self._parts.store.write(rows.request_cancel, job_id, now)
         run = self._runs.get(job_id)
         if run is not None:
-            run.job = replace(run.job, cancel_requested_at=run.job.cancel_requested_at or now)
+            run.cancel_wanted = True
             run.wake.set()
 
     async def drain(self, grace_s: float) -> None:
@@ -153,4 +156,9 @@ class Dispatcher:
 
     async def _refresh_balances(self) -> None:
         for name in self._parts.fleet.metered():
-            await self._parts.fleet.refresh_balance(name)
+            micros = await self._parts.fleet.refresh_balance(name)
+            if micros is not None:
+                await self._parts.store.write(record_balance, name, micros, at=self._parts.clock.now(), source="polled")
+
+    async def _prune(self) -> None:
+        await self._parts.store.write(idempotency.prune, self._parts.clock.now())

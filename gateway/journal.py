@@ -14,7 +14,7 @@ import structlog
 from gateway import settlement
 from gateway.delivery import Delivered
 from gateway.jobs import AttemptState, JobStatus
-from gateway.money.true_cost import true_cost
+from gateway.money.true_cost import BalanceDelta, true_cost
 from gateway.orders import order_of, routing_kind
 from gateway.parts import Parts
 from gateway.planning import Option, Plan, size_class
@@ -125,7 +125,8 @@ class Journal:
     async def succeed(self, run: Run, attempt: Attempt, report: Report, delivered: Delivered) -> None:
         """Close attempt and job, and bill the true cost with the team's margin, never above the caller's own limit."""
         now = self._parts.clock.now()
-        cost = true_cost(reported_micros=report.cost_micros, balance=None, book_micros=attempt.price_micros)
+        balance = await self._balance_delta(attempt) if report.cost_micros is None else None
+        cost = true_cost(reported_micros=report.cost_micros, balance=balance, book_micros=attempt.price_micros)
         order = order_of(run.job)
         price = order.team_plan.price_micros(cost.amount_micros, attempt.route)
         limit = order.routing.max_cost_micros()
@@ -150,6 +151,13 @@ class Journal:
         self.observe(attempt, "succeeded", billed_micros=cost.amount_micros)
         self._told("job.succeeded", run, attempt, price_micros=success.price_micros)
         self._parts.bus.publish(run.job.id)
+
+    async def _balance_delta(self, attempt: Attempt) -> BalanceDelta | None:
+        """What left the account, where the vendor does not say what it charged and nothing else could be charged."""
+        before = self._parts.fleet.balance_before(attempt.id)
+        after = await self._parts.fleet.refresh_balance(attempt.account) if before is not None else None
+        alone = self._parts.fleet.balance_before(attempt.id) is not None
+        return BalanceDelta(before, after, alone) if before is not None and after is not None else None
 
     async def cancel(self, run: Run, attempt: Attempt | None) -> None:
         """Close a job that the caller stopped while no vendor was working for it, or whose vendor stopped."""

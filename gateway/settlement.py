@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from gateway.jobs import AttemptState, JobStatus, move_attempt, move_job
 from gateway.money import ledger
+from gateway.money.drift import PriceObservation, observe_price
 from gateway.money.true_cost import TrueCost
 from gateway.problems import JobProblem
 from gateway.store import jobs as rows
@@ -99,6 +100,13 @@ def succeed(
         provider_request_id=changes.get("vendor_request_id"),
     )
     ledger.capture(connection, capture)
+    if success.cost.source == "reported":
+        observe_price(
+            connection,
+            PriceObservation(
+                attempt.id, attempt.route, success.at, success.cost.amount_micros, attempt.price_micros, job.parameters
+            ),
+        )
     attempt = note_attempt(
         connection,
         job,
