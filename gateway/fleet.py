@@ -15,7 +15,7 @@ from providers.contract import Clock, HasBalance, Provider, ProviderSettings
 
 @dataclass(slots=True)
 class Account:
-    """One vendor account. `balance_micros` None means unknown or not metered; `arrival_at` is when an attempt last ended."""
+    """One vendor account. `balance_micros` None: unknown or not metered. `arrival_at`: when an attempt last ended."""
 
     provider: Provider
     settings: ProviderSettings
