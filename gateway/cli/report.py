@@ -64,19 +64,20 @@ def show_receipt(console: Console, job: Json) -> None:
     if not job["receipt"]:
         return
     console.print(heading("Receipt", f"what {job['route']} was sent for each parameter"))
-    lines = table("parameter", "asked", "sent", "vendor's name", "outcome", "reason")
+    lines = table("parameter", ">asked", "sent", "outcome")
     for line in job["receipt"]:
+        outcome = state(line["outcome"])
+        if line["reason"]:
+            outcome.append(f"  {line['reason']}", style="not bold default")
         style = "dim" if line["outcome"] in BORING_OUTCOMES else ""
-        lines.add_row(
-            line["parameter"],
-            _value(line["asked"]),
-            _value(line["sent"]),
-            line["vendor_name"] or "",
-            state(line["outcome"]),
-            line["reason"],
-            style=style,
-        )
+        lines.add_row(line["parameter"], _value(line["asked"]), _sent(line), outcome, style=style)
+    lines.columns[0].no_wrap = True
     console.print(lines)
+
+
+def _sent(line: Json) -> str:
+    """What travelled: the vendor's name and value, or neither where vidgate or the model sees to it."""
+    return f"{line['vendor_name']} = {_value(line['sent'])}" if line["vendor_name"] else "-"
 
 
 def show_attempts(console: Console, job: Json) -> None:
