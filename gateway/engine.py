@@ -9,7 +9,7 @@ Every step commits before the next begins, so a crash anywhere leaves rows from 
     no open attempt          choose a route, commit the intent, submit
     prepared, not sent       submit again
     prepared, sent           the reply was lost with the process: in doubt
-    accepted                 poll, deliver, settle
+    accepted, known by token poll, deliver, settle; also while the vendor claims not to know it
     in doubt                 look for evidence; repeat only where that is safe; wait for the published deadline
 """
 
@@ -61,7 +61,6 @@ from providers.contract import (
 
 log = structlog.get_logger()
 
-DOUBT_INTERVAL_MAX_S = 60.0
 REDELIVER_INTERVAL_S = 5.0
 SUBMIT_TIMEOUT_MIN_S = 60.0
 SUBMIT_TIMEOUT_FACTOR = 4.0
@@ -79,6 +78,9 @@ class Engine:
 
     async def drive(self, run: Run) -> None:
         """Take a job to its end, or until another process has taken it over."""
+        taken_over = run.open
+        if taken_over is not None and not run.nothing_outstanding:
+            self._parts.fleet.depart(taken_over.route, taken_over.id, taken_over.sent_at or taken_over.prepared_at)
         try:
             while run.job.status in ACTIVE:
                 await self._step(run)
@@ -90,16 +92,16 @@ class Engine:
 
     async def _step(self, run: Run) -> None:
         attempt = run.open
-        if run.job.cancel_requested_at is not None and run.nothing_outstanding:
+        if run.cancel_wanted and run.nothing_outstanding:
             await self._journal.cancel(run, attempt)
         elif attempt is None:
             await self._choose(run)
-        elif attempt.state is AttemptState.ACCEPTED:
-            await self._follow(run, attempt)
-        elif attempt.state is AttemptState.PREPARED and attempt.sent_at is None:
-            await self._submit_again(run, attempt)
+        elif attempt.route not in self._parts.fleet.routes:
+            await self._orphaned(run, attempt)
         elif attempt.token is not None:
-            await self._outlast(run, attempt)
+            await self._follow(run, attempt)
+        elif run.nothing_outstanding:
+            await self._submit_again(run, attempt)
         else:
             await self._resolve(run, attempt)
 
@@ -138,12 +140,14 @@ class Engine:
         run.job = replace(run.job, parameters=dict(option.fit.values))
         attempt = self._journal.new_attempt(run, option)
         request = await self._request(run, attempt)
+        run.critical = True
         attempt = await self._journal.start(run, attempt, plan, option)
         await self._send(run, attempt, request)
 
     async def _submit_again(self, run: Run, attempt: Attempt) -> None:
         run.stage = "submitting"
         request = await self._request(run, attempt)
+        run.critical = True
         changes = {"submits": attempt.submits + 1, "sent_at": self._parts.clock.now()}
         attempt = await self._journal.note(run, attempt, "submit", f"submit {attempt.submits + 1}", changes)
         await self._send(run, attempt, request)
@@ -153,7 +157,6 @@ class Engine:
         self._parts.fleet.depart(attempt.route, attempt.id, self._parts.clock.now())
         self._journal.observe(attempt, "dispatched")
         provider = self._parts.fleet.account(attempt.route).provider
-        run.critical = True
         try:
             outcome = await provider.submit(request)
             match outcome:
@@ -244,35 +247,35 @@ class Engine:
     async def _outlast(self, run: Run, attempt: Attempt) -> None:
         """Nobody can tell yet. Keep the hold until the published deadline; the loss is then the operator's."""
         run.stage = "in_doubt"
-        left_s = self._in_doubt_until(attempt) - self._parts.clock.now()
+        left_s = self._doubt_left_s(attempt)
         if left_s > 0:
-            run.looks += 1
-            await self._pause(run, min(DOUBT_INTERVAL_MAX_S, 2.0**run.looks, left_s))
+            await self._pause(run, min(run.next_look_s(), left_s))
             return
         await self._journal.suspect(run, attempt)
         await self._fail(run, attempt, None, FailureKind.LOST, "its outcome stayed unknown")
         problem = OutcomeUnknown(f"{attempt.route} never told what became of it; nothing is charged")
         await self._journal.end(run, JobStatus.EXPIRED, problem)
 
-    def _in_doubt_until(self, attempt: Attempt) -> float:
-        return (attempt.sent_at or attempt.prepared_at) + self._jobs.in_doubt_s
+    async def _orphaned(self, run: Run, attempt: Attempt) -> None:
+        """An attempt on a route that the configuration no longer has: it can be outlasted, or left when never sent."""
+        if run.nothing_outstanding:
+            decision = NextRoute("the configuration no longer has this route")
+            await self._fail(run, attempt, decision, FailureKind.MODEL_GONE, "not sent again")
+        else:
+            await self._outlast(run, attempt)
+
+    def _doubt_left_s(self, attempt: Attempt) -> float:
+        return (attempt.sent_at or attempt.prepared_at) + self._jobs.in_doubt_s - self._parts.clock.now()
 
     # A render that the vendor has accepted
 
     async def _follow(self, run: Run, attempt: Attempt) -> None:
         """Ask once, when it pays to ask. A timeout is not a verdict: only the vendor's word or the deadline is."""
-        run.stage = "rendering"
+        run.stage = "rendering" if attempt.state is AttemptState.ACCEPTED else "in_doubt"
         route = self._parts.fleet.routes[attempt.route]
         provider = self._parts.fleet.account(attempt.route).provider
-        delay_s = self._parts.fleet.router.next_poll_delay_s(
-            attempt.route,
-            attempt.size_class,
-            elapsed_s=self._parts.clock.now() - (attempt.sent_at or attempt.prepared_at),
-            eta_s=run.eta_s if run.polls else attempt.eta_s,
-            nominal_latency_s=route.latency_nominal_s,
-        )
-        polling = self._parts.settings.polling
-        await self._pause(run, min(max(delay_s, polling.delay_min_s), polling.delay_max_s))
+        delay_s = self._poll_delay_s(run, attempt) if run.stage == "rendering" else run.next_look_s()
+        await self._pause(run, delay_s)
         if await self._canceled_there(run, attempt):
             return
         run.polls += 1
@@ -280,6 +283,9 @@ class Engine:
         match outcome:
             case Pending():
                 run.eta_s, run.progress = outcome.eta_s, outcome.progress
+                if attempt.state is AttemptState.IN_DOUBT:
+                    changes = {"state": AttemptState.ACCEPTED}
+                    await self._journal.note(run, attempt, "accepted", "the vendor knows the job again", changes)
                 self._parts.bus.publish(run.job.id)
             case Finished():
                 await self._deliver(run, attempt, outcome)
@@ -293,13 +299,18 @@ class Engine:
                 return
             case InDoubt():
                 await self._no_verdict(run, attempt, outcome)
-        if self._parts.clock.now() >= self._in_doubt_until(attempt):
+        if self._doubt_left_s(attempt) <= 0:
             await self._outlast(run, run.attempts[-1])
+
+    def _poll_delay_s(self, run: Run, attempt: Attempt) -> float:
+        delay_s = self._parts.fleet.poll_delay_s(attempt, run.eta_s if run.polls else attempt.eta_s)
+        polling = self._parts.settings.polling
+        return min(max(delay_s, polling.delay_min_s), polling.delay_max_s)
 
     async def _canceled_there(self, run: Run, attempt: Attempt) -> bool:
         """Pass a wish to cancel on where the vendor can stop; elsewhere the render runs to its end and is billed."""
         provider = self._parts.fleet.account(attempt.route).provider
-        if run.job.cancel_requested_at is None or run.cancel_tried or not isinstance(provider, HasCancel):
+        if not run.cancel_wanted or run.cancel_tried or not isinstance(provider, HasCancel):
             return False
         run.cancel_tried = True
         if not await provider.cancel(self._parts.fleet.routes[attempt.route], attempt.token or {}):
@@ -308,13 +319,13 @@ class Engine:
         return True
 
     async def _no_verdict(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
-        if outcome.gone:
+        if outcome.gone and attempt.state is AttemptState.ACCEPTED:
             text = f"{outcome.detail}: the vendor no longer knows the job"
             await self._journal.note(run, attempt, "in_doubt", text, {"state": AttemptState.IN_DOUBT})
             return
         log.info("poll.no_verdict", job=run.job.id, route=attempt.route, detail=outcome.detail)
         if outcome.retry_after_s:
-            await self._pause(run, outcome.retry_after_s)
+            await self._pause(run, max(0.0, min(outcome.retry_after_s, self._doubt_left_s(attempt))))
 
     async def _deliver(self, run: Run, attempt: Attempt, outcome: Finished) -> None:
         """Copy the result at once, compare it with the order, and settle."""
@@ -325,11 +336,7 @@ class Engine:
         run.critical = False
         if isinstance(delivered, Delivered):
             await self._journal.succeed(run, attempt, outcome.report, delivered)
-        elif (
-            delivered.passing
-            and attempt.state is AttemptState.ACCEPTED
-            and self._parts.clock.now() < self._in_doubt_until(attempt)
-        ):
+        elif delivered.passing and attempt.token is not None and self._doubt_left_s(attempt) > 0:
             log.warning("result.not_yet", job=run.job.id, route=attempt.route, detail=delivered.detail)
             await self._pause(run, REDELIVER_INTERVAL_S)
         else:
@@ -387,7 +394,6 @@ class Engine:
         )
 
     def _situation(self, run: Run, attempt: Attempt) -> Situation:
-        now = self._parts.clock.now()
-        slack_s = run.job.deadline_at - now - self._parts.fleet.routes[attempt.route].latency_nominal_s
-        budget = self._parts.fleet.account(attempt.route).budget
-        return Situation(attempt.submits, slack_s, budget.allows(now))
+        now, route = self._parts.clock.now(), self._parts.fleet.routes[attempt.route]
+        slack_s = run.job.deadline_at - now - route.latency_nominal_s
+        return Situation(attempt.submits, slack_s, self._parts.fleet.account(route.name).budget.allows(now))

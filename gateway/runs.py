@@ -9,10 +9,15 @@ from typing import Any
 from gateway.jobs import AttemptState
 from gateway.store.jobs import Attempt, Job, open_attempt
 
+LOOK_INTERVAL_MAX_S = 60.0
+
 
 @dataclass(slots=True)
 class Run:
-    """The working state of one job. `critical` is set while stopping would lose the outcome of a call."""
+    """The working state of one job. `critical` is set while stopping would lose the outcome of a call.
+
+    `cancel_wanted` stands apart from the job's row, so that a wish that comes in the middle of a write is not lost.
+    """
 
     job: Job
     attempts: list[Attempt] = field(default_factory=list)
@@ -22,8 +27,14 @@ class Run:
     eta_s: float | None = None
     polls: int = 0
     looks: int = 0
+    cancel_wanted: bool = False
     cancel_tried: bool = False
     critical: bool = False
+
+    def next_look_s(self) -> float:
+        """Seconds to wait before looking once more at what nobody can tell, doubling up to a minute."""
+        self.looks += 1
+        return min(LOOK_INTERVAL_MAX_S, 2.0 ** min(self.looks, 10))
 
     @property
     def open(self) -> Attempt | None:
