@@ -1,0 +1,204 @@
+"""A provider that answers as it is told, counts what it was asked, and knows what it would bill."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from providers.capability import DELIVERED_BY_GATEWAY, AmbiguousBilling, Capability, Route
+from providers.contract import (
+    Accepted,
+    Balance,
+    CheckOutcome,
+    Clock,
+    Finished,
+    InDoubt,
+    InlineFile,
+    LookupOutcome,
+    NotFound,
+    ProviderPlugin,
+    ProviderSettings,
+    RenderRequest,
+    Report,
+    SentAttempt,
+    SubmitOutcome,
+    Token,
+    Tools,
+)
+from tests.support.pictures import clip
+
+CAPABILITIES = (
+    Capability("motion_bucket_id", "motion", minimum=1, maximum=255, wire_type="integer"),
+    Capability("num_frames", "frames", minimum=1, maximum=25, wire_type="integer"),
+    Capability("fps", "fps", minimum=1, maximum=60, wire_type="integer"),
+    Capability("seed", "seed", wire_type="integer"),
+    *DELIVERED_BY_GATEWAY,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A submit whose reply never came; `accepted` says what the vendor did with it."""
+
+    accepted: bool
+    detail: str = "HTTP 502"
+
+
+Step = SubmitOutcome | Lost | Callable[[RenderRequest], Awaitable[SubmitOutcome]]
+Look = LookupOutcome | Callable[[SentAttempt], LookupOutcome]
+
+
+@dataclass
+class Scripted:
+    """One scripted vendor with one route, `<name>/one`.
+
+    `submits`, `checks`, `lookups` and `cancels` are answered from in turn, the scripted ones first; then submits are
+    accepted (or finished, where the route is `sync`), checks finish, and lookups tell the truth. `lookup`, `cancel` and
+    `balance_micros` give the abilities: without them the provider does not have them.
+    """
+
+    name: str = "alpha"
+    mode: Any = "async"
+    price_micros: int = 100_000
+    billing: AmbiguousBilling = "success_only"
+    latency_s: float = 10.0
+    concurrency_max: int | None = None
+    looks_up: bool = False
+    cancels: bool | None = None
+    balance_micros: int | None = None
+    submits: deque[Step] = field(default_factory=deque)
+    checks: deque[CheckOutcome] = field(default_factory=deque)
+    lookups: deque[Look] = field(default_factory=deque)
+
+    asked: list[RenderRequest] = field(default_factory=list)
+    asked_at: list[float] = field(default_factory=list)
+    checked_at: list[float] = field(default_factory=list)
+    looked_up: list[SentAttempt] = field(default_factory=list)
+    cancel_asked: list[Token] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
+    running: dict[str, RenderRequest] = field(default_factory=dict)
+    charged: dict[str, int] = field(default_factory=dict)
+    clock: Clock | None = None
+
+    def __post_init__(self) -> None:
+        self.submits, self.checks, self.lookups = deque(self.submits), deque(self.checks), deque(self.lookups)
+        if self.looks_up:
+            self.lookup = self._lookup
+        if self.cancels is not None:
+            self.cancel = self._cancel
+        if self.balance_micros is not None:
+            self.balance = self._balance
+
+    @property
+    def route(self) -> Route:
+        return Route(
+            name=f"{self.name}/one",
+            provider=self.name,
+            media="video",
+            model=f"{self.name}-model",
+            capabilities=CAPABILITIES,
+            image_forms=("bytes",),
+            mode=self.mode,
+            latency_nominal_s=self.latency_s,
+            resumable=self.mode == "async",
+            ambiguous_billing=self.billing,
+            summary="A scripted vendor",
+            concurrency_max=self.concurrency_max,
+        )
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        return (self.route,)
+
+    @property
+    def charged_micros(self) -> int:
+        """What the vendor has billed in all, micro-USD."""
+        return sum(self.charged.values())
+
+    def finished(self, request_id: str, **report: Any) -> Finished:
+        """The delivery of a render that was accepted under this id."""
+        request = self.running[request_id]
+        self.charged[request_id] = self.price_micros
+        facts = {"request_id": request_id, "cost_micros": self.price_micros, "model": self.route.model} | report
+        video = clip(int(str(request.parameters["frames"])), int(str(request.parameters["fps"])))
+        return Finished((InlineFile(video),), Report(**facts))
+
+    async def submit(self, request: RenderRequest) -> SubmitOutcome:
+        self.asked.append(request)
+        self.asked_at.append(self.now())
+        step = self.submits.popleft() if self.submits else None
+        if step is None:
+            return self.accept(request) if self.mode == "async" else self.finished(self._run(request))
+        if isinstance(step, Lost):
+            if step.accepted:
+                self._run(request)
+            return InDoubt(step.detail, status=502)
+        if inspect.isroutine(step):
+            return await step(request)
+        assert not callable(step)
+        if isinstance(step, Accepted | Finished):
+            self._run(request)
+        return step
+
+    def accept(self, request: RenderRequest, eta_s: float | None = None) -> Accepted:
+        """Accept a request as a vendor does: it runs, and will be billed."""
+        request_id = self._run(request)
+        return Accepted({"id": request_id}, eta_s, Report(request_id=request_id))
+
+    async def check(self, route: Route, token: Token) -> CheckOutcome:
+        self.checked_at.append(self.now())
+        if self.checks:
+            return self.checks.popleft()
+        return self.finished(str(token["id"]))
+
+    async def _lookup(self, sent: SentAttempt) -> LookupOutcome:
+        self.looked_up.append(sent)
+        if self.lookups:
+            look = self.lookups.popleft()
+            return look(sent) if callable(look) else look
+        mine = [name for name, request in self.running.items() if request.attempt_id == sent.request.attempt_id]
+        free = [name for name in mine if name not in sent.claimed]
+        return Accepted({"id": free[0]}, report=Report(request_id=free[0])) if free else NotFound("not in the records")
+
+    async def _cancel(self, route: Route, token: Token) -> bool:
+        self.cancel_asked.append(token)
+        return bool(self.cancels)
+
+    async def _balance(self) -> Balance | None:
+        assert self.balance_micros is not None
+        return Balance(self.balance_micros - self.charged_micros)
+
+    def _run(self, request: RenderRequest) -> str:
+        request_id = f"{self.name}-{len(self.running) + 1}"
+        self.running[request_id] = request
+        self.accepted.append(request.attempt_id)
+        return request_id
+
+    def now(self) -> float:
+        assert self.clock is not None
+        return self.clock.now()
+
+    def plugin(self) -> ProviderPlugin:
+        """The plugin through which a gateway gets this very provider."""
+
+        def build(_settings: ProviderSettings, tools: Tools) -> Scripted:
+            self.clock = tools.clock
+            return self
+
+        return ProviderPlugin(self.name, ProviderSettings, self.routes, build)
+
+
+def price_book(providers: Iterable[Scripted]) -> str:
+    """A price book for scripted routes; a render costs what its vendor charges."""
+    lines = ["currency: USD", "routes:"]
+    for provider in providers:
+        dollars = f"{provider.price_micros // 1_000_000}.{provider.price_micros % 1_000_000:06d}"
+        lines += [
+            f"  {provider.name}/one:",
+            "    - effective_from: 2020-01-01",
+            f'      terms: [{{per: call, usd: "{dollars}", confidence: published, source: scripted}}]',
+        ]
+    return "\n".join(lines)

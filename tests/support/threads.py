@@ -1,0 +1,72 @@
+"""Stores whose threads the virtual clock waits for: thin counting shells around the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from gateway.store.database import Store
+from tests.support.clock import VirtualLoop, counted
+
+
+class CountedStore:
+    """The real database store; time stands still while its threads work. `killed` writes are never made."""
+
+    def __init__(self, inner: Store, loop: VirtualLoop) -> None:
+        self.inner = inner
+        self.killed = False
+        self._loop = loop
+
+    async def write(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if self.killed:
+            return None
+        with counted(self._loop):
+            return await self.inner.write(fn, *args, **kwargs)
+
+    async def read(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with counted(self._loop):
+            return await self.inner.read(fn, *args, **kwargs)
+
+    async def close(self) -> None:
+        with counted(self._loop):
+            await self.inner.close()
+
+
+class CountedObjects:
+    """The real artifact store, as far as `Artifacts` uses it; time stands still while its threads work."""
+
+    def __init__(self, inner: Any, loop: VirtualLoop) -> None:
+        self._inner = inner
+        self._loop = loop
+
+    async def put_async(self, *args: Any, attributes: Any = None) -> Any:
+        with counted(self._loop):
+            return await self._inner.put_async(*args)
+
+    async def get_async(self, *args: Any, **kwargs: Any) -> Any:
+        with counted(self._loop):
+            return _CountedResult(await self._inner.get_async(*args, **kwargs), self._loop)
+
+    async def head_async(self, *args: Any) -> Any:
+        with counted(self._loop):
+            return await self._inner.head_async(*args)
+
+
+class _CountedResult:
+    def __init__(self, inner: Any, loop: VirtualLoop) -> None:
+        self._inner = inner
+        self._loop = loop
+
+    async def bytes_async(self) -> Any:
+        with counted(self._loop):
+            return await self._inner.bytes_async()
+
+    async def stream(self, **options: Any) -> AsyncIterator[Any]:
+        chunks = self._inner.stream(**options).__aiter__()
+        while True:
+            with counted(self._loop):
+                try:
+                    chunk = await chunks.__anext__()
+                except StopAsyncIteration:
+                    return
+            yield chunk
