@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api import errors, generate, health, jobs, openapi, routes
+from gateway.api import billing, errors, generate, health, jobs, openapi, routes
 from gateway.bus.memory import MemoryBus
 from gateway.clock import Clock, SystemClock
 from gateway.delivery import Delivery
@@ -169,6 +169,9 @@ ROUTES = [
         ("/inputs/{name}", ["GET"], jobs.get_input),
         ("/callbacks/{attempt_id}/{token}", ["POST"], jobs.callback),
         ("/routes", ["GET"], routes.list_routes),
+        ("/usage", ["GET"], billing.usage),
+        ("/billing/statement", ["GET"], billing.statement),
+        ("/budgets", ["GET"], billing.budgets),
         ("/healthz", ["GET"], health.healthz),
         ("/readyz", ["GET"], health.readyz),
         ("/openapi.json", ["GET"], openapi.show),

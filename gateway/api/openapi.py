@@ -182,6 +182,9 @@ def _paths() -> dict[str, Any]:
         ),
         "/jobs/{job_id}/cancel": _at_job("post", "Ask for the job to be stopped.", {"202": _json(JOB)}),
         "/routes": {"get": _operation("Every route with its capabilities and how it stands.", {"200": _json({})})},
+        "/usage": {"get": _operation("The team's use, by any mix of groups.", {"200": _json({"type": "object"})})},
+        "/billing/statement": {"get": _operation("The team's bill for a month.", {"200": _json({"type": "object"})})},
+        "/budgets": {"get": _operation("Budgets with what is spent and held.", {"200": _json({"type": "object"})})},
         "/healthz": {"get": _operation("The process answers.", {"200": _json({})}) | {"security": []}},
         "/readyz": {
             "get": _operation("New work can be taken.", {"200": _json({}), "503": _json({})}) | {"security": []}

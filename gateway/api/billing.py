@@ -1,0 +1,128 @@
+"""What the caller's team used and owes: usage, statements and budgets, as JSON, CSV or Parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.auth import caller_of
+from gateway.api.shown import rfc3339
+from gateway.money import reports
+from gateway.money.budgets import BudgetState, budget_states
+from gateway.money.exports import ExportError, statement_table, to_csv, to_parquet, usage_table
+from gateway.money.windows import period_of, period_start
+from gateway.problems import BadRequest, NotAcceptable
+from gateway.service import Service
+
+DAY_S = 86_400.0
+USUAL_DAYS = 30
+MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report in every form: the JSON object, and its rows flat with the name of the file."""
+
+    shown: Mapping[str, Any]
+    table: Sequence[Mapping[str, Any]]
+    name: str
+
+
+async def usage(request: Request, service: Service) -> Response:
+    """The team's use by any mix of key, route, provider, day and `tag:<name>`; the last 30 days when nothing is said."""
+    caller = await caller_of(request, service)
+    query = request.query_params
+    now = service.parts.clock.now()
+    until = _instant(query.get("until"), now)
+    try:
+        wanted = reports.UsageQuery(
+            since=_instant(query.get("since"), until - USUAL_DAYS * DAY_S),
+            until=until,
+            team_id=caller.team_id,
+            group_by=tuple(name for name in query.get("group_by", "").split(",") if name),
+            timezone=caller.timezone,
+        )
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    table = usage_table(await service.parts.store.read(reports.usage, wanted))
+    shown = {"since": rfc3339(wanted.since), "until": rfc3339(wanted.until), "rows": table}
+    return _rendered(request, Report(shown, table, "usage"))
+
+
+async def statement(request: Request, service: Service) -> Response:
+    """The team's bill for an accounting month, `period=YYYY-MM`; the present one when nothing is said."""
+    caller = await caller_of(request, service)
+    period = request.query_params.get("period") or period_of(service.parts.clock.now())
+    try:
+        period_start(period)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    bill = await service.parts.store.read(reports.statement, caller.team_id, period)
+    table = statement_table(bill)
+    shown = {
+        "team": bill.team_id,
+        "period": bill.period,
+        "closed": bill.closed,
+        "total_micros": bill.total_micros,
+        "lines": table,
+    }
+    return _rendered(request, Report(shown, table, f"statement-{period}"))
+
+
+async def budgets(request: Request, service: Service) -> Response:
+    """The budgets of the team and its keys, with what is spent and held in the present window."""
+    caller = await caller_of(request, service)
+    states = await service.parts.store.read(budget_states, caller.team_id, service.parts.clock.now())
+    return Response(json.dumps({"budgets": [_budget(state) for state in states]}), media_type="application/json")
+
+
+def _budget(state: BudgetState) -> dict[str, Any]:
+    budget = state.budget
+    return {
+        "id": budget.budget_id,
+        "scope": "team" if budget.key_id is None else "key",
+        "key_id": budget.key_id,
+        "window": budget.window,
+        "limit_micros": budget.limit_micros,
+        "soft_micros": budget.soft_micros,
+        "spent_micros": state.spent_micros,
+        "held_micros": state.held_micros,
+        "window_begins_at": rfc3339(state.window.starts_at),
+        "window_ends_at": rfc3339(state.window.ends_at),
+    }
+
+
+def _instant(text: str | None, otherwise: float) -> float:
+    """A date or an RFC 3339 time of the query as unix seconds; a time without a zone is in UTC."""
+    if not text:
+        return otherwise
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRequest(f"{text!r} is no date; write 2026-08-01 or 2026-08-01T00:00:00Z") from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _rendered(request: Request, report: Report) -> Response:
+    """The report in the form asked for: `?format=`, else the first known type of Accept, else JSON."""
+    wanted = request.query_params.get("format")
+    accepted = [part.partition(";")[0].strip() for part in request.headers.get("accept", "").split(",")]
+    if wanted is None:
+        wanted = next((name for name, kind in MEDIA_TYPES.items() if kind in accepted), "json")
+    if wanted not in MEDIA_TYPES:
+        raise BadRequest(f"format must be one of {', '.join(MEDIA_TYPES)}, not {wanted!r}")
+    headers = {"vary": "accept"}
+    if wanted == "json":
+        return Response(json.dumps(report.shown), headers=headers, media_type=MEDIA_TYPES["json"])
+    headers["content-disposition"] = f'attachment; filename="{report.name}.{wanted}"'
+    try:
+        body = to_csv(report.table).encode() if wanted == "csv" else to_parquet(report.table)
+    except ExportError as error:
+        raise NotAcceptable(str(error)) from None
+    return Response(body, headers=headers, media_type=MEDIA_TYPES[wanted])
