@@ -47,28 +47,27 @@ def load_text(
 ) -> Configuration:
     """Like `load`, for a text at hand; `source` names it in errors."""
     document = read_document(text, source, environment)
-    problems = list(document.problems)
+    problems: Sequence[ConfigurationProblem]
     try:
-        return check(Settings.model_validate(document.values), plugins, at=at, found=problems)
+        configuration = check(Settings.model_validate(document.values), plugins, at=at)
+        if not document.problems:
+            return configuration
+        problems = ()
     except ValidationError as error:
-        problems += problems_of(error, Settings)
-        problems += read_accounts(document.values.get("providers"), plugins).problems
+        problems = [*problems_of(error, Settings), *read_accounts(document.values.get("providers"), plugins).problems]
     except ConfigurationError as error:
-        problems = list(error.problems)
-    placed = [replace(problem, line=problem.line or document.line(problem.path)) for problem in problems]
+        problems = error.problems
+    # What could not be filled in is said once; what the settings make of the gap is not worth a second line.
+    gaps = {problem.path for problem in document.problems}
+    found = [*document.problems, *(problem for problem in problems if problem.path not in gaps)]
+    placed = [replace(problem, line=problem.line or document.line(problem.path)) for problem in found]
     raise ConfigurationError(source, sorted(placed, key=lambda problem: problem.line or 0))
 
 
-def check(
-    settings: Settings,
-    plugins: Mapping[str, ProviderPlugin],
-    *,
-    at: float,
-    found: Sequence[ConfigurationProblem] = (),
-) -> Configuration:
-    """Check settings as a whole. Raises ConfigurationError with every fault, those already `found` first."""
+def check(settings: Settings, plugins: Mapping[str, ProviderPlugin], *, at: float) -> Configuration:
+    """Check settings as a whole as of `at` (unix seconds). Raises ConfigurationError with every fault."""
     accounts = read_accounts(settings.providers, plugins)
-    problems = [*found, *accounts.problems, *relations(settings)]
+    problems = [*accounts.problems, *relations(settings)]
     problems += price_problems(settings, [route.name for route in accounts.routes], at)
     if problems:
         raise ConfigurationError("settings", problems)

@@ -132,7 +132,7 @@ class _Reader:
         value = self.environment.get(match["name"]) or match["default"]
         if value is None:
             state = "empty" if match["name"] in self.environment else "not set"
-            detail = f"the environment variable {match['name']} is {state}; set it, or give a default: "
+            detail = f"the environment variable {match['name']} is {state}; set it, or write "
             self.problems.append(ConfigurationProblem(path, f"{detail}${{{match['name']}:-default}}", line))
             return "?"
         return value

@@ -13,11 +13,12 @@ from rich.text import Text
 from gateway.cli.exit_codes import ExitCode
 from gateway.cli.options import AsJson
 from gateway.cli.output import print_json, result_console, show_configuration_error, table
-from gateway.cli.reference import markdown, rows_of
+from gateway.cli.reference import markdown, provider_markdown, rows_of
 from gateway.cli.serve import CONFIG_VARIABLE, read_configuration, show_warnings
 from gateway.config import Configuration
 from gateway.config_errors import ConfigurationError, place
 from gateway.settings import Settings
+from providers.registry import plugins
 
 app = typer.Typer(no_args_is_help=True, help="Check a configuration file, and list every setting.")
 
@@ -56,12 +57,13 @@ def check(file: File = None, *, as_json: AsJson = False) -> None:
 
 @app.command("reference")
 def reference() -> None:
-    """List every setting with its type, range, default and purpose, as Markdown.
+    """List every setting and every provider's own, with type, range, default and purpose, as Markdown.
 
     [bold]Example[/]
         vidgate config reference > settings.md
     """
-    result_console().print(markdown(rows_of(Settings)), markup=False, soft_wrap=True)
+    text = markdown(rows_of(Settings)) + "\n" + provider_markdown(plugins().values())
+    result_console().print(text, markup=False, soft_wrap=True, end="")
 
 
 def _show(configuration: Configuration) -> None:
@@ -69,12 +71,12 @@ def _show(configuration: Configuration) -> None:
     written = table("setting", "value", title="Settings that differ from their defaults")
     for path, value in _differing(configuration.settings):
         written.add_row(path, Text(value))
-    console.print(written)
+    console.print(written, "")
     accounts = table("provider", "setting", "value", title="Providers")
     for name, account in configuration.accounts.items():
         for position, (key, value) in enumerate(shown(account).items()):
             accounts.add_row(Text(name if position == 0 else "", style="bold"), key, Text(value))
-    console.print(accounts)
+    console.print(accounts, "")
     routes = table("route", "makes", "model", "", title="Routes")
     for route in configuration.routes:
         routes.add_row(route.name, route.media, route.model, route.summary)
@@ -101,7 +103,9 @@ def _text(value: Any) -> str:
         return "(set, not shown)"
     if isinstance(value, tuple):
         return ", ".join(str(item) for item in value) or "-"
-    return "-" if value is None else str(value)
+    if value is None:
+        return "-"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _as_json(configuration: Configuration) -> dict[str, Any]:

@@ -121,4 +121,4 @@ def show_configuration_error(error: ConfigurationError) -> None:
     )
     for problem in error.problems:
         line = "" if problem.line is None else f"line {problem.line}: "
-        console.print(Text.assemble("  ", (line, "dim"), (place(problem.path), "bold"), f" {problem.detail}"))
+        console.print(Text.assemble("  ", (line, "dim"), (place(problem.path), "bold"), f": {problem.detail}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from providers.contract import ProviderPlugin
+
 TYPES: Mapping[Any, str] = {
     str: "text",
     int: "whole number",
@@ -22,6 +25,7 @@ TYPES: Mapping[Any, str] = {
     Path: "path",
     SecretStr: "secret",
 }
+TABLE_HEAD = ("| setting | type | default | what it is for |", "|---|---|---|---|")
 BOUNDS: Mapping[str, str] = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
 
 
@@ -54,11 +58,25 @@ def markdown(rows: Iterable[Row]) -> str:
         head = row.path.partition(".")[0]
         if head != section:
             section = head
-            lines += ["", f"### {section}", "", "| setting | type | default | what it is for |", "|---|---|---|---|"]
-        kind = f"{row.kind}, {row.bounds}" if row.bounds else row.kind
-        about = row.about.replace("|", "\\|")
-        lines.append(f"| `{row.path}` | {kind} | {row.default} | {about} |")
+            lines += ["", f"### {section}", "", *TABLE_HEAD]
+        lines.append(_line(row))
     return "\n".join(lines).strip() + "\n"
+
+
+def provider_markdown(plugins: Iterable[ProviderPlugin]) -> str:
+    """What each provider's section may hold: the words of its model, and a table of its keys."""
+    lines: list[str] = []
+    for plugin in plugins:
+        rows = rows_of(plugin.settings, f"providers.{plugin.name}.")
+        about = inspect.cleandoc(plugin.settings.__doc__ or "")
+        lines += ["", f"### providers.{plugin.name}", "", about, "", *TABLE_HEAD, *map(_line, rows)]
+    return "\n".join(lines).strip() + "\n"
+
+
+def _line(row: Row) -> str:
+    kind = f"{row.kind}, {row.bounds}" if row.bounds else row.kind
+    about = row.about.replace("|", "\\|")
+    return f"| `{row.path}` | {kind} | {row.default} | {about} |"
 
 
 def _kind(annotation: Any) -> str:

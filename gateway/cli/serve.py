@@ -42,7 +42,7 @@ def read_configuration(file: Path | None) -> Configuration:
 def show_warnings(configuration: Configuration) -> None:
     """Say what works less well than it may seem."""
     for warning in configuration.warnings:
-        note_console().print(f"[yellow]warning:[/] [bold]{place(warning.path)}[/] {warning.detail}")
+        note_console().print(f"[yellow]warning:[/] [bold]{place(warning.path)}[/]: {warning.detail}")
 
 
 def serve(*, config: ConfigFile = None) -> None:
