@@ -57,7 +57,8 @@ def record_balance(
     floor_micros: int = 0,
 ) -> LowWater | None:
     """Write down what the vendor said is left; a LowWater when this is the first word of it being under the floor."""
-    require_micros(abs(amount_micros), "balance_micros")  # an overdrawn account is below nothing, and may be
+    # An overdrawn account is below nothing, and may be: only the size has to be an amount.
+    require_micros(-amount_micros if amount_micros < 0 else amount_micros, "balance_micros")
     before = _latest(connection, provider, at)
     connection.execute(
         insert(provider_balances).values(provider=provider, amount_micros=amount_micros, at=at, source=source)

@@ -38,6 +38,7 @@ class NotOver:
 
 def close_period(connection: Connection, period: str, at: float) -> Closed | AlreadyClosed | NotOver:
     """Close an accounting month (`YYYY-MM`) and all before it. Raises ValueError for what is no month."""
+    period_start(period)  # a month that is none is refused here
     ends_at = period_start(period_after(period))
     if at < ends_at:
         return NotOver(ends_at)

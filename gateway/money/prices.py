@@ -17,7 +17,6 @@ from gateway.money.amounts import AMOUNT_MAX_MICROS, ceil_micros
 from gateway.money.formula import Confidence, Formula, Line
 from providers.vocabulary import Scalar
 
-
 DATE_LENGTH = len("2026-08-01")
 
 

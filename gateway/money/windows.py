@@ -9,7 +9,7 @@ from enum import StrEnum
 from math import floor
 from zoneinfo import ZoneInfo
 
-_PERIOD = re.compile(r"\d{4}-\d{2}")
+_PERIOD = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 
 
 class WindowKind(StrEnum):

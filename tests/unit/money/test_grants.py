@@ -1,0 +1,87 @@
+"""Grants: what a key may do, and that no key grants more than its issuer has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from gateway.money.grants import Grants
+
+ROUTES = ("one/a", "one/b", "two/a")
+names = st.one_of(st.none(), st.frozensets(st.sampled_from(ROUTES)))
+providers = st.one_of(st.none(), st.frozensets(st.sampled_from(["one", "two"])))
+objectives = st.one_of(st.none(), st.frozensets(st.sampled_from(["cheapest", "fastest"])))
+numbers = st.one_of(st.none(), st.integers(0, 100))
+grants = st.builds(
+    Grants,
+    routes=names,
+    providers=providers,
+    objectives=objectives,
+    max_cost_micros=numbers,
+    expires_at=st.one_of(st.none(), st.floats(0, 100)),
+)
+
+
+@given(grants, grants)
+def test_a_key_that_may_be_issued_allows_nothing_its_issuer_may_not(key: Grants, issuer: Grants) -> None:
+    """Whatever the key allows, the issuer is allowed too."""
+    if key.beyond(issuer):
+        return
+    for route in ROUTES:
+        assert key.route_refusal(route) is not None or issuer.route_refusal(route) is None
+    for objective in ("cheapest", "fastest", "balanced"):
+        assert key.objective_refusal(objective) is not None or issuer.objective_refusal(objective) is None
+    for cost in (0, 1, 50, 101):
+        assert key.cost_refusal(cost) is not None or issuer.cost_refusal(cost) is None
+    assert issuer.expires_at is None or (key.expires_at is not None and key.expires_at <= issuer.expires_at)
+
+
+@given(grants)
+def test_an_unlimited_issuer_may_issue_anything_and_everybody_their_own(key: Grants) -> None:
+    """No limits go beyond none, and nothing goes beyond itself."""
+    assert key.beyond(Grants()) == []
+    assert key.beyond(key) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "issuer", "names"),
+    [
+        ({}, {"routes": ["one/a"]}, ["routes"]),
+        ({"routes": ["one/a", "two/a"]}, {"routes": ["one/a"]}, ["routes"]),
+        ({"max_cost_micros": 6}, {"max_cost_micros": 5}, ["max_cost_micros"]),
+        ({}, {"max_cost_micros": 5, "expires_at": 9.0}, ["max_cost_micros", "expires_at"]),
+    ],
+)
+def test_what_goes_beyond_is_named(key: dict[str, Any], issuer: dict[str, Any], names: list[str]) -> None:
+    """No limit of one's own is more than any limit."""
+    assert Grants.model_validate(key).beyond(Grants.model_validate(issuer)) == names
+
+
+def test_refusals_are_sentences() -> None:
+    """Whoever is refused learns what the key may not do."""
+    key = Grants.model_validate(
+        {"routes": ["one/a"], "providers": ["one"], "objectives": [], "max_cost_micros": 100_000}
+    )
+    assert key.route_refusal("two/a") == "this key may not use the provider two"
+    assert key.route_refusal("one/b") == "this key may not use the route one/b"
+    assert key.objective_refusal("fastest") == "this key may ask for no objective, not fastest"
+    assert key.cost_refusal(165_900) == "$0.1659 is over this key's $0.10 a request"
+
+
+@pytest.mark.parametrize(
+    "data", [{"route": ["a"]}, {"max_cost_micros": -1}, {"max_cost_micros": 1.5}, {"expires_at": float("nan")}]
+)
+def test_impossible_grants_are_refused(data: dict[str, Any]) -> None:
+    """A mistyped grant is not a key without limits."""
+    with pytest.raises(ValidationError):
+        Grants.model_validate(data)
+
+
+def test_grants_survive_being_stored_as_json() -> None:
+    """What is kept with the key reads back the same."""
+    key = Grants.model_validate({"routes": ["one/a"], "expires_at": 9.0})
+    assert Grants.model_validate_json(key.model_dump_json()) == key
