@@ -71,3 +71,14 @@ class RoutingSettings:
     wait_max_s: float = 10.0  # longest wait between two looks at a job that has nothing in flight
     start_slack_s: float = 0.3  # delays up to this are no delays
     shortlist: int = 4  # routes that are weighed for what can be done later
+
+    # Polling.
+    poll_cost_s: float = 1.0  # one status call is worth this many seconds of lag
+    poll_window: int = 60  # finished renders that a schedule is learned from
+    poll_memory: float = 0.97  # weight of an older render per newer one
+    poll_prior_sigma: float = 0.5  # spread of ln(age) before any render was seen
+    poll_straggler_share: float = 0.015  # share of renders that straggle long after the others
+    poll_first_level: float = 1.2  # how much expected work passes before the first poll
+    poll_grid: int = 96  # points of a learned law
+    poll_gap_min_s: float = 0.5  # never more often than this
+    poll_gap_max_s: float = 20.0  # nor, once renders may be done, more seldom than this
