@@ -167,7 +167,7 @@ class Engine:
                 case Refused():
                     await self._refused(run, attempt, outcome)
                 case InDoubt():
-                    changes = {"state": AttemptState.IN_DOUBT}
+                    run.doubt_answered, changes = outcome.status is not None, {"state": AttemptState.IN_DOUBT}
                     detail = f"{outcome.detail}: it may have been accepted"
                     await self._journal.note(run, attempt, "in_doubt", detail, changes)
         finally:
@@ -291,11 +291,9 @@ class Engine:
                 await self._deliver(run, attempt, outcome)
                 return
             case Failed():
-                self._journal.observe(
-                    attempt, "failed", failure=outcome.kind, billed_micros=outcome.report.cost_micros or 0
-                )
-                decision = after_failure(outcome.kind)
-                await self._fail(run, attempt, decision, outcome.kind, outcome.detail, outcome.report)
+                kind, charged = outcome.kind, outcome.report.cost_micros or 0
+                self._journal.observe(attempt, "failed", failure=kind, billed_micros=charged)
+                await self._fail(run, attempt, after_failure(kind), kind, outcome.detail, outcome.report)
                 return
             case InDoubt():
                 await self._no_verdict(run, attempt, outcome)
@@ -396,4 +394,6 @@ class Engine:
     def _situation(self, run: Run, attempt: Attempt) -> Situation:
         now, route = self._parts.clock.now(), self._parts.fleet.routes[attempt.route]
         slack_s = run.job.deadline_at - now - route.latency_nominal_s
-        return Situation(attempt.submits, slack_s, self._parts.fleet.account(route.name).budget.allows(now))
+        return Situation(
+            attempt.submits, slack_s, self._parts.fleet.account(route.name).budget.allows(now), run.doubt_answered
+        )

@@ -24,7 +24,7 @@ from gateway.settlement import AttemptEnd, Success
 from gateway.store.jobs import Attempt
 from policies.values import Observation, ObservationKind
 from providers.contract import Accepted, FailureKind, Report
-from providers.vocabulary import SEED_MAX
+from providers.vocabulary import SEED_DRAWN_MAX
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ class Journal:
         row = option.route.capability("seed")
         seed = wire.get(row.wire) if row is not None and row.wire is not None else None
         if row is not None and row.wire is not None and seed == -1:
-            seed = wire[row.wire] = self._parts.random.randint(0, min(SEED_MAX, int(row.maximum or SEED_MAX)))
+            seed = wire[row.wire] = self._parts.random.randint(0, SEED_DRAWN_MAX)
         return Attempt(
             id=self._parts.ids.new("att"),
             job_id=run.job.id,

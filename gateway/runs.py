@@ -17,6 +17,7 @@ class Run:
     """The working state of one job. `critical` is set while stopping would lose the outcome of a call.
 
     `cancel_wanted` stands apart from the job's row, so that a wish that comes in the middle of a write is not lost.
+    `doubt_answered` says that a submit in doubt got an HTTP answer (502, 504) and not silence.
     """
 
     job: Job
@@ -29,6 +30,7 @@ class Run:
     looks: int = 0
     cancel_wanted: bool = False
     cancel_tried: bool = False
+    doubt_answered: bool = False
     critical: bool = False
 
     def next_look_s(self) -> float:

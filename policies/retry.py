@@ -38,11 +38,15 @@ class RetryRules:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Where an attempt stands. `slack_s` is how long may still be waited before the deadline is in danger."""
+    """Where an attempt stands. `slack_s` is how long may still be waited before the deadline is in danger.
+
+    `answered` says that a submit in doubt got an HTTP error from the vendor, and not silence.
+    """
 
     submits: int
     slack_s: float
     budget_allows: bool
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,9 @@ def after_doubt(
         return StayInDoubt("no evidence, and retry.ambiguous is never")
     if evidence == "not_accepted":
         return _again("the vendor's records do not have it", None, situation, rules, random)
-    if rules.ambiguous == "verify" and billing == "may_bill":
+    # Behind silence a render may go on and succeed, so "bills only successes" says nothing; an error that came does.
+    may_bill = billing == "may_bill" or (billing == "success_only" and not situation.answered)
+    if rules.ambiguous == "verify" and may_bill:
         return StayInDoubt("no evidence, and this vendor may bill a call whose reply was lost")
     reason = "repeated without evidence" if rules.ambiguous == "retry" else "the vendor bills only delivered results"
     return _again(reason, None, situation, rules, random)

@@ -122,14 +122,14 @@ class Report:
 class RemoteFile:
     """A result that waits at a public address: a bearer secret, never logged whole, never sent a key."""
 
-    url: str
+    url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class InlineFile:
     """A result that came in the reply itself."""
 
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 ResultFile = RemoteFile | InlineFile

@@ -40,6 +40,7 @@ class Parameter:
 
 
 SEED_MAX = 999_999_999_999_999
+SEED_DRAWN_MAX = 2**31 - 1  # what every model takes, also those that publish no upper bound
 TEXT_LENGTH_MAX = 2_000
 CAMERA_MOTIONS = ("pan_up", "pan_down", "pan_left", "pan_right", "zoom_in", "zoom_out", "cw", "acw")
 SCHEDULERS = ("dpm2_karras", "euler_a")

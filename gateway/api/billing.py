@@ -35,7 +35,7 @@ class Report:
 
 
 async def usage(request: Request, service: Service) -> Response:
-    """The team's use by any mix of key, route, provider, day and `tag:<name>`; the last 30 days when nothing is said."""
+    """The team's use by any mix of key, route, provider, day and `tag:<name>`; of the last 30 days, if not said."""
     caller = await caller_of(request, service)
     query = request.query_params
     now = service.parts.clock.now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from dataclasses import replace
 from itertools import product
 from random import Random
 from typing import get_args
@@ -31,7 +32,7 @@ from policies.retry import (
 from providers.capability import AmbiguousBilling
 from providers.contract import FAULTS, FailureKind
 
-EASY = Situation(submits=1, slack_s=1e9, budget_allows=True)
+EASY = Situation(submits=1, slack_s=1e9, budget_allows=True, answered=True)
 RULES = RetryRules()
 REFUSALS = {
     FailureKind.INVALID_REQUEST: Stop,
@@ -244,3 +245,12 @@ def test_the_budget_forgets_after_its_time() -> None:
     budget.deposit(20.0)
     assert budget.withdraw(20.0)
     assert not budget.withdraw(20.0)
+
+
+def test_silence_from_a_vendor_that_bills_only_successes_stays_in_doubt() -> None:
+    """Behind a timeout the render may go on, succeed and be billed; only an error that arrived rules that out."""
+    silent = replace(EASY, answered=False)
+    decision = after_doubt("none", "success_only", silent, RetryRules(), Random(1))
+    assert isinstance(decision, StayInDoubt)
+    assert isinstance(after_doubt("none", "success_only", EASY, RetryRules(), Random(1)), RetryHere)
+    assert isinstance(after_doubt("none", "free", silent, RetryRules(), Random(1)), RetryHere)
