@@ -15,6 +15,7 @@ import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 Reason = Literal["forbidden", "unreachable", "too_large", "refused", "malformed"]
 
 REDIRECTS_MAX = 3
+ADDRESSES_TRIED_MAX = 4
 PORTS = frozenset({80, 443})
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 DENIED_NETWORKS = tuple(
@@ -73,12 +75,12 @@ class Fetched:
 
 
 def embedded_ipv4(address: Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address inside an IPv6 one (mapped, 6to4, NAT64), or None."""
+    """The IPv4 address inside an IPv6 one (mapped, 6to4, NAT64), or None. Teredo is denied whole, with 2001::/23."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address in NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def is_public(address: Address) -> bool:
@@ -91,7 +93,10 @@ def is_public(address: Address) -> bool:
 
 
 class AllowList:
-    """Private places that a deployment allows by name: `host:port`, `host`, an address or a network in CIDR form."""
+    """Private places that a deployment allows by name: `host:port`, `host`, an address or a network in CIDR form.
+
+    An IPv6 address with a port stands in brackets, as in a URL.
+    """
 
     def __init__(self, entries: Iterable[str]) -> None:
         self._hosts: set[str] = set()
@@ -100,7 +105,7 @@ class AllowList:
             if "/" in entry:
                 self._networks.append(ipaddress.ip_network(entry))
             else:
-                self._hosts.add(entry.lower())
+                self._hosts.add(entry.lower().replace("[", "").replace("]", ""))
 
     def has_host(self, host: str, port: int) -> bool:
         """Whether this place is allowed by its name."""
@@ -134,7 +139,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Resolve, check every answer, connect to the first."""
+        """Resolve, check every answer, connect to the first that takes the connection."""
         try:
             answers = [ipaddress.ip_address(answer.split("%", 1)[0]) for answer in await self._resolve(host, port)]
         except (OSError, ValueError) as error:
@@ -147,7 +152,13 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
                 raise OutboundError("forbidden", f"{host} is at a private or reserved address")
         if not allowed_host and port not in PORTS and not all(map(self._allow.has_address, answers)):
             raise OutboundError("forbidden", f"port {port} is not allowed; use 443 or 80")
-        return await self._inner.connect_tcp(str(answers[0]), port, timeout, local_address, socket_options)
+        failure: Exception = httpcore.ConnectError(f"{host} takes no connection")
+        for address in answers[:ADDRESSES_TRIED_MAX]:
+            try:
+                return await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None
@@ -187,6 +198,7 @@ class Outbound:
             trust_env=False,
             follow_redirects=False,
             headers={"user-agent": "vidgate", "accept-encoding": "identity"},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # what one place sets is told to no other
         )
 
     async def close(self) -> None:
@@ -200,7 +212,7 @@ class Outbound:
                 return await self._follow(url, limits)
         except TimeoutError:
             raise OutboundError("unreachable", f"no whole answer within {limits.timeout_s:g} s") from None
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, UnicodeError):
             raise OutboundError("malformed", "this is not a URL") from None
         except (httpx.TransportError, httpx.StreamError) as error:
             raise OutboundError("unreachable", f"could not be fetched: {type(error).__name__}") from error

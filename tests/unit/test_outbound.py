@@ -1,0 +1,301 @@
+"""The guard around foreign URLs: no spelling of a private place is ever connected to."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gateway.outbound import REDIRECTS_MAX, AllowList, embedded_ipv4, is_public
+from tests.unit.outbound_support import (
+    HELLO,
+    PUBLIC,
+    Wire,
+    answer,
+    backend_of,
+    guarded,
+    reason,
+    refusal,
+    resolver,
+)
+
+pytestmark = pytest.mark.anyio
+NAMES = resolver(
+    {
+        "public.test": [PUBLIC],
+        "intern.test": ["10.0.0.7"],
+        "localhost": ["127.0.0.1", "::1"],
+        "127.0.0.1": ["127.0.0.1"],
+        "::1": ["::1"],
+    }
+)
+
+# Addresses, as hosts of an https URL, given to the system's own resolver: RELIABILITY 2.9 and 4, and more of the kind.
+HOSTILE_HOSTS = """
+    127.0.0.1 127.1 127.0.1 127.0.0.1. 127.0.0.2 127.255.255.254 0 0.0.0.0 0x7f000001 0x7f.0.0.1 0x7F.1 0177.0.0.1
+    0177.1 017700000001 2130706433 localhost localhost. LOCALHOST 10.0.0.1 10.255.255.255 012.0.0.1 172.16.0.1
+    172.31.255.255 192.168.1.1 0300.0250.1.1 3232235777 169.254.169.254 169.254.43518 0xa9fea9fe 2852039166
+    0251.0376.0251.0376 100.64.0.1 100.100.100.200 100.127.255.255 168.63.129.16 192.0.0.192 192.0.2.1 198.18.0.1
+    198.51.100.7 203.0.113.9 224.0.0.1 239.255.255.250 240.0.0.1 255.255.255.255 [::] [::1] [0:0:0:0:0:0:0:1]
+    [::127.0.0.1] [::7f00:1] [::ffff:127.0.0.1] [::ffff:7f00:1] [::ffff:10.0.0.1] [::ffff:169.254.169.254]
+    [::ffff:0:127.0.0.1] [::ffff:0:7f00:1] [64:ff9b::127.0.0.1] [64:ff9b::7f00:1] [64:ff9b::a9fe:a9fe]
+    [64:ff9b:1::7f00:1] [64:ff9b:1:ffff::a00:1] [2002:7f00:1::] [2002:a00:1::1] [2002:a9fe:a9fe::]
+    [2001:0:5ef5:79fd:0:59d:a000:1] [2001:20::1] [2001:db8::1] [3fff::1] [5f00::1] [100::1] [fc00::1]
+    [fd00:ec2::254] [fdff::1] [fe80::1] [fe80::a9fe:a9fe] [febf::1] [fec0::1] [ff02::1] [ff0e::1] [::ffff:0.0.0.0]
+    127。0。0。1 １２７.０.０.１ ①②⑦.⓪.⓪.① ⓛocalhost %31%32%37.0.0.1
+""".split()  # noqa: SIM905 - a list of bare words is read and compared more easily
+
+# Whole URLs that must not lead anywhere, for their form alone.
+HOSTILE_URLS = [
+    "http://public.test/",
+    "HTTP://public.test/",
+    "ftp://public.test/",
+    "file:///etc/passwd",
+    "gopher://public.test:80/",
+    "unix:///run/docker.sock",
+    "data:image/png;base64,AAAA",
+    "javascript:alert(1)",
+    "//public.test/",
+    "https:///public.test",
+    "https:public.test",
+    "public.test",
+    "",
+    "https://",
+    "https://./",
+    "https://user@public.test/",
+    "https://user:password@public.test/",
+    "https://:password@public.test/",
+    "https://@public.test/",
+    "https://public.test@127.0.0.1/",
+    "https://public.test%40127.0.0.1/",
+    "https://public.test\\@127.0.0.1/",
+    "https://127.0.0.1\\@public.test/",
+    "https://public.test:22/",
+    "https://public.test:8443/",
+    "https://public.test:65536/",
+    "https://public.test:-1/",
+    "https://public.test:http/",
+    "https://[::1/",
+    "https://::1/",
+    "https://[::ffff:127.0.0.1%25eth0]/",
+    "https://[v1.fe]/",
+    "https://127.0.0.1\t/",
+    "ht\ntps://127.0.0.1/",
+    " https://127.0.0.1/",
+    "https://127.0.0.1\r\nHost: public.test/",
+    "https://intern.test/",
+    "https://INTERN.test/",
+    "https://metadata.google.internal/",
+    "https://" + "a" * 64 + ".test/",
+    "https://" + "a." * 200 + "test/",
+    "https://public.test/\ud800",
+    "https://public.test/" + "a" * 100_000,
+]
+
+
+@pytest.mark.parametrize("host", HOSTILE_HOSTS)
+async def test_no_spelling_of_a_private_address_is_connected_to(host: str) -> None:
+    """Through the real client and the system's resolver: the fetch ends in a refusal and no connection was tried."""
+    wire = Wire()
+    outcome = await refusal(guarded(wire), f"https://{host}/picture.png")
+    assert reason(outcome) in {"forbidden", "malformed", "unreachable"}
+    assert wire.connects == []
+
+
+@pytest.mark.parametrize("url", HOSTILE_URLS, ids=lambda url: ascii(url)[:50])
+async def test_no_hostile_form_of_url_is_connected_to(url: str) -> None:
+    """Other schemes, user names, ports, broken brackets, smuggled lines: refused before any connection."""
+    wire = Wire()
+    outcome = await refusal(guarded(wire, resolve=NAMES), url)
+    assert reason(outcome) in {"forbidden", "malformed", "unreachable"}
+    assert wire.connects == []
+
+
+def test_the_hostile_lists_are_as_long_as_promised() -> None:
+    """At least forty spellings of addresses, none twice, and the forms beside them."""
+    assert len(set(HOSTILE_HOSTS)) == len(HOSTILE_HOSTS) >= 40
+    assert len(set(HOSTILE_URLS)) == len(HOSTILE_URLS) >= 40
+
+
+@pytest.mark.parametrize("url", ["https://public.test/", "https://public.test:443/a?b=c", "https://PUBLIC.test/#x"])
+async def test_a_public_place_is_fetched(url: str) -> None:
+    """The tests above can fail: a public https URL is connected to, at the address that was checked."""
+    wire = Wire()
+    assert reason(await refusal(guarded(wire, resolve=NAMES), url)) == "fetched"
+    assert wire.connects == [(PUBLIC, 443)]
+
+
+async def test_the_certificate_is_checked_for_the_name_and_not_for_the_address() -> None:
+    """Connecting to a checked address does not weaken TLS: the original name must be on the certificate."""
+    wire = Wire()
+    await refusal(guarded(wire, resolve=NAMES), "https://public.test/")
+    assert wire.tls == [("public.test", True, ssl.CERT_REQUIRED)]
+
+
+PIECES = st.sampled_from(
+    ["https://", "http://", "127.0.0.1", "public.test", "intern.test", "[::1]", "@", ":", "/", "\\", "?", "#", "%", "."]
+)
+
+
+@settings(max_examples=150)
+@given(st.lists(PIECES | st.text(max_size=3), max_size=8).map("".join))
+@example("https://public.test/@127.0.0.1:80\\")
+async def test_no_mixture_of_pieces_reaches_a_private_place(url: str) -> None:
+    """However two readers of URLs might disagree, only a public address on a web port is ever connected to."""
+    wire = Wire()
+    await refusal(guarded(wire, resolve=NAMES), url)
+    assert set(wire.connects) <= {(PUBLIC, 443)}
+
+
+V4 = st.integers(0, 2**32 - 1).map(ipaddress.IPv4Address)
+PRIVATE_V4 = st.one_of(
+    *(
+        st.ip_addresses(v=4, network=network)
+        for network in ("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12")
+    ),
+    *(st.ip_addresses(v=4, network=network) for network in ("192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3")),
+)
+# Where an IPv4 address may hide in an IPv6 one: the prefix, and how far its lowest bit is from the right.
+EMBEDDINGS = [
+    ("::", 0),
+    ("::ffff:0:0", 0),
+    ("::ffff:0:0:0", 0),
+    ("64:ff9b::", 0),
+    ("64:ff9b:1::", 0),
+    ("2002::", 80),
+    ("2001::", 64),
+]
+
+
+@given(PRIVATE_V4, st.sampled_from(EMBEDDINGS))
+def test_a_private_address_is_private_in_every_disguise(inner: ipaddress.IPv4Address, form: tuple[str, int]) -> None:
+    """Mapped, compatible, translated, NAT64, 6to4: the inner address decides."""
+    prefix, shift = form
+    disguised = ipaddress.IPv6Address(int(ipaddress.IPv6Address(prefix)) | int(inner) << shift)
+    assert not is_public(inner)
+    assert not is_public(disguised)
+
+
+@given(V4)
+def test_an_embedded_address_is_public_only_if_the_inner_one_is(inner: ipaddress.IPv4Address) -> None:
+    """What the guard unwraps, it judges by what is inside, and the two forms that carry traffic agree with it."""
+    for text in (f"::ffff:{inner}", f"64:ff9b::{inner}"):
+        address = ipaddress.ip_address(text)
+        assert embedded_ipv4(address) == inner
+        assert is_public(address) == is_public(inner)
+
+
+@pytest.mark.parametrize("text", [PUBLIC, "1.1.1.1", "8.8.8.8", "2606:4700::1111", "2a00:1450::5", "::ffff:8.8.8.8"])
+def test_the_public_internet_is_public(text: str) -> None:
+    """The guard does not refuse everything."""
+    assert is_public(ipaddress.ip_address(text))
+
+
+async def test_every_redirect_is_checked_where_it_connects() -> None:
+    """A public page that points inside is followed as far as the guard, and no further."""
+    for target in ("https://intern.test/", "https://127.0.0.1/", "http://public.test/", "https://u:p@public.test/"):
+        wire = Wire([[answer("302 Found", f"Location: {target}")]])
+        outcome = await refusal(guarded(wire, resolve=NAMES), "https://public.test/")
+        assert reason(outcome) in {"forbidden", "malformed"}
+        assert wire.connects == [(PUBLIC, 443)]
+
+
+async def test_redirects_end_after_three() -> None:
+    """A loop costs four requests and is refused."""
+    wire = Wire([[answer("301 Moved Permanently", "Location: /again")]])
+    assert reason(await refusal(guarded(wire, resolve=NAMES), "https://public.test/")) == "refused"
+    assert len(wire.connects) == REDIRECTS_MAX + 1
+
+
+@pytest.mark.parametrize("status", ["301 a", "302 b", "303 c", "307 d", "308 e"])
+async def test_a_relative_redirect_is_followed(status: str) -> None:
+    """Each of the five kinds of redirect leads on, relative or absolute, with GET."""
+    wire = Wire([[answer(status, "Location: ../b.png?x=1")], [HELLO]])
+    assert reason(await refusal(guarded(wire, resolve=NAMES), "https://public.test/a/a.png")) == "fetched"
+    assert b"GET /b.png?x=1 HTTP/1.1" in b"".join(wire.sent)
+
+
+async def test_a_name_that_changes_its_address_gains_nothing() -> None:
+    """DNS rebinding: the answer that was checked is the one that is connected to, asked for once a connection."""
+    answers = iter([[PUBLIC], ["127.0.0.1"], [PUBLIC]])
+
+    async def flipping(_host: str, _port: int) -> Sequence[str]:
+        return next(answers)
+
+    wire = Wire([[answer("302 Found", "Location: /again")], [HELLO]])
+    outbound = guarded(wire, resolve=flipping)
+    assert reason(await refusal(outbound, "https://public.test/")) == "forbidden"
+    assert wire.connects == [(PUBLIC, 443)]
+
+
+@pytest.mark.parametrize("addresses", [[PUBLIC, "10.0.0.1"], ["::1", PUBLIC], [PUBLIC, "fe80::1%eth0"]])
+async def test_one_private_answer_spoils_the_name(addresses: list[str]) -> None:
+    """A name with a public and a private address is refused whole."""
+    wire = Wire()
+    outbound = guarded(wire, resolve=resolver({"both.test": addresses}))
+    assert reason(await refusal(outbound, "https://both.test/")) == "forbidden"
+    assert wire.connects == []
+
+
+@pytest.mark.parametrize("addresses", [[], ["no address"], [""]])
+async def test_a_name_without_a_usable_address_is_unreachable(addresses: list[str]) -> None:
+    """A resolver that answers nothing, or nonsense, ends the fetch."""
+    wire = Wire()
+    outbound = guarded(wire, resolve=resolver({"odd.test": addresses}))
+    assert reason(await refusal(outbound, "https://odd.test/")) == "unreachable"
+
+
+async def test_a_dead_address_is_passed_over() -> None:
+    """With several public addresses, the next one is tried when the first takes no connection."""
+    wire = Wire(dead=frozenset({"1.1.1.1"}))
+    outbound = guarded(wire, resolve=resolver({"two.test": ["1.1.1.1", PUBLIC]}))
+    assert reason(await refusal(outbound, "https://two.test/")) == "fetched"
+    assert [host for host, _ in wire.connects] == ["1.1.1.1", PUBLIC]
+
+
+async def test_a_socket_of_this_machine_is_never_opened() -> None:
+    """There is no way to a unix socket through the guard."""
+    outbound = guarded(Wire())
+    with pytest.raises(Exception, match="unix sockets are not allowed"):
+        await backend_of(outbound).connect_unix_socket("/run/docker.sock")
+    await outbound.close()
+
+
+ALLOWED = [
+    (["inside.test"], "http://inside.test:9000/", True),
+    (["inside.test"], "https://inside.test/", True),
+    (["INSIDE.test:9000"], "http://inside.test:9000/", True),
+    (["inside.test:9000"], "http://inside.test:9001/", False),
+    (["inside.test:9000"], "https://inside.test/", False),
+    (["10.0.0.0/8"], "https://inside.test:8443/", True),
+    (["10.0.0.0/8"], "http://10.1.2.3:9000/", True),
+    (["10.0.0.0/8"], "http://inside.test:9000/", False),
+    (["10.0.0.0/8"], "https://192.168.0.1/", False),
+    (["10.1.2.3"], "http://10.1.2.3/", True),
+    (["fd00::/8"], "https://[fd00::1]/", True),
+    (["[fd00::1]:9000"], "http://[fd00::1]:9000/", True),
+    (["other.test"], "https://inside.test/", False),
+    (["10.0.0.0/8"], "http://public.test/", False),
+    (["10.0.0.0/8"], "https://public.test:8443/", False),
+]
+
+
+@pytest.mark.parametrize(("allow", "url", "reached"), ALLOWED, ids=str)
+async def test_private_places_are_reached_only_when_they_are_listed(allow: list[str], url: str, reached: bool) -> None:
+    """A deployment names hosts, host:port or networks; just those may be private, plain or on another port."""
+    hosts = ("10.1.2.3", "192.168.0.1", "fd00::1")
+    names = resolver({"inside.test": ["10.1.2.3"], "public.test": [PUBLIC], **{host: [host] for host in hosts}})
+    wire = Wire()
+    outcome = await refusal(guarded(wire, resolve=names, allow=allow), url)
+    assert (reason(outcome) == "fetched") is reached
+    assert (len(wire.connects) == 1) is reached
+
+
+def test_an_allow_list_with_a_broken_network_is_refused() -> None:
+    """A typing mistake in a network is told at start, not taken for a host."""
+    with pytest.raises(ValueError, match="does not appear to be an IPv4 or IPv6 network"):
+        AllowList(["10.0.0.0/99"])
