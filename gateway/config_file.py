@@ -45,8 +45,8 @@ class Document:
 
 def read_document(text: str, source: str, environment: Mapping[str, str]) -> Document:
     """Read a YAML text whose top is a mapping. Raises ConfigurationError when it cannot be read at all."""
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         reader = _Reader(loader, environment)
         values = reader.value(root, ()) if root else {}
@@ -54,10 +54,8 @@ def read_document(text: str, source: str, environment: Mapping[str, str]) -> Doc
         line = error.problem_mark.line + 1 if error.problem_mark else None
         detail = f"is not YAML: {error.problem or error.context or 'it cannot be read'}"
         raise ConfigurationError(source, [ConfigurationProblem((), detail, line)]) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigurationError(source, [ConfigurationProblem((), f"is not YAML: {error}")]) from error
-    finally:
-        loader.dispose()
     if values is not None and not isinstance(values, dict):
         raise ConfigurationError(source, [ConfigurationProblem((), "must hold `section: ...` lines at its top", 1)])
     return Document(values or {}, reader.lines, tuple(reader.problems))
@@ -118,7 +116,11 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
         if "$" not in node.value:
-            return self.loader.construct_object(node)
+            try:
+                return self.loader.construct_object(node)
+            except ValueError as error:  # such as the date 2026-02-31
+                detail = f"is no {node.tag.rpartition(':')[2]}: {error}"
+                raise yaml.constructor.ConstructorError(problem=detail, problem_mark=node.start_mark) from error
         filled = REFERENCE.sub(lambda match: self._fill(match, path, node.start_mark.line + 1), node.value)
         return filled or NOT_WRITTEN
 

@@ -42,9 +42,6 @@ class ServerSection(Section):
         default=32 * MEBIBYTE, ge=1024, le=1024 * MEBIBYTE, description="Largest request body, bytes."
     )
     wait_s_max: float = Field(default=60, ge=0, le=300, description="Longest `Prefer: wait` that is honoured, seconds.")
-    request_timeout_s: float = Field(
-        default=30, gt=0, le=600, description="Time to receive a whole request body, seconds."
-    )
     drain_s: float = Field(default=20, ge=0, le=600, description="Time to finish what is quick after SIGTERM, seconds.")
 
     @field_validator("public_base_url")
@@ -179,10 +176,6 @@ class PollingSection(Section):
     )
     delay_max_s: float = Field(
         default=15, gt=0, le=600, description="Longest pause between two polls of a render, seconds."
-    )
-    timeout_s: float = Field(default=30, gt=0, le=600, description="Time for one status call, seconds.")
-    submit_timeout_s: float = Field(
-        default=180, gt=0, le=3600, description="Time for one submit, seconds; a synchronous vendor renders within it."
     )
     balance_every_s: float = Field(
         default=60, ge=1, le=86_400, description="How often a vendor's credit is read, seconds."

@@ -92,7 +92,11 @@ async def _wait(gateway: Gateway, job_id: str, follow: Follow) -> None:
 async def _finish(client: GatewayClient, job: dict[str, Any], follow: Follow) -> None:
     """Follow a job to its end, save what it made, and tell it."""
     clock = SystemClock()
-    job = await watch(client.follow(job, clock, follow.timeout_s), note_console(), clock)
+    try:
+        job = await watch(client.follow(job, clock, follow.timeout_s), note_console(), clock)
+    except asyncio.CancelledError:
+        note_console().print(f"the job goes on; take it up again with: [bold]vidgate wait {job['id']}[/]")
+        raise
     saved = [await _save(client, job, number, follow) for number in range(_file_count(job))]
     if follow.as_json:
         print_json(job | {"saved": [str(path) for path in saved]})

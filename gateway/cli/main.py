@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 from gateway.cli import config, demo, generate, keys, sandbox, serve
 from gateway.cli.exit_codes import MEANINGS, CommandError, ExitCode
-from gateway.cli.output import show_command_error, show_configuration_error
+from gateway.cli.output import result_console, show_command_error, show_configuration_error
 from gateway.config_errors import ConfigurationError
 
 EXIT_CODES = "[bold]Exit codes[/]\n" + "\n".join(f"{code.value:>4}  {text}" for code, text in MEANINGS.items())
 
 app = typer.Typer(
     name="vidgate",
-    help="One endpoint for generative video: the best route, exact money, nothing lost.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -33,6 +34,22 @@ app.command("wait")(generate.wait)
 app.command("routes")(generate.routes)
 app.add_typer(keys.app, name="keys")
 app.add_typer(config.app, name="config")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        result_console().print(f"vidgate {version('vidgate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """One endpoint for generative video: the best route, exact money, nothing lost."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
