@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, CheckConstraint, Column, Float, ForeignKey, Index, Integer, String, Table, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Float, ForeignKey, Index, Integer, String, Table, text
+from sqlalchemy.types import TypeEngine
 
 from gateway.jobs import AttemptState, JobStatus
 from gateway.store.metadata import metadata
+
+# Money and seeds need more than 32 bits; SQLite's integers have 64 by any name.
+Whole: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def _one_of(column: str, values: type[JobStatus] | type[AttemptState]) -> CheckConstraint:
@@ -52,7 +56,7 @@ jobs = Table(
     Column("deadline_at", Float, nullable=False),
     Column("give_up_at", Float, nullable=False),
     Column("hold_id", String(40), nullable=False, unique=True),
-    Column("held_micros", Integer, nullable=False),
+    Column("held_micros", Whole, nullable=False),
     Column("request", JSON, nullable=False),
     Column("parameters", JSON, nullable=False),
     Column("input", JSON, nullable=False),
@@ -96,17 +100,17 @@ attempts = Table(
     Column("finished_at", Float),
     Column("submits", Integer, nullable=False, server_default="0"),
     Column("wire", JSON, nullable=False),
-    Column("price_micros", Integer, nullable=False),
+    Column("price_micros", Whole, nullable=False),
     Column("token", JSON),
     Column("eta_s", Float),
     Column("events", JSON, nullable=False),
     Column("failure_kind", String(24)),
     Column("failure_detail", String(500)),
     Column("vendor_request_id", String(120), index=True),
-    Column("credits_before_micros", Integer),
-    Column("cost_micros", Integer),
+    Column("credits_before_micros", Whole),
+    Column("cost_micros", Whole),
     Column("cost_source", String(24)),
-    Column("seed", Integer),
+    Column("seed", Whole),
     Column("model", String(80)),
     _one_of("state", AttemptState),
     CheckConstraint("(state IN ('succeeded', 'failed')) = (finished_at IS NOT NULL)", name="finished"),

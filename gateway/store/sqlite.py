@@ -50,6 +50,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, lock: Any) -> None:
         self._lock = lock
+        self._closed = False
         self._write_engine = _engine(path, begin="BEGIN IMMEDIATE", pool=1)
         self._read_engine = _engine(path, begin="BEGIN", pool=READERS)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
@@ -75,6 +76,8 @@ class SqliteStore:
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function in one durable transaction and return its result; an exception rolls it back."""
+        if self._closed:
+            raise StoreError("the store is closed")
         work = _Work(partial(_call, fn, args, kwargs), Future())
         self._queue.put(work)
         result: T = await asyncio.wrap_future(work.done)
@@ -87,6 +90,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Finish what is queued and let the connections and the file's lock go."""
+        self._closed = True
         self._queue.put(None)
         await asyncio.to_thread(self._writer.join)
         self._readers.shutdown()
