@@ -38,9 +38,9 @@ from gateway.planning import Planner
 from gateway.problems import Problem
 from gateway.service import Service
 from gateway.settings import Settings
+from gateway.shadow import make_routers
 from gateway.store.database import open_store
 from policies.retry import RetryBudget
-from policies.router import Router
 from providers.contract import Tools
 from providers.registry import plugins
 
@@ -127,7 +127,13 @@ def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient, outbo
         fleet=fleet,
         planner=Planner(fleet, prices, settings.routing, inputs.form),
         inputs=inputs,
-        delivery=Delivery(outbound, artifacts, fetch_limits, settings.media.verify_deviations == "fail"),
+        delivery=Delivery(
+            outbound,
+            artifacts,
+            fetch_limits,
+            deviations_fail=settings.media.verify_deviations == "fail",
+            accepts_other_model=settings.media.accept_other_model,
+        ),
         clock=clock,
         random=random,
         ids=Ids(clock),
@@ -142,7 +148,8 @@ def _fleet(settings: Settings, tools: Tools) -> Fleet:
         chosen = known[name].settings.model_validate(section)
         budget = RetryBudget(retry.budget_ratio, retry.budget_reserve_per_s, retry.budget_ttl_s)
         accounts[name] = Account(known[name].build(chosen, tools), chosen, budget)
-    return Fleet(accounts, Router(settings.routing.tuning, Random(tools.random.getrandbits(64))), tools.clock)
+    router, shadow = make_routers(settings.routing, tools.random)
+    return Fleet(accounts, router, tools.clock, shadow)
 
 
 def _endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
@@ -160,8 +167,8 @@ ROUTES = [
     for path, methods, handler in (
         ("/generate/video", ["POST"], partial(generate.generate, media="video")),
         ("/generate/image", ["POST"], partial(generate.generate, media="image")),
-        ("/generate/video/quote", ["POST"], partial(generate.quote, media="video")),
-        ("/generate/image/quote", ["POST"], partial(generate.quote, media="image")),
+        ("/generate/video/quote", ["POST"], partial(quote.quote, media="video")),
+        ("/generate/image/quote", ["POST"], partial(quote.quote, media="image")),
         ("/jobs", ["GET"], jobs.list_jobs),
         ("/jobs/{job_id}", ["GET"], jobs.get_job),
         ("/jobs/{job_id}/content", ["GET"], jobs.get_content),

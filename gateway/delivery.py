@@ -6,7 +6,7 @@ do about a result that cannot be had is the engine's decision.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ from gateway.media.convert import convert
 from gateway.media.kinds import MEDIA_TYPES
 from gateway.media.verify import BadMedia, MediaInfo, deviations, inspect_media_async
 from gateway.outbound import FetchLimits, Outbound, OutboundError
-from providers.contract import FailureKind, InlineFile, ResultFile
+from providers.capability import Route
+from providers.contract import FailureKind, Finished, InlineFile
 from providers.vocabulary import Scalar
 
 
@@ -37,17 +38,25 @@ class Undelivered:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Collects results. `deviations_fail` makes another number of frames than ordered a failure."""
+    """Collects results.
+
+    `deviations_fail` makes another number of frames than ordered a failure; without `accepts_other_model` so is a
+    result that the vendor says another model than the route's made.
+    """
 
     outbound: Outbound
     artifacts: Artifacts
     limits: FetchLimits
     deviations_fail: bool
+    accepts_other_model: bool
 
-    async def collect(self, files: Sequence[ResultFile], ordered: Mapping[str, Scalar]) -> Delivered | Undelivered:
+    async def collect(self, done: Finished, ordered: Mapping[str, Scalar], route: Route) -> Delivered | Undelivered:
         """Fetch, verify and store every file of a result; `ordered` are the canonical values of the order."""
+        if done.report.model not in {None, route.model} and not self.accepts_other_model:
+            detail = f"the vendor ran {done.report.model!r} instead of {route.model!r}"
+            return Undelivered(FailureKind.NOT_AS_ORDERED, detail, passing=False)
         stored = []
-        for file in files:
+        for file in done.files:
             try:
                 data = file.data if isinstance(file, InlineFile) else await self._fetch(file.url)
             except OutboundError as error:

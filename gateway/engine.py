@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import structlog
 
-from gateway.delivery import Delivered, Undelivered
+from gateway.delivery import Delivered
 from gateway.jobs import ACTIVE, AttemptState, JobStatus
 from gateway.journal import Journal
 from gateway.orders import order_of, tried_of
@@ -51,6 +51,7 @@ from providers.contract import (
     HasCancel,
     HasLookup,
     InDoubt,
+    NoEvidence,
     NotFound,
     Pending,
     Refused,
@@ -62,6 +63,7 @@ from providers.contract import (
 log = structlog.get_logger()
 
 REDELIVER_INTERVAL_S = 5.0
+RIVALS_WINDOW_S = 86_400.0
 SUBMIT_TIMEOUT_MIN_S = 60.0
 SUBMIT_TIMEOUT_FACTOR = 4.0
 
@@ -236,10 +238,12 @@ class Engine:
             return None
         await self._pause(run, self._parts.settings.retry.verify_settle_s)
         sent_at = attempt.sent_at or attempt.prepared_at
-        claimed = await self._parts.store.read(rows.claimed_request_ids, attempt.account, sent_at)
+        rivals = await self._parts.store.read(rows.rivals, attempt, sent_at - RIVALS_WINDOW_S)
         request = await self._request(run, attempt)
-        sent = SentAttempt(request, sent_at, self._parts.clock.now(), attempt.credits_before_micros, claimed)
+        sent = SentAttempt(request, sent_at, self._parts.clock.now(), attempt.credits_before_micros, rivals.claimed)
         found = await provider.lookup(sent)
+        if isinstance(found, Accepted) and rivals.twin:
+            found = NoEvidence("the records have a render of these inputs, which another lost attempt may have started")
         text = "the vendor's records have it" if isinstance(found, Accepted) else found.detail
         await self._journal.note(run, attempt, "looked_up", text, {})
         return found if isinstance(found, Accepted | NotFound) else None
@@ -329,8 +333,8 @@ class Engine:
         """Copy the result at once, compare it with the order, and settle."""
         run.stage, run.critical = "delivering", True
         self._parts.bus.publish(run.job.id)
-        swapped = self._other_model(attempt, outcome.report)
-        delivered = swapped or await self._parts.delivery.collect(outcome.files, run.job.parameters)
+        route = self._parts.fleet.routes[attempt.route]
+        delivered = await self._parts.delivery.collect(outcome, run.job.parameters, route)
         run.critical = False
         if isinstance(delivered, Delivered):
             await self._journal.succeed(run, attempt, outcome.report, delivered)
@@ -344,14 +348,6 @@ class Engine:
             self._journal.observe(attempt, "failed", failure=delivered.kind, billed_micros=report.cost_micros or 0)
             decision = after_failure(delivered.kind)
             await self._fail(run, attempt, decision, delivered.kind, delivered.detail, report)
-
-    def _other_model(self, attempt: Attempt, report: Report) -> Undelivered | None:
-        """Another model than ordered is not delivered as ordered, unless the configuration accepts it."""
-        ordered = self._parts.fleet.routes[attempt.route].model
-        if report.model in {None, ordered} or self._parts.settings.media.accept_other_model:
-            return None
-        detail = f"the vendor ran {report.model!r} instead of {ordered!r}"
-        return Undelivered(FailureKind.NOT_AS_ORDERED, detail, passing=False)
 
     async def _fail(
         self,

@@ -176,12 +176,32 @@ def update_attempt(connection: Connection, job: Job, attempt: Attempt, changes: 
         raise LeaseLostError(job.id)
 
 
-def claimed_request_ids(connection: Connection, account: str, since: float) -> frozenset[str]:
-    """The vendor's request ids that already belong to attempts prepared since then on this account."""
-    query = select(attempts.c.vendor_request_id).where(
-        attempts.c.account == account, attempts.c.prepared_at >= since, attempts.c.vendor_request_id.is_not(None)
+@dataclass(frozen=True, slots=True)
+class Rivals:
+    """What else on an account a render in the vendor's records may belong to.
+
+    `claimed` are the request ids that belong to other attempts. `twin` says that another attempt with the very same
+    inputs was lost too, so that a render found in the records cannot be told to be either's.
+    """
+
+    claimed: frozenset[str]
+    twin: bool
+
+
+def rivals(connection: Connection, attempt: Attempt, since: float) -> Rivals:
+    """The rivals of a lost attempt among those prepared since then on its account."""
+    others = attempts.c.account == attempt.account, attempts.c.prepared_at >= since, attempts.c.id != attempt.id
+    columns = attempts.c.vendor_request_id, attempts.c.state, attempts.c.wire, attempts.c.events
+    rows = connection.execute(select(*columns).where(*others)).all()
+    return Rivals(
+        claimed=frozenset(row.vendor_request_id for row in rows if row.vendor_request_id is not None),
+        twin=any(row.wire == attempt.wire and _was_lost(row) for row in rows),
     )
-    return frozenset(connection.execute(query).scalars())
+
+
+def _was_lost(row: Any) -> bool:
+    unanswered = row.state in {AttemptState.PREPARED, AttemptState.IN_DOUBT}
+    return unanswered or any(event["what"] == "in_doubt" for event in row.events)
 
 
 def finished_attempts(connection: Connection, since: float, limit: int) -> list[Attempt]:

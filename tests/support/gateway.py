@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from gateway.money.budgets import Budget
 from gateway.service import Service
 from gateway.settings import Settings
 from gateway.store.database import open_store
-from gateway.store.schema import attempts, jobs, teams
+from gateway.store.schema import attempts, jobs
 from gateway.store.schema_money import entries, holds, idempotency
 from providers.contract import ProviderPlugin
 from tests.support.checked import CheckedTransport

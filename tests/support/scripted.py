@@ -48,16 +48,19 @@ class Lost:
 
 
 Step = SubmitOutcome | Lost | Callable[[RenderRequest], Awaitable[SubmitOutcome]]
+Check = CheckOutcome | Callable[["Scripted", Token], CheckOutcome]
 Look = LookupOutcome | Callable[[SentAttempt], LookupOutcome]
+Hook = Callable[[str, str], Awaitable[None]]
 
 
 @dataclass
 class Scripted:
     """One scripted vendor with one route, `<name>/one`.
 
-    `submits`, `checks`, `lookups` and `cancels` are answered from in turn, the scripted ones first; then submits are
-    accepted (or finished, where the route is `sync`), checks finish, and lookups tell the truth. `lookup`, `cancel` and
-    `balance_micros` give the abilities: without them the provider does not have them.
+    `submits`, `checks` and `lookups` are answered from in turn, the scripted ones first; then submits are accepted (or
+    finished, where the route is `sync`), checks finish, and lookups tell the truth. `looks_up`, `cancels` and
+    `balance_micros` give abilities that the provider does not have without them. While `trouble` lasts, for `trouble_s`
+    from the first submit, it is what every check is answered with. `hook` is told `before` and `after` every call.
     """
 
     name: str = "alpha"
@@ -69,8 +72,11 @@ class Scripted:
     looks_up: bool = False
     cancels: bool | None = None
     balance_micros: int | None = None
+    trouble: CheckOutcome | None = None
+    trouble_s: float = 0.0
+    hook: Hook | None = None
     submits: deque[Step] = field(default_factory=deque)
-    checks: deque[CheckOutcome] = field(default_factory=deque)
+    checks: deque[Check] = field(default_factory=deque)
     lookups: deque[Look] = field(default_factory=deque)
 
     asked: list[RenderRequest] = field(default_factory=list)
@@ -118,15 +124,32 @@ class Scripted:
         """What the vendor has billed in all, micro-USD."""
         return sum(self.charged.values())
 
-    def finished(self, request_id: str, **report: Any) -> Finished:
-        """The delivery of a render that was accepted under this id."""
+    def finished(self, request_id: str, data: bytes | None = None, **report: Any) -> Finished:
+        """The delivery of a render that was accepted under this id, as ordered or with other bytes; it is billed."""
         request = self.running[request_id]
         self.charged[request_id] = self.price_micros
         facts = {"request_id": request_id, "cost_micros": self.price_micros, "model": self.route.model} | report
-        video = clip(int(str(request.parameters["frames"])), int(str(request.parameters["fps"])))
-        return Finished((InlineFile(video),), Report(**facts))
+        ordered = clip(int(str(request.parameters["frames"])), int(str(request.parameters["fps"])))
+        return Finished((InlineFile(ordered if data is None else data),), Report(**facts))
 
     async def submit(self, request: RenderRequest) -> SubmitOutcome:
+        await self._tell("before", "submit")
+        outcome = await self._submit(request)
+        await self._tell("after", "submit")
+        return outcome
+
+    async def check(self, route: Route, token: Token) -> CheckOutcome:
+        await self._tell("before", "check")
+        self.checked_at.append(self.now())
+        outcome = self._check(token)
+        await self._tell("after", "check")
+        return outcome
+
+    async def _tell(self, moment: str, call: str) -> None:
+        if self.hook is not None:
+            await self.hook(moment, call)
+
+    async def _submit(self, request: RenderRequest) -> SubmitOutcome:
         self.asked.append(request)
         self.asked_at.append(self.now())
         step = self.submits.popleft() if self.submits else None
@@ -148,10 +171,12 @@ class Scripted:
         request_id = self._run(request)
         return Accepted({"id": request_id}, eta_s, Report(request_id=request_id))
 
-    async def check(self, route: Route, token: Token) -> CheckOutcome:
-        self.checked_at.append(self.now())
+    def _check(self, token: Token) -> CheckOutcome:
+        if self.trouble is not None and self.now() < self.asked_at[0] + self.trouble_s:
+            return self.trouble
         if self.checks:
-            return self.checks.popleft()
+            check = self.checks.popleft()
+            return check(self, token) if callable(check) else check
         return self.finished(str(token["id"]))
 
     async def _lookup(self, sent: SentAttempt) -> LookupOutcome:
@@ -189,6 +214,11 @@ class Scripted:
             return self
 
         return ProviderPlugin(self.name, ProviderSettings, self.routes, build)
+
+
+def delivers(data: bytes | None = None, **report: Any) -> Callable[[Scripted, Token], CheckOutcome]:
+    """A check that finishes with these bytes, or with this in the vendor's report."""
+    return lambda provider, token: provider.finished(str(token["id"]), data, **report)
 
 
 def price_book(providers: Iterable[Scripted]) -> str:

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from gateway.store.database import Store
 from tests.support.clock import VirtualLoop, counted
 
+Hook = Callable[[str, str], Awaitable[None]]
+
 
 class CountedStore:
-    """The real database store; time stands still while its threads work. `killed` writes are never made."""
+    """The real database store; time stands still while its threads work.
+
+    `hook` is told `before` and `after` every write, by the name of its function. `killed` writes are never made.
+    """
 
     def __init__(self, inner: Store, loop: VirtualLoop) -> None:
         self.inner = inner
         self.killed = False
+        self.hook: Hook | None = None
         self._loop = loop
 
     async def write(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if self.killed:
             return None
+        name = getattr(fn, "__name__", "write")
+        if self.hook is not None:
+            await self.hook("before", name)
         with counted(self._loop):
-            return await self.inner.write(fn, *args, **kwargs)
+            result = await self.inner.write(fn, *args, **kwargs)
+        if self.hook is not None:
+            await self.hook("after", name)
+        return result
 
     async def read(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with counted(self._loop):
