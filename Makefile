@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 IMAGE ?=
 
-.PHONY: help install demo test check lint types format lock bench clean
+.PHONY: help install demo test check lint types format lock bench mutants clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ format: $(STAMP) ## rewrite the layout of the code
 
 bench: $(STAMP) ## measured claims, printed as ratios
 	@$(BIN)/python bench/overhead.py
+
+mutants: $(STAMP) ## put known faults into the money code: the tests must catch every one
+	@$(BIN)/python -m tests.mutants
 
 lock: ## resolve again and rewrite requirements.lock (needs uv on the PATH)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

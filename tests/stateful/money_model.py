@@ -41,7 +41,7 @@ class Model:
     holds: dict[str, ModelHold] = field(default_factory=dict)
     budgets: dict[str, ModelBudget] = field(default_factory=dict)
     balances: Counter[str] = field(default_factory=Counter)
-    attempts: dict[str, str] = field(default_factory=dict)
+    booked: set[str] = field(default_factory=set)
     suspended: dict[str, int] = field(default_factory=dict)
 
     def counted(self, budget: ModelBudget, now: float) -> tuple[int, int]:

@@ -10,15 +10,16 @@ from gateway.money.windows import WindowKind
 from tests.stateful.money_model import Model, ModelBudget, ModelHold
 from tests.stateful.money_support import KEYS, TEAMS, machine_settings, memory_engine, money_connection
 
-START = 1_790_812_800.0  # 2026-10-01T00:00:00Z: a month's first day, ahead of a change of clocks
+START = 1_791_518_400.0  # 2026-10-09T04:00:00Z, a Friday: midnight in New York, in the fourth hour of the day in UTC
 HOUR_S = 3600.0
-STEPS_S = (0.0, 1.0, HOUR_S, -HOUR_S, 23 * HOUR_S, 86_400.0, -86_400.0, 7 * 86_400.0, 31 * 86_400.0)
+DAY_S = 86_400.0
+STEPS_S = (1.0, HOUR_S, -HOUR_S, 5 * HOUR_S, 20 * HOUR_S, DAY_S, -DAY_S, 2 * DAY_S, 7 * DAY_S, 31 * DAY_S)
 ENGINE = memory_engine()
 
 teams = st.sampled_from([(team, key) for team in TEAMS for key in KEYS[team]])
-amounts = st.one_of(st.integers(0, 60), st.sampled_from([0, 1, 40, 100, 10**15]))
-small = st.integers(0, 60)
-limits = st.one_of(st.none(), st.integers(0, 200))
+windows = st.sampled_from([WindowKind.DAY, *WindowKind])
+amounts = st.one_of(st.integers(0, 60), st.sampled_from([0, 1, 30, 40, 60, 100, 10**15]))
+limits = st.one_of(st.none(), st.integers(0, 150), st.sampled_from([30, 60, 100]))
 picks = st.integers(0, 10**6)
 
 
@@ -40,34 +41,28 @@ class LedgerMachine(RuleBasedStateMachine):
         finally:
             self._context.__exit__(None, None, None)
 
-    @initialize(at=st.floats(0, 60 * 86_400), limit=st.integers(50, 200), window=st.sampled_from(list(WindowKind)))
-    def begin(self, at: float, limit: int, window: WindowKind) -> None:
-        """Start at any time of a season, with one budget for the first team."""
+    @initialize(
+        at=st.sampled_from([-1.0, 0.0, HOUR_S, 2 * DAY_S, 3 * DAY_S, 22 * DAY_S, 23 * DAY_S - 1.0]),
+        made=st.lists(st.tuples(teams, st.booleans(), windows, st.integers(20, 120)), min_size=1, max_size=5),
+    )
+    def begin(self, at: float, made: list[tuple[tuple[str, str], bool, WindowKind, int]]) -> None:
+        """Start near the edge of a day, a week or a month, with some budgets in force."""
         self.now = START + at
-        self.set_budget(("alpha", "a1"), False, window, limit, None)
+        for who, of_key, window, limit in made:
+            self._set_budget(who, of_key, window, (limit, limit // 2))
 
     @rule(step_s=st.sampled_from(STEPS_S))
     def clock(self, step_s: float) -> None:
         """Time goes on, or jumps, over the edges of windows too."""
         self.now += step_s
 
-    @rule(who=teams, of_key=st.booleans(), window=st.sampled_from(list(WindowKind)), limit=limits, soft=limits)
+    @rule(who=teams, of_key=st.booleans(), window=windows, limits=st.tuples(limits, limits))
     def set_budget(
-        self, who: tuple[str, str], of_key: bool, window: WindowKind, limit: int | None, soft: int | None
+        self, who: tuple[str, str], of_key: bool, window: WindowKind, limits: tuple[int | None, int | None]
     ) -> None:
         """Make a budget or change its limits."""
-        team, key = who[0], who[1] if of_key else None
-        if limit is None and soft is None:
-            return
-        same = [
-            budget_id
-            for budget_id, budget in self.model.budgets.items()
-            if (budget.team, budget.key, budget.window) == (team, key, window.value)
-        ]
-        budget_id = same[0] if same else self._id("budget")
-        asked = budgets.Budget(budget_id if not same else "ignored", team, window, limit, soft, key)
-        assert budgets.set_budget(self.connection, asked, self.now) == budget_id
-        self.model.budgets[budget_id] = ModelBudget(team, key, window.value, limit, soft)
+        if limits != (None, None):
+            self._set_budget(who, of_key, window, limits)
 
     @precondition(lambda self: self.model.budgets)
     @rule(pick=picks)
@@ -78,7 +73,13 @@ class LedgerMachine(RuleBasedStateMachine):
         assert not budgets.retire_budget(self.connection, budget_id, self.now)
         del self.model.budgets[budget_id]
 
-    @rule(who=teams, amount=amounts, life_s=st.sampled_from([1.0, HOUR_S, 86_400.0]))
+    @rule(who=teams, amount=amounts, life_s=st.sampled_from([1.0, HOUR_S, DAY_S]), step_s=st.sampled_from(STEPS_S))
+    def hold_after_a_while(self, who: tuple[str, str], amount: int, life_s: float, step_s: float) -> None:
+        """Time goes by, and then somebody reserves."""
+        self.now += step_s
+        self.hold(who, amount, life_s)
+
+    @rule(who=teams, amount=amounts, life_s=st.sampled_from([1.0, HOUR_S, DAY_S]))
     def hold(self, who: tuple[str, str], amount: int, life_s: float) -> None:
         """Reserve, if every budget allows it; say which one does not."""
         team, key = who
@@ -98,14 +99,24 @@ class LedgerMachine(RuleBasedStateMachine):
         assert answer.needed_micros == amount
         assert answer.resets_at is None or answer.resets_at > self.now
 
+    @precondition(lambda self: self.model.budgets)
+    @rule(pick=picks, soft=st.booleans(), beside=st.sampled_from([-1, 0, 1]))
+    def hold_to_the_edge(self, pick: int, soft: bool, beside: int) -> None:
+        """Ask for just what a budget has left, one less or one more."""
+        budget = self.model.budgets[sorted(self.model.budgets)[pick % len(self.model.budgets)]]
+        edge = budget.soft if soft else budget.limit
+        left = (edge or 0) - sum(self.model.counted(budget, self.now)) + beside
+        if left >= 0:
+            self.hold((budget.team, budget.key or KEYS[budget.team][0]), left, HOUR_S)
+
     @precondition(lambda self: self.model.holds)
-    @rule(pick=picks)
-    def hold_again(self, pick: int) -> None:
+    @rule(pick=picks, amount=st.integers(0, 30))
+    def hold_again(self, pick: int, amount: int) -> None:
         """The same hold asked for twice is there once."""
         hold_id, hold = self._pick_hold(pick)
-        request = ledger.HoldRequest(hold_id, f"job-{hold_id}", hold.team, hold.key, 0, self.now, self.now + 1)
+        request = ledger.HoldRequest(hold_id, f"job-{hold_id}", hold.team, hold.key, amount, self.now, self.now + 1)
         answer = ledger.hold(self.connection, request)
-        over = self.model.refusing(hold.team, hold.key, 0, self.now)
+        over = self.model.refusing(hold.team, hold.key, amount, self.now)
         assert isinstance(answer, ledger.AlreadyHeld if over is None else ledger.BudgetRefusal)
 
     @precondition(lambda self: self.model.holds)
@@ -169,54 +180,15 @@ class LedgerMachine(RuleBasedStateMachine):
         hold.billed -= amount
         self.model.transfer("margin", f"team:{hold.team}", amount)
 
-    @rule(attempt=st.integers(0, 8), amount=small)
-    def book_loss(self, attempt: int, amount: int) -> None:
-        """A vendor's charge for nothing is the operator's, once an attempt."""
-        loss = ledger.Loss("job", f"lost-{attempt}", "vendor", amount, self.now, "render_failed")
-        answer = ledger.book_loss(self.connection, loss)
-        if f"lost-{attempt}" in self.model.attempts and amount:
-            assert isinstance(answer, ledger.AlreadyBooked)
-        elif amount:
-            assert answer == ledger.Booked(amount)
-            self.model.attempts[f"lost-{attempt}"] = "loss"
-            self.model.transfer("loss", "provider:vendor", amount)
-
-    @rule(attempt=st.integers(0, 8), amount=st.integers(1, 60))
-    def suspend(self, attempt: int, amount: int) -> None:
-        """A possible charge waits in suspense, once an attempt."""
-        name = f"doubt-{attempt}"
-        answer = ledger.suspend(
-            self.connection, ledger.Suspense("job", name, "vendor", amount, self.now, "submit in doubt")
-        )
-        assert isinstance(answer, ledger.AlreadyBooked if name in self.model.attempts else ledger.Booked)
-        if isinstance(answer, ledger.Booked):
-            self.model.attempts[name] = "suspense"
-            self.model.suspended[name] = amount
-            self.model.transfer("suspense", "provider:vendor", amount)
-
-    @rule(attempt=st.integers(0, 8), charged=small)
-    def clear(self, attempt: int, charged: int) -> None:
-        """A suspense ends once, with what was charged as loss and the rest back on the account."""
-        name = f"doubt-{attempt}"
-        answer = ledger.clear_suspense(self.connection, name, charged_micros=charged, at=self.now, reason="reconciled")
-        if name not in self.model.attempts:
-            assert isinstance(answer, ledger.NothingSuspended)
-        elif name not in self.model.suspended:
-            assert isinstance(answer, ledger.AlreadyBooked)
-        else:
-            amount = self.model.suspended.pop(name)
-            assert answer == ledger.ClearedSuspense(charged, max(0, amount - charged))
-            self.model.transfer("provider:vendor", "suspense", amount)
-            self.model.transfer("loss", "provider:vendor", charged)
-
-    @rule(amount=amounts)
-    def top_up(self, amount: int) -> None:
-        """Credit is bought, once an id."""
-        bought = ledger.TopUp(self._id("top-up"), "vendor", amount, self.now, "invoice")
-        assert ledger.top_up(self.connection, bought) == ledger.Booked(amount)
-        if amount:
-            assert isinstance(ledger.top_up(self.connection, bought), ledger.AlreadyBooked)
-        self.model.transfer("provider:vendor", "treasury", amount)
+    @rule(
+        verb=st.sampled_from(["lose", "suspend", "clear", "top_up"]),
+        attempt=st.integers(0, 4),
+        amount=st.integers(1, 60),
+    )
+    def operator(self, verb: str, attempt: int, amount: int) -> None:
+        """Losses, suspense and credit bought: booked once each, never to a team."""
+        verbs = {"lose": self._lose, "suspend": self._suspend, "clear": self._clear, "top_up": self._top_up}
+        verbs[verb](f"{verb}-{attempt}" if verb in {"lose", "top_up"} else f"doubt-{attempt}", amount)
 
     @invariant()
     def balances_agree(self) -> None:
@@ -233,6 +205,55 @@ class LedgerMachine(RuleBasedStateMachine):
                 expected = self.model.counted(self.model.budgets[state.budget.budget_id], self.now)
                 if state.spent_micros or state.held_micros or self._window_is_open(state):
                     assert (state.spent_micros, state.held_micros) == expected
+
+    def _set_budget(
+        self, who: tuple[str, str], of_key: bool, window: WindowKind, limits: tuple[int | None, int | None]
+    ) -> None:
+        team, key = who[0], who[1] if of_key else None
+        same = [
+            budget_id
+            for budget_id, budget in self.model.budgets.items()
+            if (budget.team, budget.key, budget.window) == (team, key, window.value)
+        ]
+        budget_id = same[0] if same else self._id("budget")
+        asked = budgets.Budget("ignored" if same else budget_id, team, window, *limits, key)
+        assert budgets.set_budget(self.connection, asked, self.now) == budget_id
+        self.model.budgets[budget_id] = ModelBudget(team, key, window.value, *limits)
+
+    def _lose(self, attempt: str, amount: int) -> None:
+        answer = ledger.book_loss(self.connection, ledger.Loss("job", attempt, "vendor", amount, self.now, "failed"))
+        self._expect_once(attempt, answer, ("loss", "provider:vendor", amount))
+
+    def _suspend(self, attempt: str, amount: int) -> None:
+        doubt = ledger.Suspense("job", attempt, "vendor", amount, self.now, "submit in doubt")
+        if self._expect_once(attempt, ledger.suspend(self.connection, doubt), ("suspense", "provider:vendor", amount)):
+            self.model.suspended[attempt] = amount
+
+    def _clear(self, attempt: str, charged: int) -> None:
+        answer = ledger.clear_suspense(self.connection, attempt, charged_micros=charged, at=self.now, reason="list")
+        if attempt not in self.model.booked:
+            assert answer == ledger.NothingSuspended(attempt)
+        elif attempt not in self.model.suspended:
+            assert isinstance(answer, ledger.AlreadyBooked)
+        else:
+            amount = self.model.suspended.pop(attempt)
+            assert answer == ledger.ClearedSuspense(charged, max(0, amount - charged))
+            self.model.transfer("provider:vendor", "suspense", amount)
+            self.model.transfer("loss", "provider:vendor", charged)
+
+    def _top_up(self, name: str, amount: int) -> None:
+        answer = ledger.top_up(self.connection, ledger.TopUp(name, "vendor", amount, self.now, "invoice"))
+        self._expect_once(name, answer, ("provider:vendor", "treasury", amount))
+
+    def _expect_once(self, name: str, answer: object, transfer: tuple[str, str, int]) -> bool:
+        """The first booking of a name moves the money, any other is told of it; True for the first."""
+        if name in self.model.booked:
+            assert isinstance(answer, ledger.AlreadyBooked)
+            return False
+        assert answer == ledger.Booked(transfer[2])
+        self.model.booked.add(name)
+        self.model.transfer(*transfer)
+        return True
 
     def _window_is_open(self, state: budgets.BudgetState) -> bool:
         query = "SELECT 1 FROM budget_windows WHERE budget_id = ? AND starts_at = ?"

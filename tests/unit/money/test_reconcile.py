@@ -137,6 +137,14 @@ def test_suspense_takes_the_charge_that_fits_best_and_each_charge_once(connectio
     assert pairs == {"a": "far", "b": "near"}
 
 
+def test_two_in_doubt_never_share_one_charge(connection: Connection) -> None:
+    """One charge ends one suspense; the other one waits."""
+    suspended(connection, "a", 100, NOON)
+    suspended(connection, "b", 100, NOON + 10)
+    imported(connection, charge("only", 100, NOON + 1))
+    assert [one.ours.attempt_id for one in compare(connection).verdicts] == ["a"]
+
+
 def test_a_charge_that_is_explained_already_ends_no_suspense(connection: Connection) -> None:
     """The bill of another render is not taken for the one in doubt, and neither is one of another hour."""
     billed(connection, "h", price=100, cost=100, request_id="r1", at=NOON)
