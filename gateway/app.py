@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api import billing, errors, generate, health, jobs, openapi, routes
+from gateway.api import billing, errors, generate, health, jobs, openapi, quote, routes
 from gateway.bus.memory import MemoryBus
 from gateway.clock import Clock, SystemClock
 from gateway.delivery import Delivery

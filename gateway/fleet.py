@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from gateway.shadow import Shadow
 from gateway.store.jobs import Attempt
 from policies.retry import RetryBudget
 from policies.router import Router
@@ -39,6 +40,7 @@ class Fleet:
     accounts: Mapping[str, Account]
     router: Router
     clock: Clock
+    shadow: Shadow | None = None
     routes: dict[str, Route] = field(init=False)
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _by_route: dict[str, dict[str, InFlight]] = field(init=False)
@@ -107,8 +109,10 @@ class Fleet:
         )
 
     def observe(self, observation: Observation) -> None:
-        """Feed one fact to the router."""
+        """Feed one fact to the router, and to the shadow beside it."""
         self.router.observe(observation)
+        if self.shadow is not None:
+            self.shadow.observe(observation)
 
     def note_balance(self, name: str, balance_micros: int | None) -> None:
         """Take in the credit that a vendor reported; None is no news."""

@@ -44,8 +44,7 @@ class Inputs:
         Returns what the job's row keeps of it: `sha256`, `media_type`, `width`, `height`, `size_bytes`. Raises
         InvalidImage.
         """
-        linked = isinstance(given, str) and given.strip().lower().startswith(("http://", "https://"))
-        image = await intake(await self._fetch(str(given).strip()) if linked else given, self.limits)
+        image = await self._read(given)
         artifact = await self.artifacts.put(image.data, image.media_type)
         return {
             "sha256": artifact.sha256,
@@ -54,6 +53,15 @@ class Inputs:
             "height": image.height,
             "size_bytes": artifact.size_bytes,
         }
+
+    async def measure(self, given: str | bytes) -> tuple[int, int]:
+        """The width and height that the picture would be taken in with; nothing is stored. Raises InvalidImage."""
+        image = await self._read(given)
+        return image.width, image.height
+
+    async def _read(self, given: str | bytes) -> CleanImage:
+        linked = isinstance(given, str) and given.strip().lower().startswith(("http://", "https://"))
+        return await intake(await self._fetch(str(given).strip()) if linked else given, self.limits)
 
     async def _fetch(self, url: str) -> bytes:
         try:

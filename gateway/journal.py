@@ -129,7 +129,7 @@ class Journal:
         cost = true_cost(reported_micros=report.cost_micros, balance=balance, book_micros=attempt.price_micros)
         order = order_of(run.job)
         price = order.team_plan.price_micros(cost.amount_micros, attempt.route)
-        limit = order.routing.max_cost_micros()
+        limit = order.limit_micros
         seed = report.seed if report.seed is not None else attempt.seed
         success = Success(
             result={"files": delivered.files, "seed": seed, "model": report.model},

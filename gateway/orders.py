@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from gateway.jobs import AttemptState
 from gateway.money.margin import TeamPlan
-from gateway.planning import Order, RoutingWish
+from gateway.planning import Order
 from gateway.store.jobs import Attempt, Job
+from gateway.wishes import RoutingWish, Standing
 from policies import values
 from policies.values import Observation, Tried
 from providers.contract import FailureKind
@@ -45,6 +46,7 @@ def order_of(job: Job) -> Order:
         created_at=job.created_at,
         deadline_at=job.deadline_at,
         give_up_at=job.give_up_at,
+        standing=Standing.model_validate(job.request.get("standing") or {}),
     )
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from gateway.fleet import Fleet
 from gateway.money.margin import TeamPlan
 from gateway.money.prices import Price, PriceBook
 from gateway.settings import RoutingSection
+from gateway.shadow import Opinion
+from gateway.wishes import RoutingWish, Standing, limit_micros
 from policies.fit import Fit, FitMode, fit
 from policies.values import Candidate, JobFacts, Objective, Ranking, Tried, Weights
 from providers.capability import ImageForm, Route
@@ -22,37 +22,6 @@ from providers.vocabulary import Media, Scalar
 
 MICROS = 1_000_000
 ACCOUNT_KINDS = frozenset({"unauthorized", "no_credit"})
-
-
-class WeightsWish(BaseModel):
-    """How much cost, time and the odds of failure count for the `balanced` objective."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    cost: float = Field(1.0, ge=0, le=1000)
-    time: float = Field(1.0, ge=0, le=1000)
-    failure: float = Field(1.0, ge=0, le=1000)
-
-
-class RoutingWish(BaseModel):
-    """What a request may say about routing. Routes are named `provider/slug`, whole providers by `provider`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    objective: Objective | None = Field(
-        None, description="What to optimise; the team's usual objective when not given."
-    )
-    weights: WeightsWish | None = Field(None, description="Weights of the `balanced` objective.")
-    max_cost_usd: float | None = Field(None, gt=0, le=10_000, description="Never cost the team more than this.")
-    deadline_s: float | None = Field(None, ge=1, le=86_400, description="Seconds within which the result is wanted.")
-    pin: str | None = Field(None, max_length=80, description="The one route or provider to use.")
-    order: tuple[str, ...] = Field((), max_length=20, description="Routes to try first, in this order.")
-    only: tuple[str, ...] = Field((), max_length=20, description="Use only these.")
-    ignore: tuple[str, ...] = Field((), max_length=20, description="Use none of these.")
-
-    def max_cost_micros(self) -> int | None:
-        """The cost limit in micro-USD, rounded down."""
-        return None if self.max_cost_usd is None else int(self.max_cost_usd * MICROS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +38,12 @@ class Order:
     created_at: float
     deadline_at: float
     give_up_at: float
+    standing: Standing
+
+    @property
+    def limit_micros(self) -> int | None:
+        """The most that it may cost the team, micro-USD; None without a limit."""
+        return limit_micros(self.routing, self.standing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +66,7 @@ class Plan:
     objective: Objective
     ranking: Ranking
     options: Mapping[str, Option]
+    shadow: Opinion | None = None
 
     def hold_micros(self) -> int:
         """The most that any route that is in or may come back could cost the team: what is reserved."""
@@ -109,6 +85,7 @@ class Plan:
             ],
             "refused": [asdict(refusal) for refusal in self.ranking.refused],
             "wait_s": self.ranking.wait_s,
+            "shadow": asdict(self.shadow) if self.shadow is not None else None,
         }
 
 
@@ -142,7 +119,9 @@ class Planner:
             options[name] = replace(options[name], fit=refused)
         candidates = [self._candidate(order, option) for option in options.values()]
         ranking = self.fleet.router.rank(facts, candidates, now)
-        return Plan(now, facts.objective, ranking, options)
+        shadow = self.fleet.shadow if order.job_id else None
+        opinion = shadow.opinion(facts, candidates, ranking, now) if shadow is not None else None
+        return Plan(now, facts.objective, ranking, options, opinion)
 
     def _given_up(self, tried: Sequence[Tried]) -> dict[str, str]:
         """The routes that failed this job, and why; a bad key or an empty account takes its other routes along."""
@@ -156,7 +135,7 @@ class Planner:
         fitted = fit(route, order.written, mode=order.mode, image_size=order.image_size)
         price = self.prices.price(route.name, fitted.values, now)
         form = self.image_form(route)
-        refusals = list(fitted.refusals)
+        refusals = [*fitted.refusals, *order.standing.refusals(route.name)]
         if form is None:
             refusals.append(
                 "it takes the picture only as a link: set server.public_base_url to an address it can reach"
@@ -167,9 +146,9 @@ class Planner:
         if price is not None:
             team_price = order.team_plan.price_micros(price.cost_micros, route.name)
             worst = max(team_price, order.team_plan.price_micros(price.worst_micros, route.name))
-            limit = order.routing.max_cost_micros()
+            limit = order.limit_micros
             if limit is not None and team_price > limit:
-                refusals.append(f"it costs ${team_price / MICROS:.4f}, over the request's limit ${limit / MICROS:.4f}")
+                refusals.append(f"it costs ${team_price / MICROS:.4f}, over the limit of ${limit / MICROS:.4f}")
             worst = worst if limit is None else min(worst, limit)
         return Option(route, replace(fitted, refusals=tuple(refusals)), form, price, team_price, worst)
 
@@ -193,8 +172,8 @@ class Planner:
         )
 
     def _facts(self, order: Order, tried: Sequence[Tried], spent_micros: int) -> JobFacts:
-        wish, usual = order.routing, self.routing
-        weights = wish.weights.model_dump() if wish.weights else usual.weights.model_dump()
+        wish, standing, usual = order.routing, order.standing, self.routing
+        weights = wish.weights or standing.weights or usual.weights
         return JobFacts(
             id=order.job_id,
             created_at=order.created_at,
@@ -203,8 +182,8 @@ class Planner:
             max_cost_micros=None,  # the limit is on the team's price, which `_option` has checked
             value_micros=usual.value_micros,
             late_fraction=usual.late_fraction,
-            objective=wish.objective or usual.objective,
-            weights=Weights(**weights),
+            objective=wish.objective or standing.objective or usual.objective,
+            weights=Weights(weights.cost, weights.time, weights.failure),
             spent_micros=spent_micros,
             tried=tuple(tried),
             only=wish.only,

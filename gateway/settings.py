@@ -190,6 +190,20 @@ class WeightsSection(Section):
     failure: float = Field(default=1, ge=0, le=1000, description="Weight of the odds of failure.")
 
 
+class ShadowSection(Section):
+    """A second router that is asked the same and never obeyed."""
+
+    objective: Objective | None = Field(
+        default=None, description="Objective of the shadow; none: that of each request, so that only tuning differs."
+    )
+    weights: WeightsSection | None = Field(
+        default=None, description="Weights of the shadow's `balanced`; none: those of each request."
+    )
+    tuning: RoutingSettings = Field(
+        default_factory=RoutingSettings, description="Constants of the shadow's routing model."
+    )
+
+
 class RoutingSection(Section):
     """How a route is chosen when a request does not say."""
 
@@ -215,6 +229,10 @@ class RoutingSection(Section):
     tuning: RoutingSettings = Field(
         default_factory=RoutingSettings,
         description="Constants of the routing model, by name (policies/settings.py); leave alone unless measured.",
+    )
+    shadow: ShadowSection | None = Field(
+        default=None,
+        description="Rank every job a second time under these, record where the first choice differs, and do nothing.",
     )
 
 

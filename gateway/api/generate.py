@@ -22,10 +22,11 @@ from gateway.keys import Caller
 from gateway.money import idempotency
 from gateway.money.margin import TeamPlan
 from gateway.normalise import read_parameters
-from gateway.planning import Order, Plan, RoutingWish
-from gateway.problems import BadRequest, InvalidParameter, NoEligibleRoute
+from gateway.planning import Order
+from gateway.problems import BadRequest, Forbidden, InvalidParameter, NoEligibleRoute
 from gateway.service import Service
 from gateway.store.jobs import Job
+from gateway.wishes import RoutingWish, grants_of, plain_plan, standing_of
 from policies.fit import FitMode
 from providers.vocabulary import Media, Scalar
 
@@ -71,19 +72,6 @@ async def generate(request: Request, service: Service, media: Media) -> Response
         if ended is not None:
             return preference.applied(ended)
     return _response(answer, preference)
-
-
-async def quote(request: Request, service: Service, media: Media) -> Response:
-    """Every route with price, times, chances, receipt and reasons; nothing is run and nothing is held."""
-    caller = await caller_of(request, service)
-    wish = await read_wish(request, service, media)
-    picture = await service.parts.inputs.take(wish.image)
-    now = service.parts.clock.now()
-    order = _order(service, "", caller, wish, (picture["width"], picture["height"]), now)
-    plan = service.parts.planner.plan(order, now)
-    routes = {name: _quoted(plan, name) for name in plan.options}
-    body = plan.to_json() | {"hold_micros": plan.hold_micros(), "routes": routes}
-    return Response(json.dumps(body), media_type="application/json")
 
 
 async def read_wish(request: Request, service: Service, media: Media) -> Wish:
@@ -132,7 +120,7 @@ async def _new_job(service: Service, caller: Caller, wish: Wish) -> Job:
     picture = await parts.inputs.take(wish.image)
     now = parts.clock.now()
     job_id = parts.ids.new("job")
-    order = _order(service, job_id, caller, wish, (picture["width"], picture["height"]), now)
+    order = make_order(service, job_id, caller, wish, (picture["width"], picture["height"]), now)
     plan = parts.planner.plan(order, now)
     if not plan.ranking.ranked and plan.ranking.wait_s is None:
         raise NoEligibleRoute(
@@ -146,6 +134,7 @@ async def _new_job(service: Service, caller: Caller, wish: Wish) -> Job:
         "routing": wish.routing.model_dump(mode="json", exclude_defaults=True),
         "metadata": dict(wish.metadata),
         "team_plan": order.team_plan.model_dump(mode="json"),
+        "standing": order.standing.model_dump(mode="json", exclude_defaults=True),
     }
     return Job(
         id=job_id,
@@ -166,14 +155,24 @@ async def _new_job(service: Service, caller: Caller, wish: Wish) -> Job:
     )
 
 
-def _order(service: Service, job_id: str, caller: Caller, wish: Wish, image_size: tuple[int, int], now: float) -> Order:
+def make_order(
+    service: Service, job_id: str, caller: Caller, wish: Wish, image_size: tuple[int, int], now: float
+) -> Order:
+    """The order that a wish comes to for this caller; an empty job id only asks.
+
+    Raises InvalidParameter for a deadline that is not given here, and Forbidden for an objective the key may not have.
+    """
     jobs = service.parts.settings.jobs
-    deadline_s = wish.routing.deadline_s or jobs.deadline_s
-    if deadline_s > jobs.deadline_max_s:
+    standing = standing_of(caller.plan, caller.grants)
+    if wish.routing.deadline_s is not None and wish.routing.deadline_s > jobs.deadline_max_s:
         raise InvalidParameter(
-            f"routing.deadline_s must be at most {jobs.deadline_max_s:g} here, not {deadline_s:g}",
+            f"routing.deadline_s must be at most {jobs.deadline_max_s:g} here, not {wish.routing.deadline_s:g}",
             parameter="routing.deadline_s",
         )
+    refusal = grants_of(caller.grants).objective_refusal(wish.routing.objective) if wish.routing.objective else None
+    if refusal is not None:
+        raise Forbidden(refusal)
+    deadline_s = wish.routing.deadline_s or min(standing.deadline_s or jobs.deadline_s, jobs.deadline_max_s)
     return Order(
         job_id=job_id,
         media=wish.media,
@@ -185,31 +184,13 @@ def _order(service: Service, job_id: str, caller: Caller, wish: Wish, image_size
         created_at=now,
         deadline_at=now + deadline_s,
         give_up_at=now + deadline_s + jobs.give_up_s,
+        standing=standing,
     )
 
 
 def _team_plan(caller: Caller, service: Service) -> TeamPlan:
-    return TeamPlan.model_validate(caller.plan or {"percent": service.parts.settings.money.margin_percent})
-
-
-def _quoted(plan: Plan, route: str) -> dict[str, Any]:
-    option = plan.options[route]
-    return {
-        "eligible": not option.fit.refusals,
-        "price_micros": option.team_price_micros,
-        "worst_micros": option.worst_micros,
-        "receipt": [
-            {
-                "parameter": line.parameter,
-                "asked": line.asked,
-                "sent": line.sent,
-                "vendor_name": line.vendor_name,
-                "outcome": line.outcome,
-                "reason": line.reason,
-            }
-            for line in option.fit.receipt
-        ],
-    }
+    plan = plain_plan(caller.plan)
+    return TeamPlan.model_validate(plan or {"percent": service.parts.settings.money.margin_percent})
 
 
 def _accepted(job: Job) -> Answer:

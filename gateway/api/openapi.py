@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response
 
 from gateway import problems
 from gateway.jobs import AttemptState, JobStatus
-from gateway.planning import RoutingWish
 from gateway.service import Service
+from gateway.wishes import RoutingWish
 from policies.fit import describe
 from providers.capability import Route
 from providers.vocabulary import IMAGE_ALIASES, Media, Parameter, parameters_for

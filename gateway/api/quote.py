@@ -1,0 +1,121 @@
+"""`POST /generate/{video,image}/quote`: what a request would cost and how long it would take on every route.
+
+Asks the same planner as a real request does. Nothing is run, held or stored, the picture neither.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.auth import caller_of
+from gateway.api.generate import make_order, read_wish
+from gateway.api.shown import rfc3339
+from gateway.money.accounts import ProviderAccount, provider_state
+from gateway.money.prices import Price
+from gateway.planning import Option, Plan
+from gateway.service import Service
+from policies.values import RouteQuote
+from providers.vocabulary import Media
+
+NOT_ASKED = ""  # a job id that no job has: the router answers without keeping a place for it
+
+
+async def quote(request: Request, service: Service, media: Media) -> Response:
+    """Every route with price, times, chances, credit, receipt, and its rank or why it is refused."""
+    caller = await caller_of(request, service)
+    wish = await read_wish(request, service, media)
+    image_size = await service.parts.inputs.measure(wish.image)
+    now = service.parts.clock.now()
+    plan = service.parts.planner.plan(make_order(service, NOT_ASKED, caller, wish, image_size, now), now)
+    providers = sorted({option.route.provider for option in plan.options.values()})
+    accounts = await service.parts.store.read(_accounts, providers, now, _in_flight_micros(service, plan))
+    body = plan.to_json() | {
+        "decided_at": rfc3339(plan.decided_at),
+        "hold_micros": plan.hold_micros(),
+        "routes": {name: _quoted(service, plan, name, accounts) for name in plan.options},
+    }
+    return Response(json.dumps(body), media_type="application/json")
+
+
+def _accounts(
+    connection: Connection, names: list[str], at: float, in_flight_micros: Mapping[str, int]
+) -> dict[str, ProviderAccount]:
+    return {
+        name: provider_state(connection, name, at=at, in_flight_micros=in_flight_micros.get(name, 0)) for name in names
+    }
+
+
+def _in_flight_micros(service: Service, plan: Plan) -> dict[str, int]:
+    """What the renders under way will cost each account, at the prices of this request."""
+    committed: dict[str, int] = {}
+    for name, option in plan.options.items():
+        cost = (option.price.cost_micros if option.price else 0) * len(service.parts.fleet.in_flight(name))
+        committed[option.route.provider] = committed.get(option.route.provider, 0) + cost
+    return committed
+
+
+def _quoted(service: Service, plan: Plan, name: str, accounts: Mapping[str, ProviderAccount]) -> dict[str, Any]:
+    """One route: its place among the ranked, or the reasons why it has none."""
+    option = plan.options[name]
+    ranked = {one.route: (place, one) for place, one in enumerate(plan.ranking.ranked, start=1)}
+    refused = {one.route: one.reasons for one in plan.ranking.refused}
+    place, promised = ranked.get(name, (None, None))
+    return {
+        "eligible": not option.fit.refusals,
+        "rank": place,
+        "reasons": list(promised.reasons if promised else ()),
+        "refused": list(refused.get(name, ())),
+        "price_micros": option.team_price_micros if option.price else None,
+        "worst_micros": option.worst_micros if option.price else None,
+        "price": _price(option.price),
+        "time": _time(service, option, promised, plan.decided_at),
+        "credit": _credit(service, accounts[option.route.provider]),
+        "receipt": [asdict(line) for line in option.fit.receipt],
+    }
+
+
+def _price(price: Price | None) -> dict[str, Any] | None:
+    """The vendor's price with every line of it, before the team's margin."""
+    if price is None:
+        return None
+    return {
+        "cost_micros": price.cost_micros,
+        "worst_micros": price.worst_micros,
+        "lines": [asdict(line) for line in price.breakdown],
+        "source": price.source,
+        "confidence": price.confidence,
+    }
+
+
+def _time(service: Service, option: Option, promised: RouteQuote | None, now: float) -> dict[str, Any]:
+    """Seconds to the finished result. Chances are null for a refused route, which nobody asked the router about."""
+    seen = service.parts.fleet.router.snapshot(option.route.name, now)
+    known = seen.observations > 0
+    return {
+        "p50_s": promised.p50_s if promised else seen.p50_s if known else option.route.latency_nominal_s,
+        "p95_s": promised.p95_s if promised else seen.p95_s if known else None,
+        "probability_on_time": promised.probability_on_time if promised else None,
+        "probability_success": promised.probability_success if promised else None,
+        "expected_cost_micros": promised.expected_cost_micros if promised else None,
+        "published_s": option.route.latency_nominal_s,
+        "observations": seen.observations,
+    }
+
+
+def _credit(service: Service, account: ProviderAccount) -> dict[str, Any]:
+    """The account behind a route. `runway_h` is null while nothing is spent or no balance is known."""
+    live = service.parts.fleet.accounts[account.provider]
+    return {
+        "balance_micros": live.balance_micros if live.balance_at is not None else account.balance_micros,
+        "balance_at": rfc3339(live.balance_at if live.balance_at is not None else account.balance_at),
+        "in_flight_micros": account.in_flight_micros,
+        "burn_micros_per_hour": account.burn_micros_per_hour,
+        "runway_h": account.runway_h,
+    }
