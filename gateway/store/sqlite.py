@@ -104,15 +104,14 @@ class SqliteStore:
             return run(connection)
 
     def _write_loop(self) -> None:
-        with self._write_engine.connect() as connection:
-            while True:
-                first = self._queue.get()
-                if first is None:
-                    return
-                group, last = self._group(first)
-                self._commit(connection, group)
-                if last:
-                    return
+        while True:
+            first = self._queue.get()
+            if first is None:
+                return
+            group, last = self._group(first)
+            self._commit(group)
+            if last:
+                return
 
     def _group(self, first: _Work) -> tuple[list[_Work], bool]:
         """Everything that waits now, at most `GROUP_MAX`; True when the end of the queue was met."""
@@ -127,9 +126,10 @@ class SqliteStore:
             group.append(work)
         return group, False
 
-    def _commit(self, connection: Connection, group: list[_Work]) -> None:
+    def _commit(self, group: list[_Work]) -> None:
+        """Run a group in one transaction. Handing the connection back clears what a failed commit left in it."""
         try:
-            with connection.begin():
+            with self._write_engine.connect() as connection, connection.begin():
                 for work in group:
                     _run_in_savepoint(connection, work, alone=len(group) == 1)
         except BaseException as error:  # handed to every waiting caller, none of which was committed
