@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from providers.capability import Capability, Route, SizeRule
+from providers.capability import Capability, ImageForm, ImageGiven, Route, SizeRule
 from providers.contract import Json
 from providers.vocabulary import BY_NAME, ORDERED_PAIRS, Kind, Parameter, Scalar, parameters_for
 
@@ -21,6 +21,14 @@ Size = tuple[int, int]
 
 WIDE: Size = (16, 9)
 SIZE_PARAMETERS = ("width", "height")
+IMAGE = "image"
+# The form in which the picture would travel as it was given.
+SAME_FORM: Mapping[ImageGiven, ImageForm] = {
+    "file": "bytes",
+    "base64": "base64",
+    "data_uri": "data_uri",
+    "link": "url",
+}
 TEXT_READERS: Mapping[Kind, Callable[[str], Scalar]] = {
     "integer": int,
     "number": float,
@@ -250,6 +258,27 @@ def picture(route: Route, values: Mapping[str, Scalar]) -> Picture:
     sized = route.size is not None and "width" in values and "height" in values
     size = (int(values["width"]), int(values["height"])) if sized else None
     return Picture(WIDE if crops else None, size)
+
+
+def picture_line(
+    route: Route, values: Mapping[str, Scalar], *, given: ImageGiven, form: ImageForm, image_size: Size
+) -> ReceiptLine:
+    """What becomes of the picture on this route: how it was given, how it goes there, what vidgate makes of it first.
+
+    `asked` and `sent` are forms: a picture is no value to be shown in a receipt.
+    """
+    wanted = picture(route, values)
+    done = []
+    if wanted.crop is not None:
+        done.append(f"cropped to {wanted.crop[0]}:{wanted.crop[1]}")
+    if wanted.size not in {None, image_size}:
+        done.append(f"brought to {wanted.size[0]}x{wanted.size[1]}")
+    if done or SAME_FORM[given] != form:
+        outcome: Outcome = "converted"
+    else:
+        outcome = "passed" if route.image_name == IMAGE else "renamed"
+    copy = "as a link to vidgate's own clean copy" if form == "url" else "as a clean copy"
+    return ReceiptLine(IMAGE, given, form, route.image_name, outcome, ", ".join([*done, copy]))
 
 
 def _size(route: Route, written: Mapping[str, Scalar], mode: FitMode, image_size: Size) -> Size | str | None:

@@ -9,6 +9,7 @@ from typing import Literal
 from providers.vocabulary import Media, Scalar
 
 ImageForm = Literal["bytes", "base64", "data_uri", "url"]
+ImageGiven = Literal["file", "base64", "data_uri", "link"]
 WireType = Literal["as_is", "string", "integer", "number", "boolean", "yes_no"]
 HonouredBy = Literal["vendor", "model", "gateway"]
 AmbiguousBilling = Literal["success_only", "may_bill", "free"]
@@ -57,8 +58,8 @@ class Route:
     `latency_nominal_s` is the vendor's published mean time to a finished result. `resumable` says that an accepted
     attempt can be picked up from its token by any process. `ambiguous_billing` says what a submit whose reply was lost
     costs: `success_only` (only a delivered success is billed), `may_bill`, or `free`. `image_forms` lists the ways to
-    hand over the picture, best first. `preview` routes are taken only when they are asked for by name. `record_ttl_s`
-    is how long the vendor still answers for a finished job.
+    hand over the picture, best first; `image_name` is the vendor's name for it. `preview` routes are taken only when
+    they are asked for by name. `record_ttl_s` is how long the vendor still answers for a finished job.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Route:
     record_ttl_s: float | None = None
     size: SizeRule | None = None
     preview: bool = False
+    image_name: str = "image"
 
     def capability(self, parameter: str) -> Capability | None:
         """The row for a canonical parameter, or None when the route has no such control."""

@@ -77,7 +77,7 @@ class ModelsLab:
         fields: dict[str, Json] = {
             **request.parameters,
             "model_id": request.route.model,
-            "init_image": _picture(request.image),
+            request.route.image_name: _picture(request.image),
             "output_type": OUTPUT_TYPE,
             "instant_response": INSTANT_RESPONSE,
             "temp": self._settings.temporary_files,

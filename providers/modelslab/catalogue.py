@@ -89,6 +89,7 @@ SVD = Route(
     summary="Stable Video Diffusion at ModelsLab: up to 25 frames of at most 512x512.",
     concurrency_max=5,
     size=SizeRule(512, 512, 8),
+    image_name="init_image",
 )
 
 CATALOGUE = (SVD,)

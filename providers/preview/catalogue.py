@@ -44,5 +44,6 @@ CATALOGUE: tuple[Route, ...] = (
         concurrency_max=2,
         size=SizeRule(SIDE_PX_MAX, SIDE_PX_MAX, SIDE_PX_MULTIPLE),
         preview=True,
+        image_name="image",
     ),
 )

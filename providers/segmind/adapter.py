@@ -141,7 +141,7 @@ def wire_body(endpoint: Endpoint, request: RenderRequest) -> dict[str, Json]:
     return {
         **request.parameters,
         **endpoint.model.constants,
-        endpoint.model.image_field: _picture(request.image),
+        request.route.image_name: _picture(request.image),
     }
 
 

@@ -122,7 +122,7 @@ class Model:
     summary: str
     latency_nominal_s: float
     capabilities: tuple[Capability, ...]
-    image_field: str
+    image_name: str
     constants: Mapping[str, Json]
 
 
@@ -142,7 +142,7 @@ SVD_MODEL = Model(
     summary="Stable Video Diffusion",
     latency_nominal_s=29.63,
     capabilities=SVD,
-    image_field="image",
+    image_name="image",
     constants={"base64": False},
 )
 MOTIONCTRL_MODEL = Model(
@@ -151,7 +151,7 @@ MOTIONCTRL_MODEL = Model(
     summary="Stable Video Diffusion with eight camera moves",
     latency_nominal_s=62.74,
     capabilities=MOTIONCTRL,
-    image_field="input_image",
+    image_name="input_image",
     constants={"base64": False, "maintain_aspect_ratio": True},
 )
 SSD_MODEL = Model(
@@ -160,7 +160,7 @@ SSD_MODEL = Model(
     summary="SSD-1B, picture and prompt to picture",
     latency_nominal_s=4.0,
     capabilities=SSD,
-    image_field="image",
+    image_name="image",
     constants={"base64": False},
 )
 
@@ -180,6 +180,7 @@ def _endpoint(name: str, model: Model, version: Version, image_forms: tuple[Imag
         ambiguous_billing="success_only",  # WIRE 1.3: only HTTP 200 is billed
         summary=f"{model.summary}, {'submitted and polled' if asynchronous else 'answered in one call'} ({version})",
         record_ttl_s=RECORD_TTL_S if asynchronous else None,
+        image_name=model.image_name,
     )
     return Endpoint(route, model, version)
 

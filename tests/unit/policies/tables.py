@@ -108,6 +108,7 @@ def invented_routes(draw: st.DrawFn) -> Route:
         ambiguous_billing="free",
         summary="made up",
         size=size,
+        image_name=draw(st.sampled_from(["image", "init_image"])),
     )
 
 

@@ -9,7 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.fit import Fit, FitMode, Picture, allows, decode, describe, encode, fit, nearest, picture
+from policies.fit import (
+    SAME_FORM,
+    Fit,
+    FitMode,
+    Picture,
+    allows,
+    decode,
+    describe,
+    encode,
+    fit,
+    nearest,
+    picture,
+    picture_line,
+)
 from providers.capability import Capability, Route, SizeRule
 from providers.vocabulary import BY_NAME, ORDERED_PAIRS, Scalar
 from tests.unit.policies.tables import (
@@ -342,3 +355,19 @@ def test_the_picture_is_cropped_only_where_vidgate_does_it() -> None:
         route = BY_ROUTE[name]
         values = fit(route, wide, mode="nearest", image_size=(900, 900)).values
         assert picture(route, values) == wanted
+
+
+@given(orders(), MODES, st.sampled_from(sorted(SAME_FORM)), st.sampled_from(sorted(SAME_FORM.values())))
+def test_the_receipt_tells_what_became_of_the_picture(order: Order, mode: FitMode, given_as: str, form: str) -> None:
+    """Form, crop and size are all told, and a picture that stayed as it was given is not said to be converted."""
+    route, _, image_size = order
+    values = run(order, mode).values
+    line = picture_line(route, values, given=given_as, form=form, image_size=image_size)
+    wanted = picture(route, values)
+    assert (line.parameter, line.asked, line.sent, line.vendor_name) == ("image", given_as, form, route.image_name)
+    touched = wanted.crop is not None or (wanted.size is not None and wanted.size != image_size)
+    same_form = {"file": "bytes", "base64": "base64", "data_uri": "data_uri", "link": "url"}[given_as] == form
+    assert (line.outcome == "converted") == (touched or not same_form)
+    assert line.outcome in {"converted", "passed" if route.image_name == "image" else "renamed"}
+    assert ("cropped to 16:9" in line.reason) == (wanted.crop is not None)
+    assert ("brought to" in line.reason) == (wanted.size is not None and wanted.size != image_size)

@@ -52,7 +52,7 @@ def test_every_field_sent_is_one_of_the_vendors_and_none_is_left_to_its_default(
     """The fitted parameters, the constants and the picture are the vendor's whole table (an empty text apart)."""
     endpoint = ENDPOINTS[name]
     fitted = fit(endpoint.route, NEEDED[endpoint.model.slug], mode="exact", image_size=(64, 48))
-    sent = set(fitted.wire) | set(endpoint.model.constants) | {endpoint.model.image_field}
+    sent = set(fitted.wire) | set(endpoint.model.constants) | {endpoint.route.image_name}
     assert sent | {"negative_prompt"} == set(MODELS[endpoint.model.slug]) | {"negative_prompt"}
 
 
