@@ -55,9 +55,9 @@ def dev_configuration(
 ) -> Configuration:
     """Settings of a gateway on embedded parts whose vendors are the simulators and nobody else.
 
-    Waits that suit a vendor's pace are divided by the speed of the simulators.
+    Waits that suit a vendor's pace are divided by the speed of simulators that are faster than life.
     """
-    address = urlsplit(plan.url)
+    address, pace = urlsplit(plan.url), max(1.0, plan.speed)
     sections: dict[str, dict[str, Any]] = {
         "server": {"host": address.hostname, "port": address.port, "public_base_url": plan.url, "drain_s": 5},
         "store": {"url": f"sqlite:///{plan.folder / 'vidgate.db'}"},
@@ -66,8 +66,8 @@ def dev_configuration(
         "providers": provider_sections(simulators, plugins),
         "outbound": {"allow_hosts": [urlsplit(url).netloc for url in simulators.values()]},
         "money": {"margin_percent": plan.margin_percent},
-        "retry": {"verify_settle_s": SETTLE_S / plan.speed},
-        "polling": {"delay_min_s": 0.1, "delay_max_s": max(0.2, POLL_MAX_S / plan.speed)},
+        "retry": {"verify_settle_s": SETTLE_S / pace},
+        "polling": {"delay_min_s": 0.1, "delay_max_s": max(0.2, POLL_MAX_S / pace)},
     }
     return check(Settings.model_validate(sections), plugins, at=SystemClock().now())
 
