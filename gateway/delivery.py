@@ -19,6 +19,9 @@ from providers.capability import Route
 from providers.contract import FailureKind, Finished, InlineFile
 from providers.vocabulary import Scalar
 
+# What vendors deliver when all is well: to convert one of these is vidgate's own part and no deviation.
+USUAL_CONTAINERS = ("mp4", "mov")
+
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
@@ -79,6 +82,8 @@ class Delivery:
         differing = deviations(info, **_expected(ordered))
         wanted = ordered.get("output_format")
         if isinstance(wanted, str) and wanted != info.container:
+            if info.container not in USUAL_CONTAINERS:
+                differing = (*differing, f"converted from the vendor's {info.container}, which may have cost quality")
             data = await convert(data, info, wanted)
             info = await inspect_media_async(data)
         media_type = MEDIA_TYPES[info.container]

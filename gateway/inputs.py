@@ -20,7 +20,7 @@ from gateway.outbound import FetchLimits, Outbound, OutboundError
 from gateway.problems import InvalidImage, Unavailable
 from gateway.store.jobs import Job
 from policies.fit import picture
-from providers.capability import ImageForm, Route
+from providers.capability import ImageForm, ImageGiven, Route
 from providers.contract import HasUpload, SourceImage
 
 
@@ -41,12 +41,13 @@ class Inputs:
     async def take(self, given: str | bytes) -> dict[str, Any]:
         """Read, check, clean and store a picture given as bytes, base64, a data URI or an https link.
 
-        Returns what the job's row keeps of it: `sha256`, `media_type`, `width`, `height`, `size_bytes`. Raises
-        InvalidImage.
+        Returns what the job's row keeps of it: `given`, `sha256`, `media_type`, `width`, `height`, `size_bytes`.
+        Raises InvalidImage.
         """
         image = await self._read(given)
         artifact = await self.artifacts.put(image.data, image.media_type)
         return {
+            "given": given_as(given),
             "sha256": artifact.sha256,
             "media_type": image.media_type,
             "width": image.width,
@@ -60,7 +61,7 @@ class Inputs:
         return image.width, image.height
 
     async def _read(self, given: str | bytes) -> CleanImage:
-        linked = isinstance(given, str) and given.strip().lower().startswith(("http://", "https://"))
+        linked = given_as(given) == "link"
         return await intake(await self._fetch(str(given).strip()) if linked else given, self.limits)
 
     async def _fetch(self, url: str) -> bytes:
@@ -107,3 +108,13 @@ class Inputs:
     def callback_url(self, attempt_id: str) -> str | None:
         """Where a vendor may announce the end of an attempt; None when vendors cannot reach vidgate."""
         return self.links.callback_url(attempt_id) if self.links_are_public else None
+
+
+def given_as(picture: str | bytes) -> ImageGiven:
+    """The form in which a caller gave a picture."""
+    if isinstance(picture, bytes):
+        return "file"
+    start = picture.lstrip()[:8].lower()
+    if start.startswith(("http://", "https://")):
+        return "link"
+    return "data_uri" if start.startswith("data:") else "base64"

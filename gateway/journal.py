@@ -131,8 +131,9 @@ class Journal:
         price = order.team_plan.price_micros(cost.amount_micros, attempt.route)
         limit = order.limit_micros
         seed = report.seed if report.seed is not None else attempt.seed
+        differing = _deviations(attempt, self._parts.fleet.routes[attempt.route].model, report)
         success = Success(
-            result={"files": delivered.files, "seed": seed, "model": report.model},
+            result={"files": delivered.files, "seed": seed, "model": report.model, "deviations": differing},
             cost=cost,
             price_micros=price if limit is None else min(price, limit),
             provider=attempt.account,
@@ -207,11 +208,21 @@ class Journal:
         log.info(event, job=run.job.id, team=run.job.team_id, **where, **facts)
 
 
+def _deviations(attempt: Attempt, model: str, report: Report) -> list[str]:
+    """What the vendor says it did otherwise than it was asked to, a sentence each; a file has a list of its own."""
+    found = []
+    if report.model not in {None, model}:
+        found.append(f"the vendor ran {report.model!r} instead of {model!r}")
+    if attempt.seed is not None and report.seed not in {None, attempt.seed}:
+        found.append(f"the vendor reports seed {report.seed} instead of {attempt.seed}")
+    return found
+
+
 def _receipt(option: Option, wire: dict[str, Any]) -> list[dict[str, Any]]:
     """The receipt, with the seed that is really sent."""
     lines = [asdict(line) for line in option.fit.receipt]
     for line in lines:
-        if line["vendor_name"] is not None and line["sent"] != wire[line["vendor_name"]]:
+        if line["vendor_name"] in wire and line["sent"] != wire[line["vendor_name"]]:
             line["sent"] = wire[line["vendor_name"]]
             line["outcome"] = "defaulted" if line["asked"] is None else "converted"
             line["reason"] = "drawn by vidgate, so that the render can be repeated and recognised"

@@ -41,6 +41,7 @@ def order_of(job: Job) -> Order:
         written=job.request["written"],
         mode=job.request["fit"],
         image_size=(job.input["width"], job.input["height"]),
+        image_given=job.input["given"],
         routing=RoutingWish.model_validate(job.request["routing"]),
         team_plan=TeamPlan.model_validate(job.request["team_plan"]),
         created_at=job.created_at,

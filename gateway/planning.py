@@ -15,9 +15,9 @@ from gateway.money.prices import Price, PriceBook
 from gateway.settings import RoutingSection
 from gateway.shadow import Opinion
 from gateway.wishes import RoutingWish, Standing, limit_micros
-from policies.fit import Fit, FitMode, fit
+from policies.fit import Fit, FitMode, ReceiptLine, fit, picture_line
 from policies.values import Candidate, JobFacts, Objective, Ranking, Tried, Weights
-from providers.capability import ImageForm, Route
+from providers.capability import ImageForm, ImageGiven, Route
 from providers.vocabulary import Media, Scalar
 
 MICROS = 1_000_000
@@ -33,6 +33,7 @@ class Order:
     written: Mapping[str, Scalar]
     mode: FitMode
     image_size: tuple[int, int]
+    image_given: ImageGiven
     routing: RoutingWish
     team_plan: TeamPlan
     created_at: float
@@ -150,7 +151,9 @@ class Planner:
             if limit is not None and team_price > limit:
                 refusals.append(f"it costs ${team_price / MICROS:.4f}, over the limit of ${limit / MICROS:.4f}")
             worst = worst if limit is None else min(worst, limit)
-        return Option(route, replace(fitted, refusals=tuple(refusals)), form, price, team_price, worst)
+        receipt = (*_picture_lines(order, fitted, route, form), *fitted.receipt)
+        fitted = replace(fitted, refusals=tuple(refusals), receipt=receipt)
+        return Option(route, fitted, form, price, team_price, worst)
 
     def _candidate(self, order: Order, option: Option) -> Candidate:
         route = option.route
@@ -192,6 +195,13 @@ class Planner:
             pin=wish.pin,
             deadline_probability=usual.deadline_probability,
         )
+
+
+def _picture_lines(order: Order, fitted: Fit, route: Route, form: ImageForm | None) -> list[ReceiptLine]:
+    """What becomes of the picture, where the route can be handed it at all."""
+    if form is None:
+        return []
+    return [picture_line(route, fitted.values, given=order.image_given, form=form, image_size=order.image_size)]
 
 
 def size_class(fitted: Fit) -> str:

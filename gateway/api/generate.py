@@ -17,6 +17,7 @@ from gateway.api.auth import caller_of
 from gateway.api.prefer import Preference, preference_of, wait_for
 from gateway.api.reading import metadata_of, read_fields, take_image
 from gateway.api.shown import job_json, reply_headers
+from gateway.inputs import given_as
 from gateway.jobs import JobStatus
 from gateway.keys import Caller
 from gateway.money import idempotency
@@ -179,6 +180,7 @@ def make_order(
         written=wish.written,
         mode=wish.fit,
         image_size=image_size,
+        image_given=given_as(wish.image),
         routing=wish.routing,
         team_plan=_team_plan(caller, service),
         created_at=now,
