@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, case, func, or_, select, union_all
+from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select, union_all
 
 from gateway.store.schema_money import (
     budget_windows,
@@ -23,12 +23,17 @@ def trial_balance(connection: Connection, through_period: str | None = None) -> 
 
     With `through_period` (`YYYY-MM`) only entries up to the end of that accounting month count.
     """
-    counted = entries.c.period <= through_period if through_period is not None else entries.c.id.is_not(None)
-    debited = select(entries.c.debit.label("account"), entries.c.amount_micros.label("micros")).where(counted)
-    credited = select(entries.c.credit, -entries.c.amount_micros).where(counted)
-    sides = union_all(debited, credited).subquery()
-    query = select(sides.c.account, func.sum(sides.c.micros)).group_by(sides.c.account).order_by(sides.c.account)
-    return {account: int(micros) for account, micros in connection.execute(query)}
+    rows = connection.execute(_BALANCES, {"through": through_period or _END_OF_TIME})
+    return {account: int(micros) for account, micros in rows}
+
+
+_END_OF_TIME = "9999-12"
+_COUNTED = entries.c.period <= bindparam("through")
+_SIDES = union_all(
+    select(entries.c.debit.label("account"), entries.c.amount_micros.label("micros")).where(_COUNTED),
+    select(entries.c.credit, -entries.c.amount_micros).where(_COUNTED),
+).subquery()
+_BALANCES = select(_SIDES.c.account, func.sum(_SIDES.c.micros)).group_by(_SIDES.c.account).order_by(_SIDES.c.account)
 
 
 def check(connection: Connection) -> list[str]:

@@ -144,9 +144,8 @@ def budget_states(connection: Connection, team_id: str, at: float) -> list[Budge
     states = []
     for budget in _active(connection, team_id):
         window = window_at(budget.window, at, timezone)
-        row = connection.execute(
-            select(budget_windows.c.spent_micros, budget_windows.c.held_micros).where(*_is_window(budget, window))
-        ).one_or_none()
+        parameters = {"of_budget": budget.budget_id, "of_start": window.starts_at}
+        row = connection.execute(_COUNTS, parameters).one_or_none()
         states.append(BudgetState(budget, window, *(row or (0, 0))))
     return states
 
@@ -204,6 +203,10 @@ def windows_of(connection: Connection, hold_id: str) -> list[tuple[str, float]]:
     )
     return [(row.budget_id, row.starts_at) for row in connection.execute(query)]
 
+
+_COUNTS = select(budget_windows.c.spent_micros, budget_windows.c.held_micros).where(
+    budget_windows.c.budget_id == bindparam("of_budget"), budget_windows.c.starts_at == bindparam("of_start")
+)
 
 _MOVE = (
     update(budget_windows)
@@ -329,20 +332,21 @@ def _active(connection: Connection, team_id: str) -> list[Budget]:
 
 
 def _timezone(connection: Connection, team_id: str) -> str:
-    zone = connection.execute(select(_teams.c.timezone).where(_teams.c.id == team_id)).scalar_one_or_none()
-    if zone is None:
-        raise UnknownTeamError(team_id)
-    return str(zone)
+    return _zone_of(connection, team_id, _UNLOCKED_TEAM)
 
 
 # On PostgreSQL admissions share the team's row, and a change of its budgets or of its time zone has it alone; SQLite
 # runs one writer at a time and leaves the clause out.
-_SHARED_TEAM = select(_teams.c.timezone).where(_teams.c.id == bindparam("team_id")).with_for_update(read=True)
-_WHOLE_TEAM = select(_teams.c.timezone).where(_teams.c.id == bindparam("team_id")).with_for_update()
+_UNLOCKED_TEAM = select(_teams.c.timezone).where(_teams.c.id == bindparam("team_id"))
+_SHARED_TEAM = _UNLOCKED_TEAM.with_for_update(read=True)
+_WHOLE_TEAM = _UNLOCKED_TEAM.with_for_update()
 
 
 def _lock_team(connection: Connection, team_id: str, *, exclusive: bool = False) -> str:
-    statement = _WHOLE_TEAM if exclusive else _SHARED_TEAM
+    return _zone_of(connection, team_id, _WHOLE_TEAM if exclusive else _SHARED_TEAM)
+
+
+def _zone_of(connection: Connection, team_id: str, statement: Any) -> str:
     zone = connection.execute(statement, {"team_id": team_id}).scalar_one_or_none()
     if zone is None:
         raise UnknownTeamError(team_id)
