@@ -19,7 +19,11 @@ def listen(port: int = 0, host: str = "127.0.0.1") -> tuple[socket.socket, str]:
     """A bound socket and the base URL that reaches it; port 0 takes a free one. Raises OSError when it is taken."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
     return listener, f"http://{host}:{listener.getsockname()[1]}"
 
 

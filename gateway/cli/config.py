@@ -13,7 +13,7 @@ from rich.text import Text
 from gateway.cli.exit_codes import ExitCode
 from gateway.cli.options import AsJson
 from gateway.cli.output import print_json, result_console, show_configuration_error, table
-from gateway.cli.reference import markdown, provider_markdown, rows_of
+from gateway.cli.reference import markdown, provider_markdown, renewed, rows_of
 from gateway.cli.serve import CONFIG_VARIABLE, read_configuration, show_warnings
 from gateway.config import Configuration
 from gateway.config_errors import ConfigurationError, place
@@ -56,14 +56,24 @@ def check(file: File = None, *, as_json: AsJson = False) -> None:
 
 
 @app.command("reference")
-def reference() -> None:
+def reference(
+    *,
+    into: Annotated[
+        Optional[Path],  # noqa: UP045 - read at run time
+        typer.Option(metavar="FILE", help="Renew this document instead of printing.", show_default=False),
+    ] = None,
+) -> None:
     """List every setting and every provider's own, with type, range, default and purpose, as Markdown.
 
-    [bold]Example[/]
-        vidgate config reference > settings.md
+    [bold]Examples[/]
+        vidgate config reference
+        vidgate config reference --into docs/configuration.md
     """
     text = markdown(rows_of(Settings)) + "\n" + provider_markdown(plugins().values())
-    result_console().print(text, markup=False, soft_wrap=True, end="")
+    if into is None:
+        result_console().print(text, markup=False, soft_wrap=True, end="")
+    else:
+        into.write_text(renewed(into.read_text(encoding="utf-8"), text), encoding="utf-8")
 
 
 def _show(configuration: Configuration) -> None:

@@ -25,6 +25,7 @@ TYPES: Mapping[Any, str] = {
     Path: "path",
     SecretStr: "secret",
 }
+MARKER = "This part is what `vidgate config reference` prints."
 TABLE_HEAD = ("| setting | type | default | what it is for |", "|---|---|---|---|")
 BOUNDS: Mapping[str, str] = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
 
@@ -71,6 +72,11 @@ def provider_markdown(plugins: Iterable[ProviderPlugin]) -> str:
         about = inspect.cleandoc(plugin.settings.__doc__ or "")
         lines += ["", f"### providers.{plugin.name}", "", about, "", *TABLE_HEAD, *map(_line, rows)]
     return "\n".join(lines).strip() + "\n"
+
+
+def renewed(document: str, reference: str) -> str:
+    """A document with the reference in place of all that follows its `MARKER` line."""
+    return document.partition(MARKER)[0] + MARKER + "\n\n" + reference
 
 
 def _line(row: Row) -> str:

@@ -18,6 +18,7 @@ from gateway.cli.servers import PORT_BASE, SimulatorPlan, run, serve_until_stopp
 from gateway.clock import SystemClock
 from gateway.config import Configuration, load
 from gateway.config_errors import place
+from gateway.reload import Source
 from gateway.store.database import StoreError
 from providers.registry import plugins
 
@@ -51,6 +52,9 @@ def serve(*, config: ConfigFile = None) -> None:
     It stops on SIGTERM or Ctrl-C: no new work is taken, what is quick is finished,
     and the rest is handed over through the database.
 
+    When the file or its price book changes, or on SIGHUP, it is read again: what may
+    change while running does, a bad file changes nothing, and GET /readyz says which.
+
     [bold]Examples[/]
         vidgate serve --config vidgate.yaml
         VIDGATE_CONFIG=vidgate.yaml vidgate serve
@@ -58,10 +62,11 @@ def serve(*, config: ConfigFile = None) -> None:
     configuration = read_configuration(config)
     show_warnings(configuration)
     log_to()
-    run(_serve(configuration))
+    assert config is not None
+    run(_serve(configuration, Source(config, lambda: read_configuration(config))))
 
 
-async def _serve(configuration: Configuration) -> None:
+async def _serve(configuration: Configuration, source: Source) -> None:
     server = configuration.settings.server
     listener, url = take_port(server.port, server.host, "server.port in the configuration")
 
@@ -69,7 +74,7 @@ async def _serve(configuration: Configuration) -> None:
         note_console().print(f"vidgate serves at [bold]{url}[/] with {len(configuration.routes)} routes")
 
     try:
-        await serve_until_stopped(build_app(configuration.settings), listener, ready)
+        await serve_until_stopped(build_app(configuration.settings, source=source), listener, ready)
     except StoreError as error:
         raise CommandError(ExitCode.USAGE, str(error)) from error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from gateway.cli.reference import markdown, provider_markdown, rows_of
+from gateway.cli.reference import MARKER, markdown, provider_markdown, renewed, rows_of
 from gateway.settings import Settings
 from providers.registry import BUILTIN
 
@@ -46,9 +46,15 @@ def test_a_row_tells_type_range_and_default() -> None:
 
 
 def test_the_documentation_is_what_the_command_prints() -> None:
-    """docs/configuration.md ends with the output of `vidgate config reference`; run it again when this fails."""
-    printed = markdown(rows_of(Settings)) + "\n" + provider_markdown(BUILTIN)
-    assert DOCUMENT.read_text(encoding="utf-8").endswith(printed)
+    """When this fails: vidgate config reference --into docs/configuration.md."""
+    document = DOCUMENT.read_text(encoding="utf-8")
+    assert MARKER in document
+    assert renewed(document, markdown(rows_of(Settings)) + "\n" + provider_markdown(BUILTIN)) == document
+
+
+def test_renewing_a_document_keeps_what_stands_before_the_reference() -> None:
+    """And replaces all that follows."""
+    assert renewed(f"words\n\n{MARKER}\n\nold\nold\n", "new\n") == f"words\n\n{MARKER}\n\nnew\n"
 
 
 def test_every_provider_is_in_the_reference() -> None:
