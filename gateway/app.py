@@ -36,6 +36,7 @@ from gateway.outbound import FetchLimits, Outbound
 from gateway.parts import Parts
 from gateway.planning import Planner
 from gateway.problems import Problem
+from gateway.reload import Reloader, Source
 from gateway.service import Service
 from gateway.settings import Settings
 from gateway.shadow import make_routers
@@ -63,11 +64,18 @@ class Chance:
     random: Random
 
 
-def build_app(settings: Settings, *, chance: Chance | None = None, http: httpx.AsyncClient | None = None) -> Starlette:
+def build_app(
+    settings: Settings,
+    *,
+    chance: Chance | None = None,
+    http: httpx.AsyncClient | None = None,
+    source: Source | None = None,
+) -> Starlette:
     """The service as an ASGI application; its lifespan opens the store, takes up unfinished jobs, and drains.
 
-    `http` is the client for vendor calls; without it one over aiohttp is made, which costs a quarter of httpx's own
-    transport under load (docs/PERFORMANCE.md).
+    With a `source` the settings are watched: what may change while running does (gateway/reload.py). `http` is the
+    client for vendor calls; without it one over aiohttp is made, which costs a quarter of httpx's own transport
+    under load (docs/PERFORMANCE.md).
     """
     chance = chance or Chance(SystemClock(), SystemRandom())
 
@@ -77,11 +85,16 @@ def build_app(settings: Settings, *, chance: Chance | None = None, http: httpx.A
         outbound = Outbound(settings.outbound.allow_hosts)
         parts = compose(settings, chance, client, outbound)
         dispatcher = Dispatcher(parts, Engine(parts))
-        app.state.service = Service(parts, dispatcher)
+        reloader = Reloader(parts, source, plugins()) if source is not None else None
+        app.state.service = Service(parts, dispatcher, reloader)
         await dispatcher.start(sole=settings.server.replicas == 1)
+        if reloader is not None:
+            reloader.start()
         try:
             yield
         finally:
+            if reloader is not None:
+                await reloader.stop()
             await dispatcher.drain(settings.server.drain_s)
             await parts.store.close()
             await outbound.close()

@@ -12,11 +12,12 @@ from typing import Any
 import structlog
 
 from gateway.engine import Engine
+from gateway.memory import remember
 from gateway.money import idempotency
 from gateway.money.accounts import record_balance
-from gateway.orders import observations_of
 from gateway.parts import Parts
 from gateway.runs import Run
+from gateway.settings import JobsSection
 from gateway.store import jobs as rows
 from gateway.store.jobs import Job
 
@@ -25,8 +26,6 @@ log = structlog.get_logger()
 CLAIM_INTERVAL_S = 1.0
 PRUNE_INTERVAL_S = 3600.0
 CRASH_PAUSE_S = 30.0
-MEMORY_S = 86_400.0
-MEMORY_ATTEMPTS_MAX = 5_000
 
 
 class Dispatcher:
@@ -35,22 +34,23 @@ class Dispatcher:
     def __init__(self, parts: Parts, engine: Engine) -> None:
         self._parts = parts
         self._engine = engine
-        self._settings = parts.settings.jobs
         self._runs: dict[str, Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loops: list[asyncio.Task[None]] = []
         self.owner = parts.ids.new("proc")
         self.draining = False
 
+    @property
+    def _settings(self) -> JobsSection:
+        return self._parts.settings.jobs
+
     async def start(self, *, sole: bool) -> None:
         """Begin to claim. `sole` says that no other process can be alive, so that every lease is a dead one's."""
         now = self._parts.clock.now()
         if sole:
             await self._parts.store.write(rows.release_leases, None, now)
-        remembered = await self._parts.store.read(rows.finished_attempts, now - MEMORY_S, MEMORY_ATTEMPTS_MAX)
-        for attempt in remembered:
-            for fact in observations_of(attempt):
-                self._parts.fleet.observe(fact)
+        for fact in await remember(self._parts.store, now):
+            self._parts.fleet.observe(fact)
         polling = self._parts.settings.polling
         self._loops = [
             asyncio.create_task(self._every(CLAIM_INTERVAL_S, self._claim), name="claim"),

@@ -74,9 +74,11 @@ class Engine:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._journal = Journal(parts)
-        self._jobs = parts.settings.jobs
-        retry = parts.settings.retry
-        self._rules = RetryRules(retry.ambiguous, retry.submits_max, retry.base_s, retry.cap_s)
+
+    @property
+    def _rules(self) -> RetryRules:
+        retry = self._parts.settings.retry
+        return RetryRules(retry.ambiguous, retry.submits_max, retry.base_s, retry.cap_s)
 
     async def drive(self, run: Run) -> None:
         """Take a job to its end, or until another process has taken it over."""
@@ -118,7 +120,7 @@ class Engine:
             late = DeadlinePassed(f"no vendor had it in time; {failures or 'nothing was tried'}")
             await self._journal.end(run, JobStatus.EXPIRED, late)
             return
-        if len(run.attempts) >= self._jobs.attempts_max:
+        if len(run.attempts) >= self._parts.settings.jobs.attempts_max:
             spent = NoRouteLeft(f"{len(run.attempts)} attempts failed: {failures}")
             await self._journal.end(run, JobStatus.FAILED, spent)
             return
@@ -269,7 +271,7 @@ class Engine:
             await self._outlast(run, attempt)
 
     def _doubt_left_s(self, attempt: Attempt) -> float:
-        return (attempt.sent_at or attempt.prepared_at) + self._jobs.in_doubt_s - self._parts.clock.now()
+        return (attempt.sent_at or attempt.prepared_at) + self._parts.settings.jobs.in_doubt_s - self._parts.clock.now()
 
     # A render that the vendor has accepted
 

@@ -16,9 +16,9 @@ from gateway.settings import Settings
 from gateway.store.database import Store
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parts:
-    """The service's parts, composed in app.py."""
+    """The service's parts, composed in app.py; a reload puts new `settings`, `planner` and `inputs` in place."""
 
     settings: Settings
     store: Store

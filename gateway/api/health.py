@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
@@ -17,7 +19,13 @@ async def healthz(_request: Request, _service: Service) -> Response:
 
 async def readyz(_request: Request, service: Service) -> Response:
     """Whether new work can be taken: the store answers and nobody has asked the process to stop."""
-    checks = {"store": "ok", "draining": service.dispatcher.draining, "routes": len(service.parts.fleet.routes)}
+    checks: dict[str, object] = {
+        "store": "ok",
+        "draining": service.dispatcher.draining,
+        "routes": len(service.parts.fleet.routes),
+    }
+    if service.reloader is not None:
+        checks["configuration"] = asdict(service.reloader.state)
     try:
         await service.parts.store.read(lambda connection: connection.execute(text("SELECT 1")).scalar_one())
     except SQLAlchemyError as error:
