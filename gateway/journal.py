@@ -106,8 +106,7 @@ class Journal:
 
     async def suspect(self, run: Run, attempt: Attempt) -> None:
         """Book a possible charge that nobody can prove or rule out to the operator's suspense account."""
-        now = self._parts.clock.now()
-        await self._parts.store.write(settlement.suspect_charge, run.job, attempt, attempt.account, now)
+        await self._parts.store.write(settlement.suspect_charge, run.job, attempt, attempt.account)
 
     async def fail(self, run: Run, attempt: Attempt, end: AttemptEnd, why: str, report: Report) -> None:
         """Close an attempt that delivered nothing; what the vendor charged is the operator's loss."""

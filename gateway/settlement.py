@@ -156,8 +156,19 @@ def end_job(connection: Connection, job: Job, status: JobStatus, problem: JobPro
     return replace(job, **changes)
 
 
-def suspect_charge(connection: Connection, job: Job, attempt: Attempt, provider: str, at: float) -> None:
-    """Book a possible duplicate charge of a vendor to the operator's suspense account, never to the team."""
-    reason = "the outcome of a submit is not known"
-    suspense = ledger.Suspense(job.id, attempt.id, provider, attempt.price_micros, at, reason, attempt.route)
+def suspect_charge(connection: Connection, job: Job, attempt: Attempt, provider: str) -> None:
+    """Book a possible duplicate charge of a vendor to the operator's suspense account, never to the team.
+
+    It is booked at the time of the submit, however much later it is given up: there the vendor's charge will be found.
+    """
+    suspense = ledger.Suspense(
+        job_id=job.id,
+        attempt_id=attempt.id,
+        provider=provider,
+        amount_micros=attempt.price_micros,
+        at=attempt.sent_at or attempt.prepared_at,
+        reason="the outcome of a submit is not known",
+        route=attempt.route,
+        provider_request_id=attempt.vendor_request_id,
+    )
     ledger.suspend(connection, suspense)
