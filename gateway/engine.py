@@ -83,7 +83,7 @@ class Engine:
     async def drive(self, run: Run) -> None:
         """Take a job to its end, or until another process has taken it over."""
         taken_over = run.open
-        if taken_over is not None and not run.nothing_outstanding:
+        if taken_over is not None and taken_over.route in self._parts.fleet.routes and not run.nothing_outstanding:
             self._parts.fleet.depart(taken_over.route, taken_over.id, taken_over.sent_at or taken_over.prepared_at)
         try:
             while run.job.status in ACTIVE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 import httpx
+import structlog
 from sqlalchemy import Connection, func, select
 from starlette.applications import Starlette
 
@@ -29,7 +30,7 @@ from gateway.service import Service
 from gateway.settings import Settings
 from gateway.store.database import open_store
 from gateway.store.schema import attempts, jobs
-from gateway.store.schema_money import entries, holds, idempotency
+from gateway.store.schema_money import entries, holds, idempotency, settlements
 from providers.contract import ProviderPlugin
 from tests.support.checked import CheckedTransport
 from tests.support.clock import VirtualClock, VirtualLoop
@@ -37,6 +38,8 @@ from tests.support.pictures import picture_base64
 from tests.support.scripted import Scripted, price_book
 from tests.support.threads import CountedObjects, CountedStore
 
+# The console's own traceback draws every local variable, which takes seconds.
+structlog.configure(processors=[structlog.processors.add_log_level, structlog.processors.KeyValueRenderer()])
 BASE_URL = "http://vidgate.test"
 SECRET = "a secret of the tests, long enough"
 ENDED = frozenset(status.value for status in JobStatus) - {"queued", "running"}
@@ -90,7 +93,7 @@ class Setting:
 
 @dataclass
 class Gateway:
-    """A running gateway as a caller and as an operator see it."""
+    """A running gateway as a caller and as an operator see it. `stop` ends it in good order."""
 
     setting: Setting
     app: Starlette
@@ -98,6 +101,7 @@ class Gateway:
     clock: VirtualClock
     team_id: str = ""
     key_id: str = ""
+    stop: Callable[[], Awaitable[None]] | None = None
 
     @property
     def service(self) -> Service:
@@ -176,11 +180,11 @@ class Gateway:
 
 
 def _counts(connection: Connection) -> dict[str, int]:
-    tables = {"jobs": jobs, "attempts": attempts, "holds": holds, "idempotency": idempotency, "entries": entries}
-    return {name: connection.execute(select(func.count()).select_from(of)).scalar_one() for name, of in tables.items()}
+    tables = (jobs, attempts, holds, settlements, idempotency, entries)
+    return {table.name: connection.execute(select(func.count()).select_from(table)).scalar_one() for table in tables}
 
 
-NOTHING = {"jobs": 0, "attempts": 0, "holds": 0, "idempotency": 0, "entries": 0}
+NOTHING = {"jobs": 0, "attempts": 0, "holds": 0, "settlements": 0, "idempotency": 0, "entries": 0}
 
 
 def unsound(connection: Connection) -> list[str]:

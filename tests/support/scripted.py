@@ -41,10 +41,10 @@ CAPABILITIES = (
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A submit whose reply never came; `accepted` says what the vendor did with it."""
+    """A submit with no usable reply: an error page of this status, or silence; `accepted`: what the vendor did."""
 
     accepted: bool
-    detail: str = "HTTP 502"
+    status: int | None = 502
 
 
 Step = SubmitOutcome | Lost | Callable[[RenderRequest], Awaitable[SubmitOutcome]]
@@ -158,7 +158,7 @@ class Scripted:
         if isinstance(step, Lost):
             if step.accepted:
                 self._run(request)
-            return InDoubt(step.detail, status=502)
+            return InDoubt(f"HTTP {step.status}" if step.status else "no reply", status=step.status)
         if inspect.isroutine(step):
             return await step(request)
         assert not callable(step)

@@ -72,6 +72,20 @@ async def test_without_evidence_a_vendor_that_bills_results_only_is_asked_again(
     assert job["bill"]["price_micros"] == PRICE
 
 
+async def test_silence_is_not_repeated_even_where_only_results_are_billed(start: Start) -> None:
+    """No reply at all: a render may go on behind it and succeed, so nothing is repeated without evidence."""
+    alpha = Scripted(submits=[Lost(accepted=True, status=None)])
+    job, suspense = await outcome_of(start, alpha, "verify")
+    assert (job["status"], len(alpha.asked), suspense) == ("expired", 1, PRICE)
+
+
+async def test_silence_that_the_records_clear_is_repeated(start: Start) -> None:
+    """Evidence is worth the same however the reply was lost."""
+    alpha = Scripted(submits=[Lost(accepted=False, status=None)], looks_up=True)
+    job, suspense = await outcome_of(start, alpha, "verify")
+    assert (job["status"], len(alpha.asked), suspense) == ("succeeded", 2, 0)
+
+
 @pytest.mark.parametrize("mode", ["verify", "never"])
 @pytest.mark.parametrize("looks_up", [True, False])
 async def test_without_evidence_a_vendor_that_may_bill_is_never_asked_again(
