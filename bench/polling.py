@@ -105,7 +105,8 @@ def main() -> int:
         cost = "-" if over is None else f"{over:.2f}"
         print(f"| {kind} | {count:.1f} | {fixed_lag:.2f} s | {lag:.2f} s | {ratio:.2f} | {cost} |", flush=True)
     print(
-        f"targets: ratio at most {LAG_TARGET}, cost at most {COST_TARGET} of the optimum: {'missed' if missed else 'held'}"
+        f"targets, ratio at most {LAG_TARGET} and cost at most {COST_TARGET} of the optimum: "
+        f"{'missed' if missed else 'held'}"
     )
     return 1 if missed else 0
 

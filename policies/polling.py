@@ -134,7 +134,7 @@ class PollSchedules:
             eta_s = self._etas.pop(observation.attempt, None)
             if observation.kind == "succeeded" and observation.elapsed_s > 0.0:
                 polls = self._polls(observation.route, observation.size_class, eta_s, observation.elapsed_s)
-                polls.learn(observation.elapsed_s, eta_s if eta_s else 1.0)
+                polls.learn(observation.elapsed_s, eta_s or 1.0)
 
     def next_delay_s(
         self, route: str, size_class: str, *, elapsed_s: float, eta_s: float | None, nominal_latency_s: float

@@ -66,7 +66,7 @@ class RoutingSettings:
     gain_head_start: float = 2.0  # renders' time that a job with twice the usual gain goes ahead of its turn
 
     # Second attempts.
-    hedge_gain: float = 0.9  # a second attempt must bring the expected cost below this share of staying
+    hedge_gain: float = 0.95  # a second attempt must bring the expected cost below this share of staying
     review_tick_s: float = 6.0  # how often an attempt past its time is looked at again
     wait_max_s: float = 10.0  # longest wait between two looks at a job that has nothing in flight
     start_slack_s: float = 0.3  # delays up to this are no delays
