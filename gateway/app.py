@@ -46,6 +46,8 @@ from providers.contract import Tools
 from providers.registry import plugins
 
 VENDOR_TIMEOUT_S = 60.0
+# A synchronous render holds its connection for a minute: how many may be open is routing's to say, not the pool's.
+VENDOR_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100)
 Handler = Callable[[Request, Service], Awaitable[Response]]
 
 
@@ -81,7 +83,9 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        client = http or httpx.AsyncClient(transport=AiohttpTransport(), timeout=VENDOR_TIMEOUT_S, trust_env=False)
+        client = http or httpx.AsyncClient(
+            transport=AiohttpTransport(limits=VENDOR_LIMITS), timeout=VENDOR_TIMEOUT_S, trust_env=False
+        )
         outbound = Outbound(settings.outbound.allow_hosts)
         parts = compose(settings, chance, client, outbound)
         dispatcher = Dispatcher(parts, Engine(parts))
