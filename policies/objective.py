@@ -155,6 +155,8 @@ class Flight:
 
     def chance_within(self, seconds: float) -> float:
         """The chance that it finishes within `seconds` from now."""
+        if self.age_s <= 0.0:
+            return (1.0 - self.dead) * self.law.chance_within(seconds)
         before = self.law.chance_within(self.age_s)
         left = max(1.0 - before, 1e-6)
         alive = left * (1.0 - self.dead)

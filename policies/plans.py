@@ -46,21 +46,37 @@ def later_curve(stakes: Stakes, remote: Sequence[Option], settings: RoutingSetti
     return value_curve(stakes, shortlist(stakes, remote, settings.shortlist))
 
 
-def assess(stakes: Stakes, option: Option, curve: ValueCurve, settings: RoutingSettings) -> Assessment:
-    """Assess an option that starts after its delay, with a second attempt later if that pays."""
+def assess_all(
+    stakes: Stakes, options: Sequence[Option], curve: ValueCurve, settings: RoutingSettings
+) -> list[Assessment]:
+    """Assess options that need no local slot; one that cannot beat the best is not searched for a second attempt."""
+    best, assessed = float("inf"), []
+    for option in sorted(options, key=lambda one: one.price):
+        one = assess(stakes, option, curve, settings, beat=best)
+        best = min(best, one.cost)
+        assessed.append(one)
+    return assessed
+
+
+def assess(
+    stakes: Stakes, option: Option, curve: ValueCurve, settings: RoutingSettings, *, beat: float = float("inf")
+) -> Assessment:
+    """Assess an option that starts after its delay; a second attempt is weighed if it could still `beat` others."""
     start_s = option.delay_s
     until_s = stakes.deadline_s - start_s
     on_time = option.success * option.law.chance_within(until_s)
     loss = stakes.expected_loss(option.law, start_s)
     recheck_s = max(1.0, option.law.quantile_s(2.2))
-    if loss > LATE_LOSS_WORTH_A_BACKUP * option.price and start_s <= settings.start_slack_s:
+    again = retry_cost(option, start_s, curve)
+    least = option.success * option.price + (1.0 - option.success) * again
+    weigh = loss > LATE_LOSS_WORTH_A_BACKUP * option.price and least < beat
+    if weigh and start_s <= settings.start_slack_s:
         dead = settings.stuck_share + (1.0 - option.success) * option.failure.slow_share
         backup = best_backup(stakes, Flight(option.law, 0.0, dead), curve)
         loss = min(loss, backup.cost_later)
         if backup.later_s is not None:
             recheck_s = min(recheck_s, max(1.0, backup.later_s))
-    again = retry_cost(option, start_s, curve)
-    cost = option.success * (option.price + loss) + (1.0 - option.success) * again
+    cost = least + option.success * loss
     return Assessment(option, min(cost, stakes.value), on_time, recheck_s)
 
 

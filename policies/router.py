@@ -10,7 +10,7 @@ from policies.explain import quote, refusal
 from policies.local_queue import Place, WaitingRoom, call_place, slot_place
 from policies.memory import Memory
 from policies.objective import Flight, Flights, Stakes, ValueCurve, best_backup
-from policies.plans import Assessment, assess, assess_queued, later_curve
+from policies.plans import Assessment, assess, assess_all, assess_queued, later_curve
 from policies.polling import PollSchedules
 from policies.ranking import order_by_objective
 from policies.screening import Screen, Screened, local_wait_s
@@ -59,7 +59,7 @@ class Router:
         remote = [one.option for one in free if one.option is not None and one.candidate.mode != "local"]
         curve = later_curve(stakes, remote, self._settings)
         decision = Decision(job, now, stakes, screened, curve)
-        assessed = [assess(stakes, option, curve, self._settings) for option in remote]
+        assessed = assess_all(stakes, remote, curve, self._settings)
         best_remote = min((one.cost for one in assessed), default=stakes.value)
         local = [one for one in free if one.candidate.mode == "local"]
         assessed.extend(self._assess_local(decision, one, best_remote) for one in local)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from policies.credit import credit_state, refuses, scarce_price
+from policies.credit import CreditState, credit_state, refuses, scarce_price
 from policies.local_queue import slot_wait_s
 from policies.memory import AccountMemory, Memory, RouteMemory
 from policies.objective import Option
+from policies.ranking import names
 from policies.settings import RoutingSettings
 from policies.values import Candidate, JobFacts
 
@@ -31,11 +32,6 @@ def dollars(micros: float) -> str:
     return f"${micros / MICROS:.4f}"
 
 
-def names(route: str, wanted: str) -> bool:
-    """Whether `wanted`, a route or a whole provider, means this route."""
-    return wanted == route or route.startswith(wanted + "/")
-
-
 def committed_micros(candidates: Sequence[Candidate]) -> dict[str, int]:
     """What the renders in flight will cost each account."""
     committed: dict[str, int] = {}
@@ -52,12 +48,12 @@ def wishes_against(job: JobFacts, candidate: Candidate) -> list[str]:
     reasons = list(candidate.refusals)
     if job.pin is not None and not names(route, job.pin):
         reasons.append(f"the request is pinned to {job.pin}")
-    if job.only and not any(names(route, wanted) for wanted in job.only):
-        reasons.append("not among the routes the request allows")
-    if any(names(route, unwanted) for unwanted in job.ignore):
-        reasons.append("the request ignores it")
     if candidate.preview and job.pin is None and not any(names(route, wanted) for wanted in (*job.only, *job.order)):
         reasons.append("a preview is only used when asked for")
+    if job.only and not any(names(route, wanted) for wanted in job.only):
+        reasons.append("not among the routes the request allows")
+    if job.ignore and any(names(route, unwanted) for unwanted in job.ignore):
+        reasons.append("the request ignores it")
     return reasons
 
 
@@ -68,6 +64,7 @@ class Screen:
         self._settings = settings
         self._memory = memory
         self._now = now
+        self._credits: dict[tuple[str, int | None], CreditState] = {}
 
     def candidates(self, job: JobFacts, candidates: Sequence[Candidate]) -> list[Screened]:
         """Screen all candidates, in their order."""
@@ -86,7 +83,10 @@ class Screen:
         account = self._memory.account(candidate.account)
         route = self._memory.route(candidate.route, candidate.account)
         route.local = candidate.mode == "local"
-        credit = credit_state(candidate.balance_micros, committed, account.burn, now)
+        key = (candidate.account, candidate.balance_micros)
+        credit = self._credits.get(key)
+        if credit is None:
+            credit = self._credits[key] = credit_state(candidate.balance_micros, committed, account.burn, now)
         if refuses(credit, price, self._settings):
             left, count = credit.free_micros or 0, len(candidate.in_flight)
             text = f"balance {dollars(left)} after {count} renders in flight is under the price {dollars(price)}"
