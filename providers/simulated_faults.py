@@ -21,7 +21,7 @@ from providers.contract import Clock
 class Fault:
     """One way to spoil a call. `accepts` says that the vendor does the work, and bills it, all the same."""
 
-    style: Literal["html", "vendor", "reset", "reset_mid_body", "slow_drip", "hang"]
+    style: Literal["html", "vendor", "reset", "reset_mid_body", "truncated", "slow_drip", "hang"]
     accepts: bool
     status: int = 0
 
@@ -32,11 +32,13 @@ FAULTS: Mapping[str, Fault] = {
     "504_before_accept": Fault("html", accepts=False, status=504),
     "504_after_accept": Fault("html", accepts=True, status=504),
     "html_error": Fault("html", accepts=False, status=503),
+    "html_at_200": Fault("html", accepts=True, status=200),
     "429": Fault("vendor", accepts=False, status=429),
     "500": Fault("vendor", accepts=False, status=500),
     "reset_before_accept": Fault("reset", accepts=False),
     "reset_before_reply": Fault("reset", accepts=True),
     "reset_mid_body": Fault("reset_mid_body", accepts=True),
+    "truncated": Fault("truncated", accepts=True),
     "slow_drip": Fault("slow_drip", accepts=True),
     "timeout_before_accept": Fault("hang", accepts=False),
     "timeout": Fault("hang", accepts=True),
@@ -84,6 +86,9 @@ def spoiled(fault: Fault, reply: Response, clock: Clock, *, hang_s: float, drip_
         return HTMLResponse(f"<html><body><h1>{fault.status}</h1></body></html>", status_code=fault.status)
     if fault.style == "hang":
         return _Hang(clock, hang_s)
+    if fault.style == "truncated":
+        body = bytes(reply.body)
+        return Response(body[: len(body) // 2], reply.status_code, media_type=reply.media_type)
     if fault.style == "slow_drip":
         return _SlowDrip(reply, clock, drip_s)
     return _Reset(reply if fault.style == "reset_mid_body" else None)

@@ -134,7 +134,9 @@ def rendered(vendor: Vendor, run: Run, files: tuple[OutputFile, ...], host: str)
         "x-generation-time": f"{run.done_at - run.starts_at:.3f}",
         "x-seed-value": str(run.seed),
     }
-    if run.body.get("base64") is True:
+    if switches.v1_reply == "json_empty":
+        return JSONResponse({"output": ""}, headers=headers)
+    if run.body.get("base64") is True or switches.v1_reply == "json_base64":
         encoded = [base64.b64encode(file.data).decode("ascii") for file in files]
         inline: Json = encoded[0] if len(encoded) == 1 else list(encoded)
         return JSONResponse({switches.v1_base64_key: inline}, headers=headers)

@@ -53,7 +53,7 @@ class SegmindSwitches(Switches):
     container: Literal["mp4", "gif", "webp"] = "mp4"
     v1_content_type: str = "video/mp4"
     # U2: the form of a v1 reply, the key of inline results, and whether `base64: true` does anything on v2.
-    v1_reply: Literal["bytes", "json_url"] = "bytes"
+    v1_reply: Literal["bytes", "json_url", "json_base64", "json_empty"] = "bytes"
     v1_base64_key: str = "image"
     v2_base64_inline: bool = False
     # U3: how the reset of the rate limit is written, and whether the x- headers come on errors too.
@@ -77,8 +77,10 @@ class SegmindSwitches(Switches):
     concurrency_max: int | None = Field(default=None, ge=1)
     # U9: whether fps and motion (samples and steps) change the price in proportion.
     price_follows_parameters: bool = False
-    # U10: MotionCtrl's seed -1, the rate its file is written at, and the largest picture taken.
+    # U10: MotionCtrl's seed -1, whether a seed that was asked for is the one used and reported, the rate that
+    # MotionCtrl's file is written at, and the largest picture taken.
     motionctrl_random_seed: bool = True
+    honours_seed: bool = True
     motionctrl_playback_fps: int | None = Field(default=None, ge=1, le=60)
     picture_pixels_max: int = Field(default=50_000_000, ge=1)
     # U11: whether a data URI is taken, whether a link may redirect.

@@ -191,7 +191,7 @@ class Vendor:
     def _seed(self, slug: str, body: Mapping[str, Json]) -> int:
         seed = body.get("seed")
         literal = slug == "motionctrl-svd" and not self.switches.motionctrl_random_seed
-        if isinstance(seed, int) and (seed >= 0 or literal):
+        if self.switches.honours_seed and isinstance(seed, int) and (seed >= 0 or literal):
             return seed
         return self.sandbox.random.randint(0, SEED_MAX)
 
