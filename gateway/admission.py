@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
+from gateway.events import soft_limits_crossed
 from gateway.money import idempotency, ledger
 from gateway.money.idempotency import Fresh, InProgress, Mismatch, Replay
 from gateway.problems import BudgetExceeded, IdempotencyMismatch, RequestInProgress
@@ -82,6 +83,7 @@ def admit(connection: Connection, admission: Admission) -> Answer:
         answer = _refusal(held)
     else:
         rows.insert_job(connection, job)
+        soft_limits_crossed(connection, job, held.warnings if isinstance(held, ledger.Held) else ())
         answer = _warned(admission.answer(job), held)
     if key is not None:
         idempotency.store(

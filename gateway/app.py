@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api import billing, errors, generate, health, jobs, openapi, quote, routes
+from gateway.api import billing, errors, generate, health, jobs, openapi, quote, routes, webhooks
 from gateway.bus.memory import MemoryBus
 from gateway.clock import Clock, SystemClock
 from gateway.delivery import Delivery
@@ -196,6 +196,7 @@ ROUTES = [
         ("/usage", ["GET"], billing.usage),
         ("/billing/statement", ["GET"], billing.statement),
         ("/budgets", ["GET"], billing.budgets),
+        ("/webhooks/deliveries", ["GET"], webhooks.deliveries),
         ("/healthz", ["GET"], health.healthz),
         ("/readyz", ["GET"], health.readyz),
         ("/openapi.json", ["GET"], openapi.show),

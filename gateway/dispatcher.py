@@ -14,12 +14,13 @@ import structlog
 from gateway.engine import Engine
 from gateway.memory import remember
 from gateway.money import idempotency
-from gateway.money.accounts import record_balance
+from gateway.outbox import Outbox
 from gateway.parts import Parts
 from gateway.runs import Run
 from gateway.settings import JobsSection
 from gateway.store import jobs as rows
 from gateway.store.jobs import Job
+from gateway.watch import WATCH_INTERVAL_S, MoneyWatch
 
 log = structlog.get_logger()
 
@@ -34,6 +35,8 @@ class Dispatcher:
     def __init__(self, parts: Parts, engine: Engine) -> None:
         self._parts = parts
         self._engine = engine
+        self._outbox = Outbox(parts.store, parts.delivery.outbound, parts.clock, parts.random)
+        self.watch = MoneyWatch(parts)
         self._runs: dict[str, Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loops: list[asyncio.Task[None]] = []
@@ -57,6 +60,8 @@ class Dispatcher:
             asyncio.create_task(self._every(self._settings.heartbeat_s, self._heartbeat), name="heartbeat"),
             asyncio.create_task(self._every(polling.balance_every_s, self._refresh_balances), name="balances"),
             asyncio.create_task(self._every(PRUNE_INTERVAL_S, self._prune), name="prune"),
+            asyncio.create_task(self._every(WATCH_INTERVAL_S, self.watch.turn), name="watch"),
+            asyncio.create_task(self._every(CLAIM_INTERVAL_S, self._outbox.send_due), name="outbox"),
         ]
 
     def lease(self) -> dict[str, Any]:
@@ -131,7 +136,7 @@ class Dispatcher:
         except rows.LeaseLostError:
             log.warning("job.lease_lost", job=run.job.id)
 
-    async def _every(self, interval_s: float, act: Callable[[], Awaitable[None]]) -> None:
+    async def _every(self, interval_s: float, act: Callable[[], Awaitable[object]]) -> None:
         while True:
             try:
                 await act()
@@ -158,7 +163,7 @@ class Dispatcher:
         for name in self._parts.fleet.metered():
             micros = await self._parts.fleet.refresh_balance(name)
             if micros is not None:
-                await self._parts.store.write(record_balance, name, micros, at=self._parts.clock.now(), source="polled")
+                await self.watch.balance(name, micros)
 
     async def _prune(self) -> None:
         await self._parts.store.write(idempotency.prune, self._parts.clock.now())

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Literal
@@ -72,6 +72,14 @@ class Fetched:
 
     data: bytes
     content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """How a receiver answered: its status, and its Retry-After as it was written. Its body is not read."""
+
+    status: int
+    retry_after: str | None
 
 
 def embedded_ipv4(address: Address) -> ipaddress.IPv4Address | None:
@@ -216,6 +224,22 @@ class Outbound:
             raise OutboundError("malformed", "this is not a URL") from None
         except (httpx.TransportError, httpx.StreamError) as error:
             raise OutboundError("unreachable", f"could not be fetched: {type(error).__name__}") from error
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Posted:
+        """Hand a body to a URL, once; a redirect is an answer and is not followed. Raises OutboundError."""
+        self._check_form(url)
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._client.stream("POST", url, content=body, headers=dict(headers), timeout=timeout_s) as response,
+            ):
+                return Posted(response.status_code, response.headers.get("retry-after"))
+        except TimeoutError:
+            raise OutboundError("unreachable", f"no answer within {timeout_s:g} s") from None
+        except (httpx.InvalidURL, UnicodeError):
+            raise OutboundError("malformed", "this is not a URL") from None
+        except (httpx.TransportError, httpx.StreamError) as error:
+            raise OutboundError("unreachable", f"could not be reached: {type(error).__name__}") from error
 
     async def _follow(self, url: str, limits: FetchLimits) -> Fetched:
         for _hop in range(REDIRECTS_MAX + 1):

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from gateway.signatures import secret_bytes
+from gateway.webhook_urls import check_url
 from policies.settings import RoutingSettings
 from policies.values import Objective
 
@@ -236,6 +238,25 @@ class RoutingSection(Section):
     )
 
 
+class UsageWebhookSection(Section):
+    """Where the usage of billed jobs is sent, as CloudEvents signed by Standard Webhooks."""
+
+    url: str = Field(description="Address of the metering or invoicing service, https.")
+    secret: SecretStr = Field(description="Signs the events: whsec_ and base64 of 24 to 64 bytes.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_target(cls, url: str) -> str:
+        check_url(url)
+        return url
+
+    @field_validator("secret")
+    @classmethod
+    def _is_a_secret(cls, secret: SecretStr) -> SecretStr:
+        secret_bytes(secret.get_secret_value())
+        return secret
+
+
 class MoneySection(Section):
     """Prices, margins and budgets. Amounts are micro-USD: 1000000 is one dollar."""
 
@@ -253,6 +274,15 @@ class MoneySection(Section):
         ge=0,
         le=10**15,
         description="Monthly hard budget a new team starts with, micro-USD; none: no limit.",
+    )
+    price_drift_threshold: float = Field(
+        default=0.1,
+        gt=0,
+        le=10,
+        description="How far a route's reported costs may be from the price book before it is told, as a share.",
+    )
+    usage_webhook: UsageWebhookSection | None = Field(
+        default=None, description="Sends an event for every billed job to a metering service."
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from gateway import events
 from gateway.jobs import AttemptState, JobStatus, move_attempt, move_job
 from gateway.money import ledger
 from gateway.money.drift import PriceObservation, observe_price
@@ -133,7 +134,10 @@ def succeed(
         },
     }
     rows.update_job(connection, job, job_changes)
-    return replace(job, **job_changes), attempt
+    ended = replace(job, **job_changes)
+    events.job_ended(connection, ended)
+    events.emit_usage(connection, job.hold_id, success.at)
+    return ended, attempt
 
 
 def end_job(connection: Connection, job: Job, status: JobStatus, problem: JobProblem, at: float) -> Job:
@@ -153,7 +157,9 @@ def end_job(connection: Connection, job: Job, status: JobStatus, problem: JobPro
         },
     }
     rows.update_job(connection, job, changes)
-    return replace(job, **changes)
+    ended = replace(job, **changes)
+    events.job_ended(connection, ended)
+    return ended
 
 
 def suspect_charge(connection: Connection, job: Job, attempt: Attempt, provider: str) -> None:

@@ -21,7 +21,7 @@ from random import Random
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import httpx
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from providers.capability import Route
 
@@ -290,7 +290,8 @@ class HasUpload(Protocol):
 class ProviderSettings(BaseModel):
     """Base of a provider's own section in the configuration file; unknown keys are errors.
 
-    `routes` switches routes on by name; empty means all. Rates and caps narrow the catalogue's.
+    `routes` switches routes on by name; empty means all. Rates and caps narrow the catalogue's. An account whose credit
+    falls under `floor_micros` (micro-USD) is told of; it is used on until it is empty.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -298,6 +299,7 @@ class ProviderSettings(BaseModel):
     routes: tuple[str, ...] = ()
     concurrency_max: int | None = None
     requests_per_minute: int | None = None
+    floor_micros: int = Field(default=0, ge=0, le=10**15)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,9 +182,12 @@ def _paths() -> dict[str, Any]:
         ),
         "/jobs/{job_id}/cancel": _at_job("post", "Ask for the job to be stopped.", {"202": _json(JOB)}),
         "/routes": {"get": _operation("Every route with its capabilities and how it stands.", {"200": _json({})})},
-        "/usage": {"get": _operation("The team's use, by any mix of groups.", {"200": _json({"type": "object"})})},
-        "/billing/statement": {"get": _operation("The team's bill for a month.", {"200": _json({"type": "object"})})},
+        "/usage": {"get": _operation("The team's use, by any mix of groups.", {"200": _report()})},
+        "/billing/statement": {"get": _operation("The team's bill for a month.", {"200": _report()})},
         "/budgets": {"get": _operation("Budgets with what is spent and held.", {"200": _json({"type": "object"})})},
+        "/webhooks/deliveries": {
+            "get": _operation("What was told to the team, and how its receivers answered.", {"200": _json({})})
+        },
         "/healthz": {"get": _operation("The process answers.", {"200": _json({})}) | {"security": []}},
         "/readyz": {
             "get": _operation("New work can be taken.", {"200": _json({}), "503": _json({})}) | {"security": []}
@@ -221,6 +224,13 @@ def _operation(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     refused = {"description": "A problem (RFC 9457); docs/problems/ has a page for each type.", "content": problem}
     return {"summary": summary, "responses": {**responses, "default": refused}}
+
+
+def _report() -> dict[str, Any]:
+    """A report in each of its forms."""
+    described = _json({"type": "object"})
+    forms = {"text/csv": {"schema": {"type": "string"}}, "application/vnd.apache.parquet": {}}
+    return {**described, "content": {**described["content"], **forms}}
 
 
 def _json(schema: dict[str, Any], description: str = "As described.") -> dict[str, Any]:

@@ -55,12 +55,21 @@ def _shown(service: Service, route: Route) -> dict[str, Any]:
             "breaker": seen.breaker,
             "observations": seen.observations,
         },
+        "price_drift": _drift(service, route.name),
         "balance_micros": account.balance_micros,
         "balance_at": rfc3339(account.balance_at),
         "in_flight": len(parts.fleet.in_flight(route.name)),
         "image_form": parts.inputs.form(route),
         "capabilities": [_row(row) for row in route.capabilities],
     }
+
+
+def _drift(service: Service, name: str) -> dict[str, Any] | None:
+    """What vendors reported of late against the price book; None without reported costs."""
+    seen = service.dispatcher.watch.drift.get(name)
+    if seen is None:
+        return None
+    return {"ratio": seen.ratio, "observations": seen.observations, "beyond_threshold": seen.is_beyond}
 
 
 def _row(row: Capability) -> dict[str, Any]:

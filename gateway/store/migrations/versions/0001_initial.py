@@ -1,8 +1,8 @@
-"""The first schema: teams, keys, jobs, attempts and money."""
+"""The first schema: teams, keys, jobs, attempts, money and events."""
 
 from alembic import op
 
-from gateway.store import schema, schema_money  # noqa: F401
+from gateway.store import schema, schema_events, schema_money  # noqa: F401
 from gateway.store.metadata import metadata
 
 revision = "0001"

@@ -1,0 +1,75 @@
+"""Watching the money while the service runs: price drift, provider accounts under their floor, the metering endpoint.
+
+One turn reads what settlements have written since the last one; nothing here stands in the way of a job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+from sqlalchemy import Connection
+
+from gateway import events, webhooks
+from gateway.money.accounts import LowWater, record_balance
+from gateway.money.drift import PriceDrift, price_drift
+from gateway.parts import Parts
+
+log = structlog.get_logger()
+
+WATCH_INTERVAL_S = 3600.0
+DRIFT_WINDOW_S = 7 * 86_400.0
+# Fewer reported costs than this say more about those renders than about the price.
+DRIFT_OBSERVATIONS_MIN = 5
+SOURCE_USUAL = "urn:vidgate"
+
+
+@dataclass(slots=True)
+class MoneyWatch:
+    """What the watch saw at its last turn; `drift` is by route."""
+
+    parts: Parts
+    drift: Mapping[str, PriceDrift] = field(default_factory=dict)
+
+    async def turn(self) -> None:
+        """Look at the prices of the last week, and keep the metering endpoint what the configuration says."""
+        parts = self.parts
+        now, money = parts.clock.now(), parts.settings.money
+        drifts = await parts.store.read(price_drift, now - DRIFT_WINDOW_S, money.price_drift_threshold)
+        self.drift = {one.route: one for one in drifts}
+        for one in drifts:
+            if one.is_beyond and one.observations >= DRIFT_OBSERVATIONS_MIN:
+                log.warning("price.drift", route=one.route, ratio=one.ratio, observations=one.observations)
+                day = datetime.fromtimestamp(now, UTC).date().isoformat()
+                await parts.store.write(events.price_drifted, one, day, now)
+        await parts.store.write(self._keep_usage_webhook, now)
+
+    async def balance(self, provider: str, balance_micros: int) -> None:
+        """Write down what a vendor said is left, and tell the operator the first time it is under the floor."""
+        parts = self.parts
+        floor_micros = parts.fleet.accounts[provider].settings.floor_micros
+        low = await parts.store.write(note_balance, provider, balance_micros, parts.clock.now(), floor_micros)
+        if low is not None:
+            log.warning("account.low_water", provider=provider, balance_micros=balance_micros)
+
+    def _keep_usage_webhook(self, connection: Connection, at: float) -> None:
+        wanted = self.parts.settings.money.usage_webhook
+        webhooks.keep_usage_webhook(
+            connection,
+            wanted.url if wanted is not None else None,
+            wanted.secret.get_secret_value() if wanted is not None else "",
+            source=self.parts.settings.server.public_base_url or SOURCE_USUAL,
+            at=at,
+        )
+
+
+def note_balance(
+    connection: Connection, provider: str, balance_micros: int, at: float, floor_micros: int
+) -> LowWater | None:
+    """Record a polled balance and, in the same transaction, the event of an account that fell under its floor."""
+    low = record_balance(connection, provider, balance_micros, at=at, source="polled", floor_micros=floor_micros)
+    if low is not None:
+        events.account_low(connection, low)
+    return low
