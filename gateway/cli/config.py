@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -82,9 +82,9 @@ def _show(configuration: Configuration) -> None:
     for path, value in _differing(configuration.settings):
         written.add_row(path, Text(value))
     console.print(written, "")
-    accounts = table("provider", "setting", "value", title="Providers")
+    accounts = table("provider", "setting", "value", title="Providers, without their defaults")
     for name, account in configuration.accounts.items():
-        for position, (key, value) in enumerate(shown(account).items()):
+        for position, (key, value) in enumerate([*_differing(account)] or [("", "")]):
             accounts.add_row(Text(name if position == 0 else "", style="bold"), key, Text(value))
     console.print(accounts, "")
     routes = table("route", "makes", "model", "", title="Routes")
@@ -101,11 +101,6 @@ def _differing(section: BaseModel, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _differing(value, f"{path}{name}.")
         elif name != "providers" and value != field.get_default(call_default_factory=True):
             yield f"{path}{name}", _text(value)
-
-
-def shown(account: BaseModel) -> Mapping[str, str]:
-    """A provider's settings as text, its keys redacted."""
-    return {name: _text(getattr(account, name)) for name in type(account).model_fields}
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,10 @@ from rich.rule import Rule
 from rich.text import Text
 from starlette.applications import Starlette
 
-import gateway
 from gateway.app import build_app
 from gateway.cli import report
 from gateway.cli.client import Submission, connect, own_http
-from gateway.cli.development import TEAM, DevPlan, dev_configuration, take_state
+from gateway.cli.development import TEAM, DevPlan, dev_configuration, draw_scene, take_state
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.generate import read_picture
 from gateway.cli.logs import log_to
@@ -35,7 +33,6 @@ from gateway.money import audit
 from gateway.service import Service
 from providers.registry import plugins
 
-SCENE = Path(gateway.__file__).parents[1] / "examples" / "scene.py"
 # Written with aliases, as people do; the receipt shows what became of each.
 WANTED = {"frames": "25", "fps": "12", "motion": "90"}
 FRAMES_WANTED = 25
@@ -78,24 +75,13 @@ def demo(
         vidgate demo
         vidgate demo photo.jpg
     """
+    picture = image or draw_scene(folder)
+    if picture is None:
+        raise CommandError(ExitCode.USAGE, "the demonstration picture is not installed", "vidgate demo photo.jpg")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG_FILE).open("w", encoding="utf-8") as log:
         log_to(log)
-        run(_demo(Demo(result_console(), image or _scene(folder), folder, speed)))
-
-
-def _scene(folder: Path) -> Path:
-    """The demonstration picture, drawn by the script beside the examples where it is not there yet."""
-    picture = folder / "scene.png"
-    if picture.exists():
-        return picture
-    spec = importlib.util.spec_from_file_location("scene", SCENE)
-    if not SCENE.exists() or spec is None or spec.loader is None:
-        raise CommandError(ExitCode.USAGE, "the demonstration picture is not installed", "vidgate demo photo.jpg")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.draw_scene().save(picture)
-    return picture
+        run(_demo(Demo(result_console(), picture, folder, speed)))
 
 
 async def _demo(demo: Demo) -> None:

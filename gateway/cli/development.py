@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import secrets
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
+import gateway
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.clock import SystemClock
 from gateway.config import Configuration, check
@@ -28,6 +30,7 @@ from providers.contract import ProviderPlugin
 TEAM = "development"
 BUDGET_MICROS = 1_000_000_000
 STATE_FILE = "dev.json"
+SCENE = Path(gateway.__file__).parents[1] / "examples" / "scene.py"
 SETTLE_S = 2.0
 POLL_MAX_S = 15.0
 
@@ -142,3 +145,18 @@ def _write_state(file: Path, state: DevState) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as out:
         os.fchmod(descriptor, 0o600)
         json.dump(asdict(state), out, indent=2)
+
+
+def draw_scene(folder: Path) -> Path | None:
+    """A picture to try things with, drawn once by the script among the examples; None where that is not installed."""
+    picture = folder / "scene.png"
+    spec = importlib.util.spec_from_file_location("scene", SCENE)
+    if picture.exists():
+        return picture
+    if not SCENE.exists() or spec is None or spec.loader is None:
+        return None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder.mkdir(parents=True, exist_ok=True)
+    module.draw_scene().save(picture)
+    return picture

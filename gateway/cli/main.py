@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from gateway.cli import config, demo, generate, keys, sandbox, serve
 from gateway.cli.exit_codes import MEANINGS, CommandError, ExitCode
 from gateway.cli.output import result_console, show_command_error, show_configuration_error
 from gateway.config_errors import ConfigurationError
 
 EXIT_CODES = "[bold]Exit codes[/]\n" + "\n".join(f"{code.value:>4}  {text}" for code, text in MEANINGS.items())
 
-app = typer.Typer(
-    name="vidgate",
-    epilog=EXIT_CODES,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("demo")(demo.demo)
-app.command("dev")(serve.dev)
-app.command("serve")(serve.serve)
-app.add_typer(sandbox.app, name="sandbox")
-app.command("generate")(generate.generate)
-app.command("wait")(generate.wait)
-app.command("routes")(generate.routes)
-app.add_typer(keys.app, name="keys")
-app.add_typer(config.app, name="config")
+# Where each command lives: a function, or a group of commands. Only the one that is called is loaded, because the parts
+# of a server take a second to import and a client needs none of them.
+COMMANDS: Mapping[str, str] = {
+    "demo": "gateway.cli.demo:demo",
+    "dev": "gateway.cli.serve:dev",
+    "serve": "gateway.cli.serve:serve",
+    "sandbox": "gateway.cli.sandbox:app",
+    "generate": "gateway.cli.generate:generate",
+    "wait": "gateway.cli.generate:wait",
+    "routes": "gateway.cli.generate:routes",
+    "keys": "gateway.cli.keys:app",
+    "config": "gateway.cli.config:app",
+}
 
 
 def _version(wanted: bool) -> None:
@@ -42,7 +37,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     *,
     show_version: Annotated[
@@ -52,10 +46,34 @@ def root(
     """One endpoint for generative video: the best route, exact money, nothing lost."""
 
 
+def program(names: Iterable[str]) -> typer.Typer:
+    """The command line with these of its commands."""
+    app = typer.Typer(
+        name="vidgate",
+        epilog=EXIT_CODES,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(root)
+    for name in names:
+        module, _, attribute = COMMANDS[name].partition(":")
+        part = getattr(import_module(module), attribute)
+        if isinstance(part, typer.Typer):
+            app.add_typer(part, name=name)
+        else:
+            app.command(name)(part)
+    return app
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line and end the process with the code that `exit_codes` documents."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    called = next((word for word in given if not word.startswith("-")), "")
     try:
-        app(None if arguments is None else list(arguments))
+        program([called] if called in COMMANDS else COMMANDS)(given)
     except CommandError as error:
         show_command_error(error)
         sys.exit(error.code)

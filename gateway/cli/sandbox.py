@@ -71,10 +71,10 @@ async def _sandbox(plan: SimulatorPlan, as_json: bool) -> None:
 
 def _introduce(urls: dict[str, str], sections: dict[str, dict[str, Any]]) -> None:
     console = result_console()
-    rows = table("provider", "simulated at", "switches and counts at")
+    rows = table("provider", "simulated at", "steered and counted at")
     for name, url in urls.items():
-        rows.add_row(name, f"[bold]{url}[/]", f"{url}{ADMIN}/settings  {ADMIN}/faults  {ADMIN}/meter")
-    console.print(rows)
+        rows.add_row(name, f"[bold]{url}[/]", f"{ADMIN}/settings, faults, meter, invoice, clock")
+    console.print(rows, "")
     config = {
         "providers": sections,
         "outbound": {"allow_hosts": [urlsplit(url).netloc for url in urls.values()]},

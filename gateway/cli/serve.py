@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from gateway.app import build_app
-from gateway.cli.development import DevPlan, DevState, dev_configuration, take_state
+from gateway.cli.development import DevPlan, DevState, dev_configuration, draw_scene, take_state
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.logs import log_to
 from gateway.cli.options import AsJson
@@ -105,6 +105,8 @@ async def _dev(port: int, folder: Path, plan: SimulatorPlan, as_json: bool) -> N
     known = plugins()
     listener, url = take_port(port, plan.host, "--port")
     where = DevPlan(folder, url, plan.speed)
+    if not as_json:
+        draw_scene(folder)  # before the loop serves anybody: drawing takes a second
     async with simulators(known, plan) as vendors:
         try:
             state, configuration = await take_state(
@@ -128,12 +130,14 @@ def _introduce(where: DevPlan, vendors: dict[str, str], state: DevState, as_json
         rows.add_row(name, f"{vendor}  [dim]simulated, {where.speed:g} times faster than life[/]")
     rows.add_row("kept in", f"{where.folder}/")
     rows.add_row("API", f"{where.url}/openapi.json")
-    console.print(rows)
+    console.print(rows, "")
+    picture = draw_scene(where.folder) or Path("photo.jpg")
     console.print("In another terminal:\n", style="bold")
-    console.print(f"  export VIDGATE_URL={where.url} VIDGATE_KEY={state.key}", soft_wrap=True)
-    console.print("  vidgate generate examples/scene.png -o out.mp4", soft_wrap=True)
-    console.print(
-        f"  curl -H 'x-api-key: {state.key}' -F image=@examples/scene.png -F num_frames=25 {where.url}/generate/video",
-        soft_wrap=True,
-    )
+    for line in (
+        f"export VIDGATE_URL={where.url}",
+        f"export VIDGATE_KEY={state.key}",
+        f"vidgate generate {picture} -o out.mp4",
+        f'curl -H "x-api-key: $VIDGATE_KEY" -F image=@{picture} -F num_frames=25 $VIDGATE_URL/generate/video',
+    ):
+        console.print(f"  {line}", markup=False, soft_wrap=True)
     console.print("\nCtrl-C stops it.", style="dim")
