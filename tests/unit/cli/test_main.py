@@ -75,7 +75,7 @@ def test_a_command_loads_no_part_of_another() -> None:
     assert {"sqlalchemy", "av", "gateway.app", "uvicorn"} & set(loaded.split()) == set()
 
 
-@pytest.mark.parametrize("command", every_command(), ids=" ".join)
+@pytest.mark.parametrize("command", tuple(every_command()), ids=" ".join)
 def test_the_help_of_every_command_teaches_by_example(
     command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
