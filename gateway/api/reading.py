@@ -69,11 +69,22 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
+class _WholeForm(MultiPartParser):
+    """A form parser that knows whether it has seen the closing boundary."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
 async def _multipart(headers: Headers, body: bytes, bytes_max: int) -> dict[str, Any]:
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
+        if not parser.ended:
+            raise MultiPartException("it ends before its closing boundary")
 
-    parser = MultiPartParser(
+    parser = _WholeForm(
         headers,
         stream(),
         max_files=1,

@@ -124,7 +124,7 @@ class Gateway:
         await self.write(budgets.set_budget, budget, self.clock.now())
 
     async def post(
-        self, path: str = "/generate/video", *, headers: Mapping[str, str] | None = None, **fields: Any
+        self, path: str = "/generate/video", *, headers: Mapping[str, Any] | None = None, **fields: Any
     ) -> httpx.Response:
         """POST a JSON request; the usual picture unless `image` says otherwise."""
         return await self.client.post(path, json={"image": picture_base64(), **fields}, headers=dict(headers or {}))

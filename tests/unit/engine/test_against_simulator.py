@@ -17,7 +17,7 @@ from tests.support.gateway import Gateway
 from tests.support.pictures import picture
 from tests.support.scripted import Scripted
 from tests.support.segmind import Bench, simulated
-from tests.unit.engine.conftest import Start
+from tests.support.fixtures import Start
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from gateway.store.jobs import request_cancel
 from providers.contract import FailureKind, InDoubt, NoEvidence, Pending, Refused
 from tests.support.gateway import Gateway
 from tests.support.scripted import Lost, Scripted
-from tests.unit.engine.conftest import Start
+from tests.support.fixtures import Start
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ import pytest
 
 from providers.contract import FailureKind, Pending, Refused
 from tests.support.scripted import Scripted
-from tests.unit.engine.conftest import Start
+from tests.support.fixtures import Start
 
 pytestmark = pytest.mark.anyio
 

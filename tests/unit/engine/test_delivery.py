@@ -10,7 +10,7 @@ from providers.contract import FailureKind, Finished, RemoteFile, Report
 from providers.serving import serve
 from tests.support.pictures import clip, picture
 from tests.support.scripted import Scripted, delivers
-from tests.unit.engine.conftest import Start
+from tests.support.fixtures import Start
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ import pytest
 
 from providers.contract import NoEvidence
 from tests.support.scripted import Lost, Scripted
-from tests.unit.engine.conftest import Start
+from tests.support.fixtures import Start
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ import pytest
 
 from providers.contract import Failed, FailureKind, Refused, Report
 from tests.support.scripted import Scripted
-from tests.unit.engine.conftest import Start
+from tests.support.fixtures import Start
 
 pytestmark = pytest.mark.anyio
 

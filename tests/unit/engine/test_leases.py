@@ -12,7 +12,7 @@ from gateway.store.schema import jobs
 from providers.contract import FailureKind, Pending, Refused
 from tests.support.gateway import Gateway
 from tests.support.scripted import Lost, Scripted
-from tests.unit.engine.conftest import Start
+from tests.support.fixtures import Start
 
 pytestmark = pytest.mark.anyio
 

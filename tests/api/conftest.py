@@ -1,0 +1,5 @@
+"""The gateway in virtual time, for the tests of the HTTP face."""
+
+from tests.support.fixtures import anyio_backend, start, template
+
+__all__ = ["anyio_backend", "start", "template"]
