@@ -10,8 +10,10 @@ down_revision = None
 
 
 def upgrade() -> None:
+    """Make every table of the metadata."""
     metadata.create_all(op.get_bind())
 
 
 def downgrade() -> None:
+    """Take them away again."""
     metadata.drop_all(op.get_bind())
