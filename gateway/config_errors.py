@@ -16,7 +16,7 @@ KEYS_LISTED_MAX = 12
 
 
 def place(path: KeyPath) -> str:
-    """A path of keys as people write it, such as `providers.segmind.api_key`."""
+    """A path of keys as people write it, such as `jobs.lease_s`."""
     return ".".join(str(part) for part in path)
 
 

@@ -37,7 +37,7 @@ def generate(
         vidgate generate photo.jpg -o out.mp4
         vidgate generate photo.jpg --num-frames 25 --fps 12 --motion-bucket-id 90
         vidgate generate photo.jpg -p motion="Pan Left" --max-cost-usd 0.20
-        vidgate generate photo.jpg --camera-motion zoom_in --only preview --json
+        vidgate generate photo.jpg --camera-motion zoom_in --fit nearest --json
     """
     others = read_pairs(request.pairs, "--parameter")
     twice = sorted(set(others) & set(parameters))
