@@ -39,7 +39,8 @@ MAIN_PATH = (
 PUBLIC_CONTRACT = ("providers.contract", "providers.capability", "providers.vocabulary")
 # Reading the clock, sleeping, and drawing from the process's one generator (a Random of one's own is fine).
 CLOCK_CALLS = re.compile(r"(^|\.)(datetime|date)\.(now|utcnow|today)$|^asyncio\.sleep$|(^|\.)loop\.time$")
-CLOCK_IMPORTS = re.compile(r"^(time(\..+)?|random|random\.[a-z]\w*|asyncio\.sleep)$")
+CLOCK_IMPORTS = re.compile(r"^(time(\..+)?|random\.[a-z]\w*|asyncio\.sleep)$")
+SHARED_CHANCE = re.compile(r"^random\.[a-z]\w*$")
 MONEY_WORDS = re.compile(r"micros|usd|price|cost|amount|percent")
 
 
@@ -180,7 +181,14 @@ def test_only_the_clock_reads_the_time_and_draws_no_lots() -> None:
     elsewhere = [file for file in SOURCES if file.name != "gateway/clock.py"]
     calls = (f"{f.at(node)} {name}()" for f in elsewhere for name, node in f.calls() if CLOCK_CALLS.search(name))
     imports = (f"{f.at(node)} {name}" for f in elsewhere for name, node in f.imports() if CLOCK_IMPORTS.search(name))
-    report([*calls, *imports])
+    chance = (
+        f"{file.at(node)} {name}()"
+        for file in elsewhere
+        if "random" in {name for name, _ in file.imports()}  # the module itself, not a generator of that name
+        for name, node in file.calls()
+        if SHARED_CHANCE.search(name)
+    )
+    report([*calls, *imports, *chance])
 
 
 def test_http_clients_are_made_in_few_places() -> None:
@@ -280,7 +288,7 @@ def test_every_silenced_type_names_its_rule() -> None:
 
 
 def test_keyword_arguments_are_spelt_out() -> None:
-    """Past the command line, nothing passes on whatever it is given, but a problem's members and a transaction's own."""
+    """Past the command line nothing passes on whatever it is given, but a problem's members and a transaction's own."""
     report(
         f"{file.at(function)} {function.name}(**{kwarg.arg})"
         for file in SOURCES
