@@ -47,7 +47,8 @@ from providers.registry import plugins
 
 VENDOR_TIMEOUT_S = 60.0
 # A synchronous render holds its connection for a minute: how many may be open is routing's to say, not the pool's.
-VENDOR_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+# 0 is aiohttp's word for no limit; None would leave its own limit of 100.
+VENDOR_LIMITS = httpx.Limits(max_connections=0)
 Handler = Callable[[Request, Service], Awaitable[Response]]
 
 
