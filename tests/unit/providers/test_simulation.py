@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from random import Random
@@ -229,6 +231,22 @@ def test_switches_are_validated_as_a_whole() -> None:
     for wrong in ({"speed": 0}, {"clip": "drawn"}, {"hang_s": -1}, {"nope": 1}):
         with pytest.raises(ValidationError):
             Switches.model_validate(wrong)
+
+
+async def test_a_reply_in_two_writes_is_not_held_back() -> None:
+    """A connection taken at a listener has Nagle's algorithm off, or every small reply would take 40 ms."""
+    listener, _ = listen()
+    seen: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def look(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.put_nowait(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async with await asyncio.start_server(look, sock=listener):
+        _, writer = await asyncio.open_connection(*listener.getsockname()[:2])
+        assert await asyncio.wait_for(seen.get(), 5) == 1
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_a_listener_knows_its_address_before_it_serves() -> None:
