@@ -1,34 +1,29 @@
-"""Budgets of teams and keys: who may spend how much in which calendar window, reserved by a conditional UPDATE.
-
-A hold counts in the windows of the instant at which it was made, also when it is settled after their end. Rows are
-always touched in the order of the budgets' ids, so that two transactions never wait for each other in a ring.
-"""
+"""Budgets of teams and keys: who may spend how much in which calendar window, reserved by a conditional UPDATE."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import (
-    Connection,
-    String,
-    and_,
-    bindparam,
-    case,
-    column,
-    func,
-    insert,
-    literal,
-    select,
-    table,
-    update,
-)
+from sqlalchemy import Connection, String, and_, bindparam, column, insert, select, table, update
 
-from gateway.money.amounts import require_micros
+from gateway.money.budget_counts import Budget, Taken, counts_of, give_back, is_window, open_window, take
 from gateway.money.windows import Window, WindowKind, window_at
-from gateway.store.conflict import insert_new
-from gateway.store.schema_money import budget_windows, budgets, entries, hold_budgets, holds
+from gateway.store.prepared import Prepared
+from gateway.store.schema_money import budget_windows, budgets
+
+__all__ = [
+    "Budget",
+    "BudgetRefusal",
+    "BudgetState",
+    "Reservation",
+    "SoftLimit",
+    "UnknownTeamError",
+    "budget_states",
+    "reserve",
+    "retire_budget",
+    "set_budget",
+]
 
 Scope = Literal["team", "key"]
 
@@ -37,25 +32,6 @@ _teams = table("teams", column("id", String), column("timezone", String))
 
 class UnknownTeamError(LookupError):
     """There is no such team."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """A limit on one team (`key_id` None) or one of its keys. `limit_micros` refuses, `soft_micros` warns."""
-
-    budget_id: str
-    team_id: str
-    window: WindowKind
-    limit_micros: int | None = None
-    soft_micros: int | None = None
-    key_id: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.limit_micros is None and self.soft_micros is None:
-            raise ValueError("a budget needs limit_micros, soft_micros or both")
-        for name in ("limit_micros", "soft_micros"):
-            if getattr(self, name) is not None:
-                require_micros(getattr(self, name), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +104,7 @@ def set_budget(connection: Connection, budget: Budget, at: float) -> str:
             created_at=at,
         )
     )
-    _open_window(connection, budget, window_at(budget.window, at, timezone))
+    open_window(connection, budget, window_at(budget.window, at, timezone))
     return budget.budget_id
 
 
@@ -144,9 +120,7 @@ def budget_states(connection: Connection, team_id: str, at: float) -> list[Budge
     states = []
     for budget in _active(connection, team_id):
         window = window_at(budget.window, at, timezone)
-        parameters = {"of_budget": budget.budget_id, "of_start": window.starts_at}
-        row = connection.execute(_COUNTS, parameters).one_or_none()
-        states.append(BudgetState(budget, window, *(row or (0, 0))))
+        states.append(BudgetState(budget, window, *counts_of(connection, budget, window)))
     return states
 
 
@@ -156,139 +130,40 @@ def reserve(
     """Reserve an amount in every budget that applies, in all of them or in none. Raises UnknownTeamError."""
     timezone = _lock_team(connection, team_id)
     counted: list[tuple[str, float]] = []
-    warnings: list[SoftLimit] = []
+    taken_from: list[tuple[Budget, Window, Taken]] = []
     for budget in _active(connection, team_id):
         if budget.key_id is not None and budget.key_id != key_id:
             continue
         window = window_at(budget.window, at, timezone)
-        taken = _take(connection, budget, window, amount_micros)
+        taken = take(connection, budget, window, amount_micros)
         if taken is None:
             give_back(connection, counted, amount_micros)
             return _refusal(connection, budget, window, amount_micros)
         counted.append((budget.budget_id, window.starts_at))
-        warning = _warning(connection, budget, window, taken, at)
-        if warning is not None:
-            warnings.append(warning)
-    return Reservation(tuple(counted), tuple(warnings))
+        taken_from.append((budget, window, taken))
+    # Only now: a hold that another budget refused is over no soft limit.
+    warnings = [_warning(connection, *found, at) for found in taken_from]
+    return Reservation(tuple(counted), tuple(warning for warning in warnings if warning is not None))
 
 
-def count_hold(connection: Connection, hold_id: str, counted_in: Sequence[tuple[str, float]]) -> None:
-    """Write down in which windows a hold counts."""
-    if counted_in:
-        rows = [{"hold_id": hold_id, "budget_id": budget, "starts_at": start} for budget, start in counted_in]
-        connection.execute(insert(hold_budgets), rows)
-
-
-def give_back(connection: Connection, counted_in: Sequence[tuple[str, float]], amount_micros: int) -> None:
-    """Undo a reservation that came to nothing, inside the transaction that made it."""
-    _move(connection, counted_in, held=-amount_micros, spent=0)
-
-
-def settle(connection: Connection, hold_id: str, amount_micros: int, price_micros: int) -> None:
-    """Turn a hold's reservation into `price_micros` of spend, in every window where it counts."""
-    _move(connection, windows_of(connection, hold_id), held=-amount_micros, spent=price_micros)
-
-
-def correct(connection: Connection, hold_id: str, change_micros: int) -> None:
-    """Change what a settled hold has spent, in every window where it counts."""
-    _move(connection, windows_of(connection, hold_id), held=0, spent=change_micros)
-
-
-def windows_of(connection: Connection, hold_id: str) -> list[tuple[str, float]]:
-    """The (budget_id, window start) pairs in which a hold counts, in the order in which they are locked."""
-    query = (
-        select(hold_budgets.c.budget_id, hold_budgets.c.starts_at)
-        .where(hold_budgets.c.hold_id == hold_id)
-        .order_by(hold_budgets.c.budget_id, hold_budgets.c.starts_at)
+_ACTIVE = Prepared(
+    select(
+        budgets.c.id,
+        budgets.c.team_id,
+        budgets.c.window,
+        budgets.c.limit_micros,
+        budgets.c.soft_micros,
+        budgets.c.key_id,
     )
-    return [(row.budget_id, row.starts_at) for row in connection.execute(query)]
-
-
-_COUNTS = select(budget_windows.c.spent_micros, budget_windows.c.held_micros).where(
-    budget_windows.c.budget_id == bindparam("of_budget"), budget_windows.c.starts_at == bindparam("of_start")
-)
-
-_MOVE = (
-    update(budget_windows)
-    .where(
-        budget_windows.c.budget_id == bindparam("of_budget"),
-        budget_windows.c.starts_at == bindparam("of_start"),
-    )
-    .values(
-        held_micros=budget_windows.c.held_micros + bindparam("held"),
-        spent_micros=budget_windows.c.spent_micros + bindparam("spent"),
-    )
-)
-
-# The limit is read by the very statement that spends: nothing can come between the check and the act.
-_TAKE = (
-    update(budget_windows)
-    .where(
-        budget_windows.c.budget_id == bindparam("of_budget"),
-        budget_windows.c.starts_at == bindparam("of_start"),
-        budget_windows.c.spent_micros + budget_windows.c.held_micros + bindparam("amount")
-        <= select(func.coalesce(budgets.c.limit_micros, literal(2**62)))
-        .where(budgets.c.id == bindparam("of_budget"))
-        .scalar_subquery(),
-    )
-    .values(held_micros=budget_windows.c.held_micros + bindparam("amount"))
-    .returning(budget_windows.c.spent_micros, budget_windows.c.held_micros, budget_windows.c.warned_at)
-)
-
-_ACTIVE = (
-    select(budgets)
     .where(budgets.c.team_id == bindparam("team_id"), budgets.c.retired_at.is_(None))
     .order_by(budgets.c.id)
 )
 
 
-def _move(connection: Connection, windows: Sequence[tuple[str, float]], *, held: int, spent: int) -> None:
-    rows = [{"of_budget": budget, "of_start": start, "held": held, "spent": spent} for budget, start in windows]
-    if rows:
-        connection.execute(_MOVE, rows)
-
-
-def _take(connection: Connection, budget: Budget, window: Window, amount_micros: int) -> Any | None:
-    """The counts of the window after the reservation, or None when the limit refuses it."""
-    parameters = {"of_budget": budget.budget_id, "of_start": window.starts_at, "amount": amount_micros}
-    taken = connection.execute(_TAKE, parameters).one_or_none()
-    if taken is None and _open_window(connection, budget, window):
-        taken = connection.execute(_TAKE, parameters).one_or_none()
-    return taken
-
-
-def _open_window(connection: Connection, budget: Budget, window: Window) -> bool:
-    """Begin a window with what was spent and held in it before; False when it is there already."""
-    values = {"budget_id": budget.budget_id, "starts_at": window.starts_at, "ends_at": window.ends_at}
-    if not insert_new(connection, budget_windows, values):
-        return False
-    inside = [holds.c.team_id == budget.team_id, holds.c.created_at >= window.starts_at]
-    if budget.key_id is not None:
-        inside.append(holds.c.key_id == budget.key_id)
-    if window.ends_at is not None:
-        inside.append(holds.c.created_at < window.ends_at)
-    earlier = list(connection.execute(select(holds.c.id, holds.c.state, holds.c.amount_micros).where(*inside)))
-    if earlier:
-        spent = connection.execute(select(_billed()).where(entries.c.hold_id.in_(select(holds.c.id).where(*inside))))
-        held = sum(row.amount_micros for row in earlier if row.state == "open")
-        pair = (budget.budget_id, window.starts_at)
-        _move(connection, [pair], held=held, spent=int(spent.scalar_one()))
-        for row in earlier:
-            count_hold(connection, row.id, [pair])
-    return True
-
-
-def _billed() -> Any:
-    """SQL for the net amount that entries bill to a team."""
-    billed = case((entries.c.debit.like("team:%"), entries.c.amount_micros), else_=0)
-    returned = case((entries.c.credit.like("team:%"), entries.c.amount_micros), else_=0)
-    return func.coalesce(func.sum(billed - returned), 0)
-
-
 def _refusal(connection: Connection, budget: Budget, window: Window, amount_micros: int) -> BudgetRefusal:
     columns = (budget_windows.c.spent_micros, budget_windows.c.held_micros, budgets.c.limit_micros)
     joined = budget_windows.join(budgets, budgets.c.id == budget_windows.c.budget_id)
-    query = select(*columns).select_from(joined).where(*_is_window(budget, window))
+    query = select(*columns).select_from(joined).where(*is_window(budget, window))
     row = connection.execute(query).one()
     return BudgetRefusal(
         scope=_scope(budget),
@@ -301,10 +176,10 @@ def _refusal(connection: Connection, budget: Budget, window: Window, amount_micr
     )
 
 
-def _warning(connection: Connection, budget: Budget, window: Window, taken: Any, at: float) -> SoftLimit | None:
+def _warning(connection: Connection, budget: Budget, window: Window, taken: Taken, at: float) -> SoftLimit | None:
     if budget.soft_micros is None or taken.spent_micros + taken.held_micros < budget.soft_micros:
         return None
-    mark = update(budget_windows).where(*_is_window(budget, window), budget_windows.c.warned_at.is_(None))
+    mark = update(budget_windows).where(*is_window(budget, window), budget_windows.c.warned_at.is_(None))
     first = taken.warned_at is None and connection.execute(mark.values(warned_at=at)).rowcount == 1
     return SoftLimit(
         scope=_scope(budget),
@@ -319,15 +194,10 @@ def _warning(connection: Connection, budget: Budget, window: Window, taken: Any,
 
 def _active(connection: Connection, team_id: str) -> list[Budget]:
     return [
-        Budget(
-            budget_id=row.id,
-            team_id=row.team_id,
-            window=WindowKind(row.window),
-            limit_micros=row.limit_micros,
-            soft_micros=row.soft_micros,
-            key_id=row.key_id,
+        Budget(budget_id, of_team, WindowKind(window), limit_micros, soft_micros, key_id)
+        for budget_id, of_team, window, limit_micros, soft_micros, key_id in _ACTIVE.rows(
+            connection, {"team_id": team_id}
         )
-        for row in connection.execute(_ACTIVE, {"team_id": team_id})
     ]
 
 
@@ -337,20 +207,21 @@ def _timezone(connection: Connection, team_id: str) -> str:
 
 # On PostgreSQL admissions share the team's row, and a change of its budgets or of its time zone has it alone; SQLite
 # runs one writer at a time and leaves the clause out.
-_UNLOCKED_TEAM = select(_teams.c.timezone).where(_teams.c.id == bindparam("team_id"))
-_SHARED_TEAM = _UNLOCKED_TEAM.with_for_update(read=True)
-_WHOLE_TEAM = _UNLOCKED_TEAM.with_for_update()
+_TEAM = select(_teams.c.timezone).where(_teams.c.id == bindparam("team_id"))
+_UNLOCKED_TEAM = Prepared(_TEAM)
+_SHARED_TEAM = Prepared(_TEAM.with_for_update(read=True))
+_WHOLE_TEAM = Prepared(_TEAM.with_for_update())
 
 
 def _lock_team(connection: Connection, team_id: str, *, exclusive: bool = False) -> str:
     return _zone_of(connection, team_id, _WHOLE_TEAM if exclusive else _SHARED_TEAM)
 
 
-def _zone_of(connection: Connection, team_id: str, statement: Any) -> str:
-    zone = connection.execute(statement, {"team_id": team_id}).scalar_one_or_none()
-    if zone is None:
+def _zone_of(connection: Connection, team_id: str, statement: Prepared) -> str:
+    row = statement.one(connection, {"team_id": team_id})
+    if row is None:
         raise UnknownTeamError(team_id)
-    return str(zone)
+    return str(row[0])
 
 
 def _scope(budget: Budget) -> Scope:
@@ -360,7 +231,3 @@ def _scope(budget: Budget) -> Scope:
 def _same_scope(budget: Budget) -> Any:
     of_key = budgets.c.key_id.is_(None) if budget.key_id is None else budgets.c.key_id == budget.key_id
     return and_(budgets.c.team_id == budget.team_id, of_key)
-
-
-def _is_window(budget: Budget, window: Window) -> tuple[Any, ...]:
-    return (budget_windows.c.budget_id == budget.budget_id, budget_windows.c.starts_at == window.starts_at)

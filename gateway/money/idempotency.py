@@ -24,6 +24,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from gateway.store.conflict import DIALECT_INSERTS
+from gateway.store.prepared import Prepared
 from gateway.store.schema_money import idempotency
 
 LIFETIME_S = 24 * 3600.0
@@ -87,7 +88,7 @@ def is_stored(status: int) -> bool:
 
 def peek(connection: Connection, team_id: str, key: str, fingerprint: str, at: float) -> Claim:
     """What a claim would answer, without claiming: `Fresh` when the key is free or past its 24 hours."""
-    row = connection.execute(_FIND, {"of_team": team_id, "of_key": key}).one_or_none()
+    row = _find(connection, team_id, key)
     if row is None or row.created_at <= at - LIFETIME_S:
         return Fresh()
     return _answered(row, fingerprint)
@@ -105,9 +106,9 @@ def claim(connection: Connection, team_id: str, key: str, fingerprint: str, at: 
         "headers": None,
         "expired_before": at - LIFETIME_S,
     }
-    if connection.execute(_claim_statement(connection.dialect.name), values).rowcount == 1:
+    if _claim_statement(connection.dialect.name).changed(connection, values) == 1:
         return Fresh()
-    row = connection.execute(_FIND, {"of_team": team_id, "of_key": key}).one_or_none()
+    row = _find(connection, team_id, key)
     if row is None:
         return InProgress()  # a row that vanished was given back just now: the caller may try again
     return _answered(row, fingerprint)
@@ -126,7 +127,7 @@ def store(
 ) -> bool:
     """Keep the answer of a claimed key; False when there is no claim without an answer. The first answer stays."""
     values = {"new_status": status, "new_body": body, "new_headers": json.dumps(dict(headers), sort_keys=True)}
-    return connection.execute(_STORE, {"of_team": team_id, "of_key": key, **values}).rowcount == 1
+    return _STORE.changed(connection, {"of_team": team_id, "of_key": key, **values}) == 1
 
 
 def forget(connection: Connection, team_id: str, key: str) -> bool:
@@ -148,7 +149,7 @@ _FIND = select(
     idempotency.c.body,
     idempotency.c.headers,
 ).where(*_OF_KEY)
-_STORE = (
+_STORE = Prepared(
     update(idempotency)
     .where(*_OF_KEY, _UNANSWERED)
     .values(status=bindparam("new_status"), body=bindparam("new_body"), headers=bindparam("new_headers"))
@@ -156,13 +157,18 @@ _STORE = (
 _FORGET = delete(idempotency).where(*_OF_KEY, _UNANSWERED)
 
 
+def _find(connection: Connection, team_id: str, key: str) -> Any | None:
+    return connection.execute(_FIND, {"of_team": team_id, "of_key": key}).one_or_none()
+
+
 @lru_cache
-def _claim_statement(dialect: str) -> Any:
+def _claim_statement(dialect: str) -> Prepared:
     """One statement that inserts the claim or takes over an expired one, and touches nothing else."""
     insert = DIALECT_INSERTS[dialect](idempotency)
     taken_over = {name: insert.excluded[name] for name in ("fingerprint", "created_at", "status", "body", "headers")}
-    return insert.on_conflict_do_update(
+    statement = insert.on_conflict_do_update(
         index_elements=["team_id", "key"],
         set_=taken_over,
         where=idempotency.c.created_at <= bindparam("expired_before"),
     )
+    return Prepared(statement)

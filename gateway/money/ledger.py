@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from gateway.money import budgets
+from gateway.money import budget_counts, budgets
 from gateway.money.amounts import require_micros
 from gateway.money.audit import check, trial_balance
 from gateway.money.budgets import BudgetRefusal, SoftLimit
@@ -44,6 +44,7 @@ from gateway.money.losses import (
 from gateway.money.tags import tags_text
 from gateway.money.transfers import MARGIN, Fact, book, provider_account, team_account
 from gateway.store.conflict import insert_new
+from gateway.store.prepared import Prepared
 from gateway.store.schema_money import holds, settlements
 
 __all__ = [
@@ -199,9 +200,9 @@ def hold(connection: Connection, request: HoldRequest) -> Held | BudgetRefusal |
         "expires_at": request.expires_at,
     }
     if not insert_new(connection, holds, values):
-        budgets.give_back(connection, reservation.counted_in, request.amount_micros)
+        budget_counts.give_back(connection, reservation.counted_in, request.amount_micros)
         return AlreadyHeld(request.hold_id)
-    budgets.count_hold(connection, request.hold_id, reservation.counted_in)
+    budget_counts.count_hold(connection, request.hold_id, reservation.counted_in)
     return Held(request.hold_id, reservation.warnings)
 
 
@@ -211,24 +212,23 @@ def capture(connection: Connection, bill: Capture) -> Captured | AlreadySettled:
     if settled is None:
         return _already(connection, bill.hold_id)
     excess_micros = max(0, bill.price_micros - settled.amount_micros)
-    connection.execute(
-        insert(settlements).values(
-            hold_id=bill.hold_id,
-            kind="captured",
-            price_micros=bill.price_micros,
-            cost_micros=bill.cost_micros,
-            excess_micros=excess_micros,
-            cost_source=bill.cost_source,
-            provider=bill.provider,
-            route=bill.route,
-            attempt_id=bill.attempt_id,
-            provider_request_id=bill.provider_request_id,
-            at=bill.at,
-            reason=bill.reason,
-        )
-    )
+    values = {
+        "hold_id": bill.hold_id,
+        "kind": "captured",
+        "price_micros": bill.price_micros,
+        "cost_micros": bill.cost_micros,
+        "excess_micros": excess_micros,
+        "cost_source": bill.cost_source,
+        "provider": bill.provider,
+        "route": bill.route,
+        "attempt_id": bill.attempt_id,
+        "provider_request_id": bill.provider_request_id,
+        "at": bill.at,
+        "reason": bill.reason,
+    }
+    _SETTLE.changed(connection, values)
     _book_bill(connection, bill, settled)
-    budgets.settle(connection, bill.hold_id, settled.amount_micros, bill.price_micros)
+    budget_counts.settle(connection, bill.hold_id, settled.amount_micros, bill.price_micros)
     return Captured(bill.price_micros, excess_micros)
 
 
@@ -279,7 +279,7 @@ def deletion_refusal(connection: Connection, team_id: str) -> str | None:
 
 
 # Whoever changes the row from `open` settles the hold; everybody else, at the same time or later, finds it settled.
-_CLOSE = (
+_CLOSE = Prepared(
     update(holds)
     .where(holds.c.id == bindparam("of_hold"), holds.c.state == "open")
     .values(state=bindparam("kind"))
@@ -287,8 +287,19 @@ _CLOSE = (
 )
 
 
-def _close(connection: Connection, hold_id: str, kind: SettlementKind) -> Any | None:
-    return connection.execute(_CLOSE, {"of_hold": hold_id, "kind": kind}).one_or_none()
+_SETTLE = Prepared(insert(settlements))
+
+
+class _Closed(NamedTuple):
+    id: str
+    job_id: str
+    team_id: str
+    amount_micros: int
+
+
+def _close(connection: Connection, hold_id: str, kind: SettlementKind) -> _Closed | None:
+    row = _CLOSE.one(connection, {"of_hold": hold_id, "kind": kind})
+    return None if row is None else _Closed(*row)
 
 
 def _already(connection: Connection, hold_id: str) -> AlreadySettled:
@@ -298,12 +309,12 @@ def _already(connection: Connection, hold_id: str) -> AlreadySettled:
     return AlreadySettled(cast("SettlementKind", state))
 
 
-def _give_back(connection: Connection, settled: Any, *, kind: SettlementKind, at: float, reason: str) -> None:
-    connection.execute(insert(settlements).values(hold_id=settled.id, kind=kind, at=at, reason=reason))
-    budgets.settle(connection, settled.id, settled.amount_micros, 0)
+def _give_back(connection: Connection, settled: _Closed, *, kind: SettlementKind, at: float, reason: str) -> None:
+    _SETTLE.changed(connection, {"hold_id": settled.id, "kind": kind, "at": at, "reason": reason})
+    budget_counts.settle(connection, settled.id, settled.amount_micros, 0)
 
 
-def _book_bill(connection: Connection, bill: Capture, settled: Any) -> None:
+def _book_bill(connection: Connection, bill: Capture, settled: _Closed) -> None:
     team, provider = team_account(settled.team_id), provider_account(bill.provider)
     covered_micros = min(bill.price_micros, bill.cost_micros)
     transfers = (

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, case, func, select
 
-from gateway.money import budgets
+from gateway.money import budget_counts
 from gateway.money.amounts import require_micros
 from gateway.money.transfers import LOSS, SUSPENSE, TREASURY, Fact, book, provider_account, team_account
 from gateway.store.schema_money import entries, holds
@@ -208,7 +208,7 @@ def correct(connection: Connection, correction: Correction) -> Booked | AlreadyB
     if not book(connection, fact, debit=correction.debit, credit=correction.credit, amount_micros=amount_micros):
         return AlreadyBooked(fact.reference)
     if correction.hold_id is not None and change_micros != 0:
-        budgets.correct(connection, correction.hold_id, change_micros)
+        budget_counts.correct(connection, correction.hold_id, change_micros)
     return Booked(amount_micros)
 
 

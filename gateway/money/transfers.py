@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from gateway.money.windows import period_after, period_of
 from gateway.store.conflict import insert_new
+from gateway.store.prepared import Prepared
 from gateway.store.schema_money import entries, period_closes
 
 MARGIN = "margin"
@@ -65,9 +66,10 @@ def book(connection: Connection, fact: Fact, *, debit: str, credit: str, amount_
     return insert_new(connection, entries, values)
 
 
-_LAST_CLOSED = select(func.max(period_closes.c.period))
+_LAST_CLOSED = Prepared(select(func.max(period_closes.c.period)))
 
 
 def _open_period(connection: Connection, at: float) -> str:
-    closed = connection.execute(_LAST_CLOSED).scalar_one()
+    row = _LAST_CLOSED.one(connection, {})
+    closed = row[0] if row else None
     return period_of(at) if closed is None else max(period_of(at), period_after(closed))

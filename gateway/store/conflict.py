@@ -9,14 +9,16 @@ from typing import Any
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
+from gateway.store.prepared import Prepared
+
 DIALECT_INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def insert_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
     """Insert a row; False when one with the same key, by any unique index, is there already."""
-    return bool(connection.execute(_insert_or_leave(connection.dialect.name, table), values).rowcount == 1)
+    return _insert_or_leave(connection.dialect.name, table).changed(connection, values) == 1
 
 
 @lru_cache
-def _insert_or_leave(dialect: str, table: Table) -> Any:
-    return DIALECT_INSERTS[dialect](table).on_conflict_do_nothing()
+def _insert_or_leave(dialect: str, table: Table) -> Prepared:
+    return Prepared(DIALECT_INSERTS[dialect](table).on_conflict_do_nothing())

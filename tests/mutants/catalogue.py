@@ -37,8 +37,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a capture is cut to less than its price",
         "gateway.money.ledger",
-        "budgets.settle(connection, bill.hold_id, settled.amount_micros, bill.price_micros)",
-        "budgets.settle(connection, bill.hold_id, settled.amount_micros, min(bill.price_micros, 1))",
+        "budget_counts.settle(connection, bill.hold_id, settled.amount_micros, bill.price_micros)",
+        "budget_counts.settle(connection, bill.hold_id, settled.amount_micros, min(bill.price_micros, 1))",
     ),
     Mutant(
         "the excess over a hold is not flagged",
@@ -49,30 +49,30 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "lost release: the budget keeps what was given back",
         "gateway.money.ledger",
-        "    budgets.settle(connection, settled.id, settled.amount_micros, 0)\n",
+        "    budget_counts.settle(connection, settled.id, settled.amount_micros, 0)\n",
         "",
     ),
     Mutant(
         "a capture frees the hold and forgets the spend",
-        "gateway.money.budgets",
+        "gateway.money.budget_counts",
         "held=-amount_micros, spent=price_micros)",
         "held=-amount_micros, spent=0)",
     ),
     Mutant(
         "billed at submit: a hold counts as spent at once",
-        "gateway.money.budgets",
+        "gateway.money.budget_counts",
         '.values(held_micros=budget_windows.c.held_micros + bindparam("amount"))',
         '.values(spent_micros=budget_windows.c.spent_micros + bindparam("amount"))',
     ),
     Mutant(
         "the limit itself is refused",
-        "gateway.money.budgets",
+        "gateway.money.budget_counts",
         'bindparam("amount")\n        <= select(',
         'bindparam("amount")\n        < select(',
     ),
     Mutant(
         "open holds do not count against the limit",
-        "gateway.money.budgets",
+        "gateway.money.budget_counts",
         'budget_windows.c.spent_micros + budget_windows.c.held_micros + bindparam("amount")',
         'budget_windows.c.spent_micros + bindparam("amount")',
     ),
@@ -85,7 +85,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a hold asked for twice is reserved twice",
         "gateway.money.ledger",
-        "        budgets.give_back(connection, reservation.counted_in, request.amount_micros)\n",
+        "        budget_counts.give_back(connection, reservation.counted_in, request.amount_micros)\n",
         "",
     ),
     Mutant(
@@ -96,7 +96,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a new budget forgets what its window has seen",
-        "gateway.money.budgets",
+        "gateway.money.budget_counts",
         "    if earlier:\n",
         "    if False:\n",
     ),
@@ -153,7 +153,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a refund leaves the budget spent",
         "gateway.money.losses",
-        "        budgets.correct(connection, correction.hold_id, change_micros)\n",
+        "        budget_counts.correct(connection, correction.hold_id, change_micros)\n",
         "        pass\n",
     ),
     Mutant(

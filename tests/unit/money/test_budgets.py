@@ -153,6 +153,16 @@ def test_a_soft_limit_warns_once_a_window(connection: Connection) -> None:
     assert [warning.first for warning in answer.warnings] == [True]
 
 
+def test_a_refused_hold_uses_up_no_warning(connection: Connection) -> None:
+    """The first warning goes to a hold that was made, not to one that another budget refused."""
+    budget(connection, None, soft=100)
+    budget(connection, 150, window=WindowKind.WEEK)
+    assert isinstance(hold(connection, "refused", amount=151), ledger.BudgetRefusal)
+    answer = hold(connection, "made", amount=150)
+    assert isinstance(answer, ledger.Held)
+    assert [warning.first for warning in answer.warnings] == [True]
+
+
 def test_changing_a_limit_keeps_what_was_counted(connection: Connection) -> None:
     """A raised limit is in force at once, a lowered one refuses and takes nothing back."""
     first = budget(connection, 100)

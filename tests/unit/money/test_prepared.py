@@ -1,0 +1,58 @@
+"""Prepared statements: the fast way answers as the usual way does, errors and transactions included."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Connection, bindparam, create_engine, insert, literal, select, text, update
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from gateway.store.prepared import Prepared
+from gateway.store.schema_money import budgets, holds
+from tests.unit.money.builders import budget, hold
+
+LIMITS = select(budgets.c.id, budgets.c.limit_micros + literal(5)).where(budgets.c.team_id == bindparam("team"))
+
+
+def test_rows_are_those_of_the_usual_way(connection: Connection) -> None:
+    """Values, also those that stand in the statement itself, and the order of the columns."""
+    budget(connection, 100)
+    assert Prepared(LIMITS).rows(connection, {"team": "beta"}) == [("beta-None-day", 105)]
+    assert connection.execute(LIMITS, {"team": "beta"}).all() == [("beta-None-day", 105)]
+    assert Prepared(LIMITS).one(connection, {"team": "alpha"}) is None
+
+
+def test_the_number_of_changed_rows_is_counted(connection: Connection) -> None:
+    """A conditional UPDATE tells whether it did anything."""
+    hold(connection)
+    close = Prepared(
+        update(holds).where(holds.c.id == bindparam("of"), holds.c.state == "open").values(state="expired")
+    )
+    assert [close.changed(connection, {"of": "h"}), close.changed(connection, {"of": "h"})] == [1, 0]
+
+
+def test_an_insert_takes_the_columns_it_is_given(connection: Connection) -> None:
+    """Columns that are not named keep their defaults."""
+    row = {"id": "b", "team_id": "beta", "window": "day", "limit_micros": 5, "created_at": 1.0}
+    make = Prepared(insert(budgets))
+    make.each(connection, [row, {**row, "id": "c", "key_id": "b1"}])
+    assert connection.execute(select(budgets.c.id, budgets.c.key_id)).all() == [("b", None), ("c", "b1")]
+
+
+def test_a_broken_rule_is_the_same_error(connection: Connection) -> None:
+    """Callers need not know which way a statement went."""
+    hold(connection)
+    change = Prepared(update(holds).values(amount_micros=bindparam("amount")))
+    with pytest.raises(IntegrityError, match="settles once"):
+        change.changed(connection, {"amount": 1})
+    with pytest.raises(OperationalError, match="no such table"):
+        Prepared(text("SELECT * FROM nowhere")).rows(connection, {})
+
+
+def test_outside_a_transaction_it_begins_one_as_usual() -> None:
+    """What is read first in a transaction is read in it."""
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        assert not connection.in_transaction()
+        assert Prepared(select(literal(1))).rows(connection, {}) == [(1,)]
+        assert connection.in_transaction()
+    engine.dispose()
