@@ -141,9 +141,9 @@ class LatencyEstimate:
         """Predict a render that starts now; `ages_s` of unfinished ones are evidence of slowness when high."""
         level, variance = self._at(now)
         sigma = math.sqrt(self._noise_variance + variance)
-        late = level + 0.8 * sigma
-        threshold_s = math.exp(late)
-        for age_s in ages_s:
+        ages = tuple(ages_s)
+        threshold_s = math.exp(level + 0.8 * sigma) if ages else 0.0
+        for age_s in ages:
             if age_s > threshold_s:
                 surprise = math.log(age_s) + 0.15 - level
                 gain = variance / (variance + self._noise_variance)

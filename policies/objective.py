@@ -82,20 +82,18 @@ class ValueCurve:
 
     def cost_at(self, offset_s: float) -> float:
         """The least expected cost from `offset_s` on, linear between the points."""
-        offsets, costs = self.offsets_s, self.costs
-        index = bisect_right(offsets, offset_s)
-        if index == 0:
-            return costs[0]
-        if index == len(offsets):
-            return costs[-1]
-        low, high = offsets[index - 1], offsets[index]
-        return costs[index - 1] + (costs[index] - costs[index - 1]) * (offset_s - low) / (high - low)
+        return interpolate(self.offsets_s, self.costs, offset_s)
 
 
-def start_cost(stakes: Stakes, option: Option, start_s: float, curve: ValueCurve) -> float:
-    """The expected cost of starting `option` at `start_s`, and of going on by `curve` if it fails."""
-    done = option.price + stakes.expected_loss(option.law, start_s)
-    return option.success * done + (1.0 - option.success) * retry_cost(option, start_s, curve)
+def interpolate(offsets_s: Sequence[float], costs: Sequence[float], offset_s: float) -> float:
+    """The cost at `offset_s`: linear between points, level outside them."""
+    index = bisect_right(offsets_s, offset_s)
+    if index == 0:
+        return costs[0]
+    if index == len(offsets_s):
+        return costs[-1]
+    low_s, high_s = offsets_s[index - 1], offsets_s[index]
+    return costs[index - 1] + (costs[index] - costs[index - 1]) * (offset_s - low_s) / (high_s - low_s)
 
 
 def retry_cost(option: Option, start_s: float, curve: ValueCurve) -> float:
@@ -123,18 +121,23 @@ def value_curve(stakes: Stakes, options: Sequence[Option]) -> ValueCurve:
     """Work back from the give-up time: at each point take the best route, or give the whole value up."""
     offsets = curve_offsets(stakes, options)
     by_price = sorted(options, key=lambda option: option.price)
-    curve = ValueCurve((offsets[-1],), (stakes.value,), (0.0,))
-    for offset_s in reversed(offsets[:-1]):
-        best, price, later = stakes.value, 0.0, curve.costs[0]
+    costs, prices = [stakes.value] * len(offsets), [0.0] * len(offsets)
+    for i in range(len(offsets) - 2, -1, -1):
+        later = costs[i] = costs[i + 1]  # until this point is known, no less can be said of it than of the next
+        best, price = stakes.value, 0.0
         for option in by_price:
-            at_least = option.success * option.price + (1.0 - option.success) * (option.failure_cost + later)
-            if at_least >= best:
+            failed = 1.0 - option.success
+            if option.success * option.price + failed * (option.failure_cost + later) >= best:
                 continue
-            cost = start_cost(stakes, option, max(offset_s, option.delay_s), curve)
+            start_s, shape = max(offsets[i], option.delay_s), option.failure
+            soon = interpolate(offsets, costs, start_s + shape.fast_s)
+            again = option.failure_cost + soon
+            again += shape.slow_share * (interpolate(offsets, costs, start_s + shape.slow_s) - soon)
+            cost = option.success * (option.price + stakes.expected_loss(option.law, start_s)) + failed * again
             if cost < best:
                 best, price = cost, option.price
-        curve = ValueCurve((offset_s, *curve.offsets_s), (best, *curve.costs), (price, *curve.prices))
-    return curve
+        costs[i], prices[i] = best, price
+    return ValueCurve(tuple(offsets), tuple(costs), tuple(prices))
 
 
 class Finish(Protocol):

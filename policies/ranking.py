@@ -50,7 +50,11 @@ def order_by_objective(job: JobFacts, assessed: Sequence[Assessment]) -> list[tu
 
     def key(pair: tuple[float, Assessment]) -> tuple[int, bool, float]:
         score, one = pair
-        wish = next((i for i, wanted in enumerate(job.order) if names(one.option.route, wanted)), len(job.order))
+        wish = (
+            0
+            if not job.order
+            else next((i for i, wanted in enumerate(job.order) if names(one.option.route, wanted)), len(job.order))
+        )
         unsure = job.objective == "default" and one.on_time < job.deadline_probability
         return (wish, unsure, score)
 

@@ -64,6 +64,7 @@ class Screen:
         self._settings = settings
         self._memory = memory
         self._now = now
+        self._pauses: dict[tuple[str, int | None], tuple[float, float]] = {}
         self._credits: dict[tuple[str, int | None], CreditState] = {}
 
     def candidates(self, job: JobFacts, candidates: Sequence[Candidate]) -> list[Screened]:
@@ -98,13 +99,16 @@ class Screen:
     def _delay(self, candidate: Candidate, account: AccountMemory, route: RouteMemory) -> tuple[float, list[str]]:
         """Seconds until the route may be called, with a sentence for each thing that holds it up."""
         now, slack_s, reasons = self._now, self._settings.start_slack_s, []
-        rate_s = account.rate.delay_s(now, candidate.requests_per_minute)
+        key = (candidate.account, candidate.requests_per_minute)
+        if key not in self._pauses:
+            rate_s = account.rate.delay_s(now, candidate.requests_per_minute)
+            self._pauses[key] = (rate_s, max(0.0, account.paused_until - now))
+        rate_s, pause_s = self._pauses[key]
         if rate_s > slack_s:
             reasons.append(f"rate limit: next call allowed in {rate_s:.1f} s")
         breaker_s = route.breaker.delay_s(now)
         if breaker_s > slack_s:
             reasons.append(f"breaker open for another {breaker_s:.0f} s")
-        pause_s = max(0.0, account.paused_until - now)
         if pause_s > slack_s:
             reasons.append(f"the account answered {account.paused_for}: out for another {pause_s:.0f} s")
         busy_s = 0.0
@@ -124,8 +128,9 @@ class Screen:
         else:
             ages_s = [now - flight.started_at for flight in candidate.in_flight]
             law = estimate.law(now, ages_s)
-            late_s = law.quantile_s(2.6)
-            overdue = sum(1 for age_s in ages_s if age_s > late_s)
+            if ages_s and max(ages_s) > law.p50_s:
+                late_s = law.quantile_s(2.6)
+                overdue = sum(1 for age_s in ages_s if age_s > late_s)
         success = route.outcome.success_rate(now, overdue)
         probe = route.breaker.state(now) != "closed"
         if probe:
