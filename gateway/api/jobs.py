@@ -22,9 +22,9 @@ from gateway.store import jobs as rows
 
 PAGE_MAX = 100
 PAGE_USUAL = 20
-_RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+_RANGE = re.compile(r"^bytes=(\d{0,15})-(\d{0,15})$", re.ASCII)
 _EPOCH = re.compile(r"^\d{1,12}$", re.ASCII)
-_NUMBER = re.compile(r"^\d{1,3}$")
+_NUMBER = re.compile(r"^\d{1,3}$", re.ASCII)
 
 
 async def get_job(request: Request, service: Service) -> Response:
@@ -94,7 +94,7 @@ async def _artifact(
     if size_bytes is None:
         raise Gone("the stored file is no longer there")
     headers = headers | {"accept-ranges": "bytes", "etag": f'"{sha256}"', "x-content-type-options": "nosniff"}
-    if request.headers.get("if-none-match") == headers["etag"]:
+    if _known(request, headers["etag"]):
         return Response(status_code=304, headers=headers)
     part = _part(request, size_bytes, headers["etag"])
     start, end = part or (0, size_bytes)
@@ -111,13 +111,19 @@ async def _artifact(
     return StreamingResponse(body(), status, headers, media_type)
 
 
+def _known(request: Request, etag: str) -> bool:
+    """Whether the client has the file already (RFC 9110 13.1.2): its tag in the list, weak or strong, or `*`."""
+    tags = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    return etag in tags or tags == ["*"]
+
+
 def _part(request: Request, size_bytes: int, etag: str) -> tuple[int, int] | None:
     """The asked part as start and end (exclusive); None for the whole. A form we do not serve is ignored (RFC 9110)."""
     asked = _RANGE.match(request.headers.get("range", ""))
     if asked is None or request.headers.get("if-range", etag) != etag:
         return None
     first, last = asked.groups()
-    if not first and not last:
+    if (not first and not last) or (first and last and int(last) < int(first)):
         return None
     if not first:
         start, end = max(0, size_bytes - int(last)), size_bytes

@@ -18,6 +18,11 @@ from providers.vocabulary import IMAGE_ALIASES, Media, Parameter, parameters_for
 
 JSON_TYPES = {"integer": "integer", "number": "number", "text": "string", "choice": "string", "boolean": "boolean"}
 JOB = {"$ref": "#/components/schemas/Job"}
+FILE = {
+    "200": {"description": "The file."},
+    "206": {"description": "A part of it."},
+    "304": {"description": "The client has it already."},
+}
 
 
 async def show(_request: Request, service: Service) -> Response:
@@ -178,7 +183,7 @@ def _paths() -> dict[str, Any]:
         "/jobs/{job_id}/content": _at_job(
             "get",
             "The finished file; Range requests work.",
-            {"200": {"description": "The file."}, "206": {"description": "A part of it."}},
+            FILE,
         ),
         "/jobs/{job_id}/cancel": _at_job("post", "Ask for the job to be stopped.", {"202": _json(JOB)}),
         "/routes": {"get": _operation("Every route with its capabilities and how it stands.", {"200": _json({})})},
@@ -188,6 +193,13 @@ def _paths() -> dict[str, Any]:
         "/webhooks/deliveries": {
             "get": _operation("What was told to the team, and how its receivers answered.", {"200": _json({})})
         },
+        "/inputs/{name}": _signed("get", ["name"], "An input picture by its signed link, for vendors.", FILE),
+        "/callbacks/{attempt_id}/{token}": _signed(
+            "post",
+            ["attempt_id", "token"],
+            "A vendor says that an attempt is done.",
+            {"204": {"description": "Heard."}},
+        ),
         "/healthz": {"get": _operation("The process answers.", {"200": _json({})}) | {"security": []}},
         "/readyz": {
             "get": _operation("New work can be taken.", {"200": _json({}), "503": _json({})}) | {"security": []}
@@ -218,6 +230,12 @@ def _body(schema: str) -> dict[str, Any]:
 def _at_job(method: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
     parameter = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
     return {"parameters": [parameter], method: _operation(summary, responses)}
+
+
+def _signed(method: str, names: Iterable[str], summary: str, responses: dict[str, Any]) -> dict[str, Any]:
+    """An address that carries its own permission and takes no key."""
+    parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    return {"parameters": parameters, method: _operation(summary, responses) | {"security": []}}
 
 
 def _operation(summary: str, responses: dict[str, Any]) -> dict[str, Any]:

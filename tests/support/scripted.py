@@ -69,6 +69,7 @@ class Scripted:
     billing: AmbiguousBilling = "success_only"
     latency_s: float = 10.0
     concurrency_max: int | None = None
+    image_form: Any = "bytes"
     looks_up: bool = False
     cancels: bool | None = None
     balance_micros: int | None = None
@@ -106,7 +107,7 @@ class Scripted:
             media="video",
             model=f"{self.name}-model",
             capabilities=CAPABILITIES,
-            image_forms=("bytes",),
+            image_forms=(self.image_form,),
             mode=self.mode,
             latency_nominal_s=self.latency_s,
             resumable=self.mode == "async",
