@@ -105,3 +105,29 @@ def test_a_second_server_on_the_same_database_is_refused(site: Site) -> None:
         assert second.returncode == ExitCode.USAGE
         assert "Traceback" not in second.stderr
         assert process.poll() is None
+
+
+def test_a_gateway_that_is_killed_finishes_the_same_job_when_it_is_started_again(site: Site) -> None:
+    """SIGKILL while the vendor renders; the next process takes the job up, and the vendor counts one submit."""
+    site.configure()
+    pace = ("sandbox", "set", "segmind", "--url", site.simulators["segmind"])
+    assert vidgate(*pace, "speed=4", cwd=site.folder).returncode == ExitCode.OK
+    with running("serve", cwd=site.folder, extra=site.extra) as process:
+        url = wait_for_line(site.folder / "serve.err", "vidgate serves at", process).split()[3]
+        client = {"VIDGATE_URL": url, "VIDGATE_KEY": site.key()}
+        wanted = ("generate", "picture.png", "--pin", "segmind/svd", "--timeout", "0", "--json")
+        begun = vidgate(*wanted, cwd=site.folder, extra=client)
+        assert begun.returncode == ExitCode.STILL_RUNNING, begun.stderr
+        job_id = json.loads(begun.stdout)["id"]
+        wait_for_line(site.folder / "serve.err", "attempt.accepted", process)
+        assert end(process, signal.SIGKILL) == -signal.SIGKILL
+    assert vidgate(*pace, "speed=100", cwd=site.folder).returncode == ExitCode.OK
+    with running("serve", cwd=site.folder, extra=site.extra) as process:
+        url = wait_for_line(site.folder / "serve.err", "vidgate serves at", process).split()[3]
+        ended = vidgate("wait", job_id, "--json", cwd=site.folder, extra=client | {"VIDGATE_URL": url})
+        assert ended.returncode == ExitCode.OK, ended.stderr
+    job = json.loads(ended.stdout)
+    assert job["status"] == "succeeded"
+    assert [attempt["submits"] for attempt in job["attempts"]] == [1]
+    shown = vidgate("sandbox", "show", "segmind", "--url", site.simulators["segmind"], cwd=site.folder)
+    assert json.loads(shown.stdout)["meter"]["submits_received"] == 1
