@@ -58,10 +58,12 @@ class Stakes:
 class Option:
     """One route that may be used after `delay_s`: what it takes, how sure it is, what a failure costs.
 
-    `wait_s` is the time in the route's own queue; `price` counts scarcity of credit.
+    `wait_s` is the time in the route's own queue. `price_micros` is what is billed, `price` what it counts for: more
+    while the account's credit is scarce.
     """
 
     route: str
+    price_micros: int
     price: float
     delay_s: float
     wait_s: float

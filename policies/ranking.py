@@ -16,7 +16,7 @@ def names(route: str, wanted: str) -> bool:
 def expected_money(one: Assessment) -> float:
     """The money one finished video takes on this route, retries on it included, in micro-USD."""
     option = one.option
-    return option.price + (1.0 - option.success) / option.success * option.failure_cost
+    return option.price_micros + (1.0 - option.success) / option.success * option.failure_cost
 
 
 def expected_time_s(one: Assessment) -> float:

@@ -30,7 +30,12 @@ class Decision:
 
 
 class Router:
-    """Decides over plain values. Its state changes in `observe`, and in `rank` only for jobs held for a local slot."""
+    """Decides over plain values. Its state changes in `observe`, and in `rank` only for jobs that are held.
+
+    Held jobs wait for a local slot or for a call of a limited account; their places, and the usual gain of a local
+    slot, are noted when they are ranked. Today no decision is drawn by chance: `random` is there for policies that
+    explore.
+    """
 
     def __init__(self, settings: RoutingSettings, random: random_module.Random) -> None:
         self._settings = settings
@@ -71,7 +76,7 @@ class Router:
             self._leave_rooms(job.id)
         return Ranking(
             ranked=tuple(quote(job, one, score, now) for score, one in ordered),
-            refused=tuple(refusal(one) for one in screened if one.reasons),
+            refused=tuple(refusal(one, running) for one in screened if one.reasons or one.candidate.route in running),
             wait_s=wait_s,
         )
 
@@ -113,9 +118,7 @@ class Router:
             ahead = one.candidate.queued + room.ahead(job.id, place, decision.now)
         wait_s = local_wait_s(one.candidate, self._memory, option.law.mean_s, decision.now, ahead)
         settings = self._settings
-        expected_s = (
-            settings.queue_factor * wait_s / room.progress(job.id, wait_s, decision.now, settings.queue_prior_s)
-        )
+        expected_s = wait_s / room.progress(job.id, wait_s, decision.now, settings.queue_prior_s)
         busy = min(1.0, (one.candidate.queued + 0.5 * len(room)) / max(1, one.candidate.slots or 1))
         rent = settings.slot_rent * busy * max(0.0, self._usual_gain.get(option.route, 0.0))
         queued = replace(option, wait_s=expected_s)

@@ -140,6 +140,7 @@ class Screen:
             success *= 0.5**repeated
         return Option(
             route=candidate.route,
+            price_micros=candidate.price_micros,
             price=price,
             delay_s=delay_s,
             wait_s=wait_s,

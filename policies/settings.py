@@ -60,9 +60,8 @@ class RoutingSettings:
     wait_sigma_share: float = 0.3  # spread of an estimated wait, as a share of it
     hold_tick_s: float = 4.0  # how often a held job is looked at again
     bind_ahead_s: float = 8.0  # hand a job to the local queue this long before a slot comes free
-    queue_factor: float = 1.0
-    queue_prior_s: float = 15.0
-    slot_rent: float = 1.0
+    queue_prior_s: float = 15.0  # seconds of full speed that a held queue is credited with before it was watched
+    slot_rent: float = 1.0  # price of a slot while jobs queue for it, as a share of the usual gain of having one
     gain_head_start: float = 2.0  # renders' time that a job with twice the usual gain goes ahead of its turn
 
     # Second attempts.

@@ -23,7 +23,7 @@ def law(median_s: float, sigma: float = 0.3) -> LatencyLaw:
 
 def option(route: str, price: float, median_s: float, success: float = 0.97, delay_s: float = 0.0) -> Option:
     """One way to get a job done."""
-    return Option(route, price, delay_s, 0.0, law(median_s), success, SHAPE, 0.0)
+    return Option(route, round(price), price, delay_s, 0.0, law(median_s), success, SHAPE, 0.0)
 
 
 def test_the_loss_jumps_at_the_deadline_and_is_whole_at_the_end() -> None:

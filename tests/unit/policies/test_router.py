@@ -103,6 +103,20 @@ def test_quotes_and_reasons_have_numbers() -> None:
     assert 0.9 < quote.probability_on_time <= quote.probability_success < 1.0
 
 
+def test_scarce_credit_counts_for_more_than_it_bills() -> None:
+    """A nearly dry account is spared, the quote still states the true price, and a sentence says why."""
+    one = router()
+    for i in range(100):
+        one.observe(replace(succeeded(CHEAP, 6.0 * i, 30.0), billed_micros=70_000))
+    scarce = replace(CHEAP, balance_micros=500_000)
+    twin = Candidate("twin/svd", "twin", "async", price_micros=80_000, nominal_latency_s=30.0)
+    ranking = one.rank(JOB, [scarce, twin], 600.0)
+    assert first(ranking) == twin.route
+    quote = ranking.ranked[1]
+    assert quote.price_micros == 70_000
+    assert "credit is running out" in quote.reasons[1]
+
+
 def test_a_rate_limit_is_waited_for_when_nothing_else_is_there() -> None:
     """The wait is never shorter than the hint, in steps that the engine can take."""
     one = router()
@@ -219,6 +233,7 @@ def test_a_running_attempt_in_time_is_left_alone() -> None:
     ranking = router().rank(running, [busy(CHEAP, 10.0, now=10.0), FAST], 10.0)
     assert ranking.wait_s is not None
     assert CHEAP.route not in [quote.route for quote in ranking.ranked]
+    assert refusal(ranking, CHEAP.route) == "an attempt of this job is running there"
 
 
 def test_an_attempt_that_hangs_gets_a_second_one_before_the_deadline() -> None:
