@@ -138,7 +138,7 @@ async def test_an_upload_to_the_vendor_stands_in_for_a_public_address(begin: Beg
     assert receipt(job)["image"]["sent"] == "url"
 
 
-async def test_an_input_behind_a_redirect_is_followed_here_and_not_by_the_vendor(begin: Begin) -> None:
+async def test_trap_03_an_input_behind_a_redirect_is_followed_here_and_not_by_the_vendor(begin: Begin) -> None:
     """A vendor that refuses redirects gets the picture itself from vidgate's own address."""
     world = await begin()
     job = await world.made(pin="modelslab/svd", image=f"{world.site}/moved.png")
@@ -173,7 +173,7 @@ async def test_resize_means_the_same_on_every_route(begin: Begin, route: str) ->
         assert seen.width == seen.height
 
 
-async def test_a_width_and_height_are_made_and_delivered(begin: Begin) -> None:
+async def test_trap_23_a_width_and_height_are_made_and_delivered(begin: Begin) -> None:
     """The picture goes out in the size that was asked for, cut to cover it, and the video comes back in it."""
     world = await begin(sections={"modelslab": {}})
     job = await world.made(pin="modelslab/svd", width=384, height=256, image=png(striped()))
@@ -241,7 +241,7 @@ async def test_an_empty_v1_result_is_looked_up_and_not_paid_for_twice(begin: Beg
 
 
 @pytest.mark.parametrize("content_type", ["image/jpeg", "text/html", "application/json", "video/webm"])
-async def test_the_bytes_are_believed_and_not_their_content_type(begin: Begin, content_type: str) -> None:
+async def test_trap_09_the_bytes_are_believed_and_not_their_content_type(begin: Begin, content_type: str) -> None:
     """Whatever the vendor calls it, an MP4 is delivered as an MP4."""
     world = await begin(sections={"segmind": {}})
     world.segmind.switch(v1_content_type=content_type)
@@ -251,7 +251,9 @@ async def test_the_bytes_are_believed_and_not_their_content_type(begin: Begin, c
 
 @pytest.mark.parametrize("container", ["gif", "webp"])
 @pytest.mark.parametrize("route", ["segmind/svd", "segmind/svd-sync"])
-async def test_another_container_than_asked_is_converted_and_noted(begin: Begin, route: str, container: str) -> None:
+async def test_trap_22_another_container_than_asked_is_converted_and_noted(
+    begin: Begin, route: str, container: str
+) -> None:
     """A GIF or WebP delivered for an MP4 becomes one, with all its frames, and the result says what it was made of."""
     world = await begin(sections={"segmind": {}})
     world.segmind.switch(container=container)
@@ -311,7 +313,7 @@ async def test_a_v1_reply_that_breaks_off_is_found_in_the_history(begin: Begin) 
     assert job["bill"]["price_micros"] == world.segmind.charged_micros() == 165_900
 
 
-async def test_a_gif_of_another_vendor_stays_usable(begin: Begin) -> None:
+async def test_trap_22_a_gif_where_a_video_was_asked_stays_usable(begin: Begin) -> None:
     """A vendor whose reply holds an animation where a video was asked for costs nobody a second render."""
     world = await begin(sections={"modelslab": {}})
     still = Image.open(io.BytesIO(picture()))
@@ -326,7 +328,7 @@ async def test_a_gif_of_another_vendor_stays_usable(begin: Begin) -> None:
     assert world.modelslab.sandbox.meter.submits_accepted == 1
 
 
-async def test_every_spelling_of_the_polled_vendor_is_read(begin: Begin) -> None:
+async def test_trap_18_every_spelling_of_the_polled_vendor_is_read(begin: Begin) -> None:
     """Text for lists, floats for integers, `messege` and errors inside a 200 change nothing of the result."""
     world = await begin(sections={"modelslab": {}})
     odd = {"empty_output": "text", "eta_form": "float", "id_form": "text", "message_field": "messege", "errors": "body"}

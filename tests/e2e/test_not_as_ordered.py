@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
+from starlette.responses import JSONResponse
 
 from tests.e2e.conftest import Begin
 from tests.support.vendors import receipt
@@ -14,7 +17,7 @@ SWAPPING_FIRST = {"order": ["modelslab/svd", "segmind/svd"], "only": ["modelslab
 
 
 @pytest.mark.parametrize("tells_again", [True, False], ids=["told at the end too", "told at submit only"])
-async def test_a_swapped_model_goes_to_the_next_route_at_the_operators_cost(begin: Begin, tells_again: bool) -> None:
+async def test_trap_20_a_swapped_model_is_the_operators_cost(begin: Begin, tells_again: bool) -> None:
     """wan2.2 in place of svd is not what was ordered: the team gets and pays the other vendor's svd alone."""
     world = await begin()
     world.modelslab.switch(substitute_model="wan2.2", fetch_meta=tells_again)
@@ -54,7 +57,7 @@ async def test_only_swapped_models_cost_the_team_nothing(begin: Begin) -> None:
 
 
 @pytest.mark.parametrize("route", ["segmind/svd", "segmind/svd-sync"])
-async def test_another_seed_than_asked_is_a_deviation_of_the_result(begin: Begin, route: str) -> None:
+async def test_trap_07_another_seed_than_asked_is_a_deviation_of_the_result(begin: Begin, route: str) -> None:
     """The video is delivered and billed; that it cannot be repeated with the asked seed is said, with the true one."""
     world = await begin(sections={"segmind": {}})
     world.segmind.switch(honours_seed=False)
@@ -87,3 +90,17 @@ async def test_a_seed_that_the_vendor_draws_itself_is_told_and_no_deviation(begi
     job = await world.made(pin="modelslab/svd", seed=-1, width=128, height=96)
     assert job["result"]["seed"] >= 2**31
     assert job["result"]["deviations"] == []
+
+
+async def test_trap_40_a_state_that_nobody_knows_ends_at_the_published_deadline(begin: Begin) -> None:
+    """A word that is in no documentation is neither success nor failure: asked again, then given up at no cost."""
+    world = await begin(sections={"segmind": {}}, jobs={"in_doubt_s": 300}, polling={"delay_max_s": 60})
+    dreaming = deque(JSONResponse({"status": "DREAMING"}) for _ in range(1_000))
+    world.segmind.tap.instead["/v2/requests/"] = dreaming
+    job = await world.made(pin="segmind/svd")
+    assert job["status"] == "expired", job
+    assert job["attempts"][0]["failure"]["kind"] == "lost"
+    assert job["bill"]["price_micros"] == 0
+    assert world.segmind.sandbox.meter.submits_received == 1
+    assert 1 < world.segmind.polls() < 100
+    assert (await world.gateway.balances())["suspense"] == world.segmind.charged_micros() == SVD_MICROS

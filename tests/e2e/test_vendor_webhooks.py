@@ -66,7 +66,7 @@ async def test_a_callback_that_never_comes_is_not_waited_for(begin: Begin) -> No
     assert is_billed_once(world, job)
 
 
-async def test_a_forged_callback_changes_nothing(begin: Begin) -> None:
+async def test_trap_26_a_forged_callback_changes_nothing(begin: Begin) -> None:
     """Another token, another attempt's token and another verb are refused, and the vendor is not asked."""
     world = await slowly_polled(begin, "never")
     job_id, address = await rendering(world)
@@ -90,7 +90,7 @@ LIES: tuple[Any, ...] = (
 )
 
 
-async def test_what_a_callback_says_is_never_believed(begin: Begin) -> None:
+async def test_trap_26_what_a_callback_says_is_never_believed(begin: Begin) -> None:
     """The right address with any body makes vidgate ask; what is true is what the vendor then answers."""
     world = await slowly_polled(begin, "never")
     job_id, address = await rendering(world)

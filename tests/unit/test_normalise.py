@@ -223,7 +223,7 @@ def test_an_impossible_value_is_refused_with_its_field(fields: dict[str, Any]) -
 
 
 @given(st.sampled_from([p for p in parameters_for("video") if p.minimum is not None]), st.data())
-def test_a_value_outside_the_range_is_refused_with_the_range(parameter: Parameter, data: st.DataObject) -> None:
+def test_trap_39_a_value_outside_the_range_is_refused_with_the_range(parameter: Parameter, data: st.DataObject) -> None:
     """Out of range says from where to where, and what each route would take."""
     assert parameter.minimum is not None
     assert parameter.maximum is not None

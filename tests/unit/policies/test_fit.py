@@ -122,7 +122,7 @@ def test_a_default_gives_way_to_what_the_caller_wrote(written: dict[str, Scalar]
     assert (fitted.wire["min_guidance_scale"], fitted.wire["max_guidance_scale"]) == sent
 
 
-def test_bounds_written_backwards_are_refused_in_both_modes() -> None:
+def test_trap_39_bounds_written_backwards_are_refused_in_both_modes() -> None:
     """A contradiction of the caller's own is not guessed away."""
     written: dict[str, Scalar] = {"min_guidance_scale": 5, "max_guidance_scale": 2}
     for mode in ("exact", "nearest"):

@@ -71,7 +71,7 @@ def test_every_canonical_move_is_there() -> None:
 
 
 @pytest.mark.parametrize("move", CONTENT_SHIFT)
-def test_a_sliding_camera_sends_the_content_the_other_way(move: str) -> None:
+def test_trap_38_a_sliding_camera_sends_the_content_the_other_way(move: str) -> None:
     """Pan left shows what lies left: the content goes right, in equal steps, without turning or growing."""
     expected = CONTENT_SHIFT[move]
     shifts = [
@@ -105,7 +105,7 @@ def test_zooming_in_makes_the_content_grow_and_zooming_out_shrink() -> None:
             assert math.dist(red, (SIZE[0] / 2, SIZE[1] / 2)) < 1.2
 
 
-def test_a_camera_that_rolls_clockwise_turns_the_content_anticlockwise() -> None:
+def test_trap_38_a_camera_that_rolls_clockwise_turns_the_content_anticlockwise() -> None:
     """CW and ACW turn by sixty degrees times the share of the ramp, in equal steps (WIRE 3.3)."""
     for move, sign in (("cw", 1), ("acw", -1)):
         for index, angle in enumerate(angles(move)):
@@ -211,7 +211,7 @@ def test_colours_are_kept(container: str, colour: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize("container", CONTAINERS)
 @settings(deadline=None, max_examples=12)
 @given(width=st.integers(1, 70), height=st.integers(1, 70))
-def test_odd_and_tiny_frames_are_encoded_in_even_sizes(container: str, width: int, height: int) -> None:
+def test_trap_39_odd_and_tiny_frames_are_encoded_in_even_sizes(container: str, width: int, height: int) -> None:
     """An odd last row or column is lost, and a frame of one pixel becomes two."""
     data = encode([Image.new("RGB", (width, height), "red")] * 2, fps=7, container=container)
     expected = (max(2, width // 2 * 2), max(2, height // 2 * 2))
