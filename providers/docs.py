@@ -58,7 +58,7 @@ def route_section(route: Route) -> str:
         f"Makes: {route.media}, model `{route.model}`",
         f"Way: {MODES[route.mode]}" + ("; can be picked up by another process" if route.resumable else ""),
         f"Nominal time: {route.latency_nominal_s:g} s",
-        "Picture as: " + ", ".join(f"`{form}`" for form in route.image_forms),
+        f"Picture: `{route.image_name}`, as " + " or ".join(f"`{form}`" for form in route.image_forms),
         f"A submit whose reply was lost: {BILLING[route.ambiguous_billing]}",
     ]
     if route.size is not None:
