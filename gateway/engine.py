@@ -247,7 +247,9 @@ class Engine:
         if isinstance(found, Accepted) and rivals.twin:
             found = NoEvidence("the records have a render of these inputs, which another lost attempt may have started")
         text = "the vendor's records have it" if isinstance(found, Accepted) else found.detail
-        await self._journal.note(run, attempt, "looked_up", text, {})
+        last = attempt.events[-1]
+        if (last["what"], last["detail"]) != ("looked_up", text):  # a look a minute for a day tells the same once
+            await self._journal.note(run, attempt, "looked_up", text, {})
         return found if isinstance(found, Accepted | NotFound) else None
 
     async def _outlast(self, run: Run, attempt: Attempt) -> None:

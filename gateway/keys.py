@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, or_, select, update
 
 from gateway.ids import Ids
+from gateway.money.grants import Grants
 from gateway.store.schema import keys, teams
+from gateway.wishes import grants_of
 
 KEY_PREFIX = "vg_"
 SHOWN_CHARACTERS = 10
@@ -41,16 +43,41 @@ def hash_key(secret: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key to be made for a team, which is made too when it does not exist."""
+    """A key to be made for a team, which is made too when it does not exist. `issuer_id` is the key that issues it."""
 
     team_name: str
     name: str
     at: float
     expires_at: float | None = None
+    grants: Grants = field(default_factory=Grants)
+    issuer_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """A key as it is listed: never its secret. Times are unix seconds."""
+
+    id: str
+    team_name: str
+    name: str
+    prefix: str
+    grants: Mapping[str, Any]
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None
+    old_until: float | None
+
+
+class KeyGrantError(ValueError):
+    """A key that its issuer may not issue: the sentence names the limits it goes beyond."""
 
 
 def create_key(connection: Connection, ids: Ids, new: NewKey) -> tuple[str, str, str]:
-    """Make a key and answer with its id, its team's id and the secret, which is shown only here."""
+    """Make a key and answer with its id, its team's id and the secret, which is shown only here.
+
+    Raises KeyGrantError for a key that would grant more than its issuer has.
+    """
+    grants = _issuable(connection, new)
     team_id = connection.execute(select(teams.c.id).where(teams.c.name == new.team_name)).scalar_one_or_none()
     if team_id is None:
         team_id = ids.new("team")
@@ -63,7 +90,7 @@ def create_key(connection: Connection, ids: Ids, new: NewKey) -> tuple[str, str,
             name=new.name,
             prefix=secret[:SHOWN_CHARACTERS],
             hash=hash_key(secret),
-            grants={},
+            grants=grants,
             created_at=new.at,
             expires_at=new.expires_at,
         )
@@ -71,14 +98,84 @@ def create_key(connection: Connection, ids: Ids, new: NewKey) -> tuple[str, str,
     return key_id, team_id, secret
 
 
+def _issuable(connection: Connection, new: NewKey) -> dict[str, Any]:
+    """The grants of the new key as they are stored, once its issuer is known to have them."""
+    wanted = new.grants.model_copy(update={"expires_at": new.expires_at})
+    stored = wanted.model_dump(mode="json", exclude_none=True, exclude={"expires_at"})
+    if new.issuer_id is None:
+        return stored
+    query = select(keys.c.grants, keys.c.expires_at, keys.c.revoked_at, teams.c.name).join(
+        teams, teams.c.id == keys.c.team_id
+    )
+    issuer = connection.execute(query.where(keys.c.id == new.issuer_id)).one_or_none()
+    if issuer is None or not _is_live(issuer, new.at):
+        raise KeyGrantError(f"the issuer {new.issuer_id} is unknown, expired or revoked")
+    if issuer.name != new.team_name:
+        raise KeyGrantError(f"the issuer {new.issuer_id} belongs to another team")
+    beyond = wanted.beyond(grants_of(issuer.grants).model_copy(update={"expires_at": issuer.expires_at}))
+    if beyond:
+        raise KeyGrantError(f"a key never grants more than its issuer: {', '.join(beyond)} would go beyond")
+    # What the issuer is kept to beside its grants (routes under `routing`), the new key is kept to as well.
+    return {**({"routing": issuer.grants["routing"]} if "routing" in issuer.grants else {}), **stored}
+
+
+def rotate_key(connection: Connection, key_id: str, at: float, overlap_s: float) -> str | None:
+    """Give a key a new secret and answer with it; the old one works until the overlap ends. None: unknown or revoked.
+
+    A secret that was still in its own overlap ends at once: two at a time are enough.
+    """
+    row = connection.execute(select(keys.c.hash).where(keys.c.id == key_id, keys.c.revoked_at.is_(None))).one_or_none()
+    if row is None:
+        return None
+    secret = new_secret()
+    old = (
+        {"old_hash": row.hash, "old_until": at + overlap_s} if overlap_s > 0 else {"old_hash": None, "old_until": None}
+    )
+    changes = {"hash": hash_key(secret), "prefix": secret[:SHOWN_CHARACTERS], **old}
+    connection.execute(update(keys).where(keys.c.id == key_id).values(changes))
+    return secret
+
+
+def revoke_key(connection: Connection, key_id: str, at: float) -> bool:
+    """End a key with all its secrets, for good; False when it is unknown or was ended before."""
+    live = update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None))
+    return connection.execute(live.values(revoked_at=at, old_hash=None, old_until=None)).rowcount == 1
+
+
+def list_keys(connection: Connection, team_name: str | None = None) -> list[KeyRow]:
+    """Every key, or a team's, by team and age."""
+    columns = [keys.c.id, teams.c.name.label("team_name"), keys.c.name, keys.c.prefix, keys.c.grants]
+    columns += [keys.c.created_at, keys.c.expires_at, keys.c.revoked_at, keys.c.old_until]
+    query = select(*columns).join(teams, teams.c.id == keys.c.team_id)
+    if team_name is not None:
+        query = query.where(teams.c.name == team_name)
+    return [KeyRow(**row) for row in connection.execute(query.order_by(teams.c.name, keys.c.created_at)).mappings()]
+
+
 def find_caller(connection: Connection, secret: str, at: float) -> Caller | None:
-    """The caller that a secret belongs to; None when it is unknown, expired or revoked."""
+    """The caller that a secret belongs to; None when it is unknown, expired, rotated out or revoked."""
+    hashed = hash_key(secret)
     query = (
-        select(keys.c.id, keys.c.team_id, keys.c.grants, keys.c.expires_at, keys.c.revoked_at, teams)
+        select(
+            keys.c.id,
+            keys.c.team_id,
+            keys.c.grants,
+            keys.c.expires_at,
+            keys.c.revoked_at,
+            keys.c.hash,
+            keys.c.old_until,
+            teams,
+        )
         .join(teams, teams.c.id == keys.c.team_id)
-        .where(keys.c.hash == hash_key(secret))
+        .where(or_(keys.c.hash == hashed, keys.c.old_hash == hashed))
     )
     row = connection.execute(query).one_or_none()
-    if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= at):
+    if row is None or not _is_live(row, at):
+        return None
+    if row.hash != hashed and (row.old_until or 0.0) <= at:
         return None
     return Caller(row[0], row.team_id, row.name, row.timezone, row.plan, row.grants)
+
+
+def _is_live(row: Any, at: float) -> bool:
+    return row.revoked_at is None and (row.expires_at is None or row.expires_at > at)

@@ -16,6 +16,7 @@ class ExitCode(enum.IntEnum):
     NO_BUDGET = 4
     UNREACHABLE = 5
     STILL_RUNNING = 6
+    DRIFT = 7
     INTERRUPTED = 130
 
 
@@ -27,6 +28,7 @@ MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.NO_BUDGET: "the budget does not cover the request (HTTP 402)",
     ExitCode.UNREACHABLE: "no gateway answers, or it is out of order (HTTP 5xx)",
     ExitCode.STILL_RUNNING: "the time given to wait is over and the job still runs",
+    ExitCode.DRIFT: "the books and what a vendor says differ",
     ExitCode.INTERRUPTED: "interrupted from the keyboard",
 }
 

@@ -1,38 +1,82 @@
-"""`vidgate keys`: API keys of teams, made straight in the database of a configuration."""
+"""`vidgate keys`: API keys of teams, made, rotated and ended straight in the database of a configuration."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+from typing import Annotated, Any, Optional
 
 import typer
 from sqlalchemy import Connection, select
 
+from gateway.cli.database import in_database, when
 from gateway.cli.exit_codes import CommandError, ExitCode
-from gateway.cli.options import AsJson
+from gateway.cli.options import AsJson, unfolded
 from gateway.cli.output import print_json, result_console, usd
 from gateway.cli.serve import ConfigFile, read_configuration
-from gateway.cli.servers import run
+from gateway.cli.tables import Form, show_rows
 from gateway.clock import SystemClock
 from gateway.ids import Ids
-from gateway.keys import NewKey, create_key
+from gateway.keys import KeyGrantError, KeyRow, NewKey, create_key, list_keys, revoke_key, rotate_key
+from gateway.money.amounts import AmountError, micros_from_usd
 from gateway.money.budgets import Budget, set_budget
+from gateway.money.grants import Grants
 from gateway.money.windows import WindowKind
-from gateway.settings import Settings
-from gateway.store.database import StoreError
 from gateway.store.schema import teams
-from gateway.store.sqlite import SqliteStore
 
 DAY_S = 86_400.0
+HOUR_S = 3600.0
+LIMITS_PANEL = "Limits of the key"
+COLUMNS = ("key", "team", "name", "begins_with", "limits", "expires", "state")
+OptionalText = Optional[str]  # noqa: UP045 - read at run time
+KeyId = Annotated[str, typer.Argument(help="The key's id.", show_default=False)]
 
-app = typer.Typer(no_args_is_help=True, help="Make API keys.")
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What the key is kept to; what is not said is not limited. Names are separated by commas."""
+
+    routes: Annotated[
+        OptionalText, typer.Option(metavar="NAMES", help="Only these routes.", rich_help_panel=LIMITS_PANEL)
+    ] = None
+    providers: Annotated[
+        OptionalText, typer.Option(metavar="NAMES", help="Only these providers.", rich_help_panel=LIMITS_PANEL)
+    ] = None
+    objectives: Annotated[
+        OptionalText, typer.Option(metavar="NAMES", help="Only these objectives.", rich_help_panel=LIMITS_PANEL)
+    ] = None
+    max_cost_usd: Annotated[
+        OptionalText, typer.Option(metavar="USD", help="The most a request may cost.", rich_help_panel=LIMITS_PANEL)
+    ] = None
+    issuer: Annotated[
+        OptionalText,
+        typer.Option(
+            metavar="KEY_ID",
+            help="The key that issues it and grants no more than it has.",
+            rich_help_panel=LIMITS_PANEL,
+        ),
+    ] = None
+
+    def grants(self) -> Grants:
+        """The grants. Raises CommandError for an amount that is none."""
+        try:
+            cost = None if self.max_cost_usd is None else micros_from_usd(self.max_cost_usd, "--max-cost-usd")
+        except AmountError as error:
+            raise CommandError(ExitCode.USAGE, str(error)) from error
+        routes, providers, objectives = map(_names, (self.routes, self.providers, self.objectives))
+        return Grants(routes=routes, providers=providers, objectives=objectives, max_cost_micros=cost)
+
+
+app = typer.Typer(no_args_is_help=True, help="API keys: make, list, rotate and revoke them.")
 
 
 @app.command("create")
+@unfolded()
 def create(
     team: Annotated[str, typer.Option(help="The team that pays; it is made when it does not exist.")],
     *,
     name: Annotated[str, typer.Option(help="What the key is for.")] = "default",
     expires_days: Annotated[float, typer.Option(min=0, help="Days until it ends; 0 means never.")] = 0,
+    limits: Limits,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -40,15 +84,21 @@ def create(
 
     It works while the gateway runs. A team that is made here starts with the
     budget `money.default_budget_micros` of the configuration, when that is set.
+    With [bold]--issuer[/] the new key may do no more than that key may.
 
     [bold]Examples[/]
         vidgate keys create --team film --config vidgate.yaml
         vidgate keys create --team film --name ci --expires-days 90 --json
+        vidgate keys create --team film --name demo --providers preview --max-cost-usd 0.10
     """
     settings = read_configuration(config).settings
     now = SystemClock().now()
-    new = NewKey(team, name, now, now + expires_days * DAY_S if expires_days else None)
-    made = run(_create(settings, new))
+    expires_at = now + expires_days * DAY_S if expires_days else None
+    new = NewKey(team, name, now, expires_at, limits.grants(), limits.issuer)
+    try:
+        made = in_database(settings, new_key, new, settings.money.default_budget_micros)
+    except KeyGrantError as error:
+        raise CommandError(ExitCode.USAGE, str(error), "vidgate keys list") from error
     if as_json:
         print_json(made)
         return
@@ -59,16 +109,60 @@ def create(
     console.print(f"key {made['key_id']} of team {team}{limit}; it is not shown again", style="dim")
 
 
-async def _create(settings: Settings, new: NewKey) -> dict[str, str | int | None]:
-    try:
-        # Beside a running gateway: the database is shared for one short transaction.
-        store = SqliteStore.open(settings.store.url, exclusive=False)
-    except StoreError as error:
-        raise CommandError(ExitCode.USAGE, str(error)) from error
-    try:
-        return await store.write(new_key, new, settings.money.default_budget_micros)
-    finally:
-        await store.close()
+@app.command("list")
+@unfolded()
+def list_(
+    team: Annotated[OptionalText, typer.Option(help="Only this team's.")] = None,
+    *,
+    config: ConfigFile = None,
+    form: Form,
+) -> None:
+    """List the keys with their limits; a key itself is never shown again.
+
+    [bold]Examples[/]
+        vidgate keys list
+        vidgate keys list --team film --json
+    """
+    now = SystemClock().now()
+    rows = in_database(read_configuration(config).settings, list_keys, team)
+    show_rows(form, [_row(one, now) for one in rows], title="Keys", columns=COLUMNS)
+
+
+@app.command("rotate")
+def rotate(
+    key: KeyId,
+    *,
+    overlap: Annotated[float, typer.Option(min=0, metavar="HOURS", help="How long the old one works too.")] = 24.0,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a key a new secret and show it, once; id, limits and budgets stay.
+
+    [bold]Examples[/]
+        vidgate keys rotate key_0197f2c4a1b2
+        vidgate keys rotate key_0197f2c4a1b2 --overlap 0     the old one ends now
+    """
+    settings = read_configuration(config).settings
+    secret = in_database(settings, rotate_key, key, SystemClock().now(), overlap * HOUR_S)
+    if secret is None:
+        raise _unknown(key)
+    if as_json:
+        print_json({"key": secret, "key_id": key, "old_works_for_s": overlap * HOUR_S})
+        return
+    result_console().print(f"[bold]{secret}[/]")
+    result_console().print(f"key {key}; the old one works for {overlap:g} h; it is not shown again", style="dim")
+
+
+@app.command("revoke")
+def revoke(key: KeyId, *, config: ConfigFile = None) -> None:
+    """End a key at once and for good; its jobs run to their end.
+
+    [bold]Example[/]
+        vidgate keys revoke key_0197f2c4a1b2
+    """
+    if not in_database(read_configuration(config).settings, revoke_key, key, SystemClock().now()):
+        raise _unknown(key)
+    result_console().print(f"{key} is revoked")
 
 
 def new_key(connection: Connection, new: NewKey, budget_micros: int | None) -> dict[str, str | int | None]:
@@ -80,3 +174,38 @@ def new_key(connection: Connection, new: NewKey, budget_micros: int | None) -> d
         set_budget(connection, Budget(ids.new("budget"), team_id, WindowKind.MONTH, limit_micros=budget_micros), new.at)
     made: dict[str, str | int | None] = {"key": secret, "key_id": key_id, "team_id": team_id}
     return made | {"budget_micros": budget_micros if known is None else None}
+
+
+def _names(text: str | None) -> frozenset[str] | None:
+    return None if text is None else frozenset(name.strip() for name in text.split(",") if name.strip())
+
+
+def _row(one: KeyRow, now: float) -> dict[str, Any]:
+    ended = one.expires_at is not None and one.expires_at <= now
+    state = "revoked" if one.revoked_at is not None else "expired" if ended else "live"
+    if state == "live" and one.old_until is not None and one.old_until > now:
+        state = f"live, the old secret until {when(one.old_until)}"
+    return {
+        "key": one.id,
+        "team": one.team_name,
+        "name": one.name,
+        "begins_with": one.prefix,
+        "limits": _limits(one.grants) or "none",
+        "expires": when(one.expires_at),
+        "state": state,
+    }
+
+
+def _limits(grants: Any) -> str:
+    parts = [
+        f"{name}: {', '.join(sorted(grants[name])) or 'nothing'}"
+        for name in ("routes", "providers", "objectives")
+        if grants.get(name) is not None
+    ]
+    if grants.get("max_cost_micros") is not None:
+        parts.append(f"{usd(grants['max_cost_micros'])} a request")
+    return "; ".join(parts)
+
+
+def _unknown(key: str) -> CommandError:
+    return CommandError(ExitCode.USAGE, f"there is no live key {key!r}", "vidgate keys list")

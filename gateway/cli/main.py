@@ -26,7 +26,17 @@ COMMANDS: Mapping[str, str] = {
     "generate": "gateway.cli.generate:generate",
     "wait": "gateway.cli.generate:wait",
     "routes": "gateway.cli.generate:routes",
+    "replay": "gateway.cli.replay:replay",
+    "simulate": "gateway.cli.simulate:simulate",
     "keys": "gateway.cli.keys:app",
+    "budgets": "gateway.cli.budgets:app",
+    "usage": "gateway.cli.money:usage",
+    "statement": "gateway.cli.money:statement",
+    "close": "gateway.cli.money:close",
+    "reconcile": "gateway.cli.reconcile:reconcile",
+    "prices": "gateway.cli.prices:app",
+    "accounts": "gateway.cli.money:accounts",
+    "webhooks": "gateway.cli.webhooks:app",
     "config": "gateway.cli.config:app",
 }
 
@@ -77,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CommandError as error:
         show_command_error(error)
         sys.exit(error.code)
+    except OSError as error:  # a folder that cannot be made, a disk that is full: the system's own words
+        show_command_error(CommandError(ExitCode.USAGE, str(error)))
+        sys.exit(ExitCode.USAGE)
     except ConfigurationError as error:
         show_configuration_error(error)
         sys.exit(ExitCode.USAGE)

@@ -34,6 +34,8 @@ keys = Table(
     Column("name", String(120), nullable=False),
     Column("prefix", String(16), nullable=False),
     Column("hash", String(64), nullable=False, unique=True),
+    Column("old_hash", String(64), unique=True),
+    Column("old_until", Float),
     Column("grants", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float),
