@@ -15,10 +15,10 @@ from gateway.cli.options import AsJson
 from gateway.cli.output import print_json, result_console, show_configuration_error, table
 from gateway.cli.reference import markdown, provider_markdown, renewed, rows_of
 from gateway.cli.serve import CONFIG_VARIABLE, read_configuration, show_warnings
+from gateway.cli.servers import installed
 from gateway.config import Configuration
 from gateway.config_errors import ConfigurationError, place
 from gateway.settings import Settings
-from providers.registry import plugins
 
 app = typer.Typer(no_args_is_help=True, help="Check a configuration file, and list every setting.")
 
@@ -69,7 +69,7 @@ def reference(
         vidgate config reference
         vidgate config reference --into docs/configuration.md
     """
-    text = markdown(rows_of(Settings)) + "\n" + provider_markdown(plugins().values())
+    text = markdown(rows_of(Settings)) + "\n" + provider_markdown(installed().values())
     if into is None:
         result_console().print(text, markup=False, soft_wrap=True, end="")
     else:

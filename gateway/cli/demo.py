@@ -26,12 +26,11 @@ from gateway.cli.logs import log_to
 from gateway.cli.output import result_console, table, usd
 from gateway.cli.progress import watch
 from gateway.cli.sandbox import ADMIN
-from gateway.cli.servers import SimulatorPlan, run, served, simulators, take_port
+from gateway.cli.servers import SimulatorPlan, installed, run, served, simulators, take_port
 from gateway.clock import SystemClock
 from gateway.media.verify import BadMedia, inspect_media
 from gateway.money import audit
 from gateway.service import Service
-from providers.registry import plugins
 
 # Written with aliases, as people do; the receipt shows what became of each.
 WANTED = {"frames": "25", "fps": "12", "motion": "90"}
@@ -86,9 +85,9 @@ def demo(
 
 async def _demo(demo: Demo) -> None:
     demo.console.print(Rule("[bold]vidgate[/]  one picture, one finished and billed video", style="dim"), "")
-    known = plugins()
+    known = installed()
     listener, url = take_port(0, "127.0.0.1", "--port")
-    with tempfile.TemporaryDirectory(prefix="vidgate-demo-") as state_folder:
+    with listener, tempfile.TemporaryDirectory(prefix="vidgate-demo-") as state_folder:
         plan = DevPlan(Path(state_folder), url, demo.speed, MARGIN_PERCENT)
         async with simulators(known, SimulatorPlan(0, demo.speed)) as vendors:
             state, configuration = await take_state(

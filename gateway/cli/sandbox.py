@@ -16,9 +16,8 @@ from gateway.cli.development import provider_sections
 from gateway.cli.exit_codes import CommandError, ExitCode, code_of_status
 from gateway.cli.options import AsJson, read_pairs
 from gateway.cli.output import print_json, result_console, table
-from gateway.cli.servers import PORT_BASE, SIGNALS, SimulatorPlan, run, simulated, simulators
+from gateway.cli.servers import PORT_BASE, SIGNALS, SimulatorPlan, installed, run, simulated, simulators
 from gateway.config_errors import nearest
-from providers.registry import plugins
 
 ADMIN = "/_sandbox"
 
@@ -56,7 +55,7 @@ def sandbox(
 
 
 async def _sandbox(plan: SimulatorPlan, as_json: bool) -> None:
-    known = plugins()
+    known = installed()
     async with simulators(known, plan) as urls:
         sections = provider_sections(urls, known)
         if as_json:
@@ -144,7 +143,7 @@ def _address(provider: str, port_base: int, url: str) -> str:
     """The admin pages of a provider's simulator: at the given address, or at its usual port."""
     if url:
         return url.rstrip("/") + ADMIN
-    names = [plugin.name for plugin in simulated(plugins())]
+    names = [plugin.name for plugin in simulated(installed())]
     if provider not in names:
         raise CommandError(ExitCode.USAGE, f"there is no simulator of {provider!r}; {nearest(provider, names)}")
     return f"http://127.0.0.1:{port_base + names.index(provider)}{ADMIN}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -14,13 +15,12 @@ from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.logs import log_to
 from gateway.cli.options import AsJson
 from gateway.cli.output import note_console, print_json, result_console, table
-from gateway.cli.servers import PORT_BASE, SimulatorPlan, run, serve_until_stopped, simulators, take_port
+from gateway.cli.servers import PORT_BASE, SimulatorPlan, installed, run, serve_until_stopped, simulators, take_port
 from gateway.clock import SystemClock
 from gateway.config import Configuration, load
 from gateway.config_errors import place
 from gateway.reload import Source
 from gateway.store.database import StoreError
-from providers.registry import plugins
 
 CONFIG_VARIABLE = "VIDGATE_CONFIG"
 ConfigFile = Annotated[
@@ -37,7 +37,7 @@ def read_configuration(file: Path | None) -> Configuration:
             "no configuration is named, and vidgate never puts a simulator in a vendor's place by itself",
             "copy examples/vidgate.yaml and name it with --config, or start simulated vendors with `vidgate dev`",
         )
-    return load(file, environment=os.environ, plugins=plugins(), at=SystemClock().now())
+    return load(file, environment=os.environ, plugins=installed(), at=SystemClock().now())
 
 
 def show_warnings(configuration: Configuration) -> None:
@@ -73,10 +73,11 @@ async def _serve(configuration: Configuration, source: Source) -> None:
     def ready() -> None:
         note_console().print(f"vidgate serves at [bold]{url}[/] with {len(configuration.routes)} routes")
 
-    try:
-        await serve_until_stopped(build_app(configuration.settings, source=source), listener, ready)
-    except StoreError as error:
-        raise CommandError(ExitCode.USAGE, str(error)) from error
+    with listener:
+        try:
+            await serve_until_stopped(build_app(configuration.settings, source=source), listener, ready)
+        except StoreError as error:
+            raise CommandError(ExitCode.USAGE, str(error)) from error
 
 
 def dev(
@@ -102,15 +103,20 @@ def dev(
 
 
 async def _dev(port: int, folder: Path, plan: SimulatorPlan, as_json: bool) -> None:
-    known = plugins()
     listener, url = take_port(port, plan.host, "--port")
     where = DevPlan(folder, url, plan.speed)
-    if not as_json:
-        draw_scene(folder)  # before the loop serves anybody: drawing takes a second
+    with listener:
+        if not as_json:
+            draw_scene(folder)  # before the loop serves anybody: drawing takes a second
+        await _serve_dev(where, listener, plan, as_json)
+
+
+async def _serve_dev(where: DevPlan, listener: socket.socket, plan: SimulatorPlan, as_json: bool) -> None:
+    known = installed()
     async with simulators(known, plan) as vendors:
         try:
             state, configuration = await take_state(
-                folder, lambda secret: dev_configuration(where, vendors, known, secret)
+                where.folder, lambda secret: dev_configuration(where, vendors, known, secret)
             )
             app = build_app(configuration.settings)
             await serve_until_stopped(app, listener, lambda: _introduce(where, vendors, state, as_json))

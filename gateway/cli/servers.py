@@ -20,6 +20,7 @@ from gateway.cli.client import own_http
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.clock import SystemClock
 from providers.contract import ProviderPlugin, SimulatorTools
+from providers.registry import PluginError, plugins
 from providers.serving import listen, serve
 from providers.simulation import SandboxClock
 
@@ -34,6 +35,14 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work on a fast event loop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+def installed() -> Mapping[str, ProviderPlugin]:
+    """Every provider that is installed, by name. Raises CommandError for a package that does not fit."""
+    try:
+        return plugins()
+    except PluginError as error:
+        raise CommandError(ExitCode.USAGE, str(error), "remove that package, or install one that fits") from error
 
 
 def take_port(port: int, host: str, option: str) -> tuple[socket.socket, str]:
@@ -110,6 +119,7 @@ async def simulators(plugins: Mapping[str, ProviderPlugin], plan: SimulatorPlan)
         for place, plugin in enumerate(simulated(plugins)):
             port = plan.port_base and plan.port_base + place
             listener, url = take_port(port, plan.host, "--port-base")
+            stack.enter_context(listener)
             tools = SimulatorTools(url, clock, Random(SystemRandom().getrandbits(64)), http, {"speed": plan.speed})
             assert plugin.simulator is not None
             await stack.enter_async_context(serve(plugin.simulator(tools), listener))

@@ -14,8 +14,8 @@ def test_every_exit_code_has_a_meaning() -> None:
 
 
 def test_the_numbers_are_a_promise_to_scripts() -> None:
-    """These numbers are documented; changing one breaks somebody's script."""
-    assert {code.name: code.value for code in ExitCode} == {
+    """These numbers are documented; changing one breaks somebody's script, and no two mean the same."""
+    promised = {
         "OK": 0,
         "JOB_FAILED": 1,
         "USAGE": 2,
@@ -25,6 +25,9 @@ def test_the_numbers_are_a_promise_to_scripts() -> None:
         "STILL_RUNNING": 6,
         "INTERRUPTED": 130,
     }
+    given = {code.name: code.value for code in ExitCode}
+    assert given | promised == given
+    assert len(set(given.values())) == len(ExitCode.__members__)
 
 
 @pytest.mark.parametrize(

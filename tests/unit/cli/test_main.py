@@ -257,3 +257,30 @@ def test_steering_a_simulator_that_does_not_exist_names_the_ones_that_do(capsys:
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
         assert run("sandbox", "show", names[0], "--url", address) == ExitCode.UNREACHABLE
     assert "vidgate sandbox" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_used_is_told_and_not_thrown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file where the folder should go."""
+    (tmp_path / "taken").write_text("a file")
+    folder = str(tmp_path / "taken" / "var")
+    assert run("dev", "--port", "0", "--port-base", "0", "--folder", folder, "--json") == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "Not a directory" in said
+    assert "Traceback" not in said
+
+
+def test_a_provider_package_that_does_not_fit_is_told(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An operator who installed the wrong package reads its name."""
+    from gateway.cli import servers
+    from providers.registry import PluginError
+
+    def broken() -> None:
+        raise PluginError("entry point 'acme:NOT' must name a ProviderPlugin")
+
+    monkeypatch.setattr(servers, "plugins", broken)
+    assert run("config", "check", str(config)) == ExitCode.USAGE
+    assert "acme:NOT" in capsys.readouterr().err
