@@ -48,7 +48,7 @@ def attach_triggers(tables: Mapping[str, Table]) -> None:
     dialects: tuple[Dialect, ...] = ("sqlite", "postgresql")
     for dialect in dialects:
         for table, statement in trigger_statements(dialect):
-            ddl = DDL(statement.replace("%", "%%")).execute_if(dialect=dialect)
+            ddl = DDL(statement.replace("%", "%%")).execute_if(dialect=dialect)  # type: ignore[no-untyped-call]
             event.listen(tables[table], "after_create", ddl)
 
 
