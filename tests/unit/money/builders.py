@@ -33,14 +33,22 @@ def capture(
     *,
     price: int = 90,
     cost: int = 80,
-    provider: str = "vendor",
     route: str = "vendor/model",
     request_id: str | None = None,
     at: float = NOON + 60,
 ) -> ledger.Captured | ledger.AlreadySettled:
-    """Bill a hold."""
+    """Bill a hold; the provider is the first half of the route's name."""
     bill = ledger.Capture(
-        hold_id, price, cost, "reported", provider, at, "delivered", route, f"attempt-{hold_id}", request_id
+        hold_id,
+        price,
+        cost,
+        "reported",
+        route.partition("/")[0],
+        at,
+        "delivered",
+        route,
+        f"attempt-{hold_id}",
+        request_id,
     )
     return ledger.capture(connection, bill)
 

@@ -72,7 +72,7 @@ def test_drift_is_told_by_day_with_what_has_no_other_side(connection: Connection
 def test_only_the_stretch_that_was_asked_for_is_compared(connection: Connection) -> None:
     """Charges of other days and other providers stay out."""
     billed(connection, "old", price=9, cost=9, request_id="old", at=SINCE - 1)
-    billed(connection, "other", price=9, cost=9, request_id="x", provider="other")
+    billed(connection, "other", price=9, cost=9, request_id="x", route="other/model")
     imported(connection, charge("older", 5, SINCE - 1), charge("later", 5, UNTIL))
     import_charges(connection, [VendorCharge("other", "y", 5, NOON)], NOON)
     assert compare(connection) == Reconciliation("vendor", (), 0, (), (), (), ())

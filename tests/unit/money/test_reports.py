@@ -32,7 +32,7 @@ def prices(connection: Connection, *group_by: str, **more: object) -> dict[tuple
 def week(connection: Connection) -> Connection:
     """Some jobs of two teams on two routes, one released, one lost, one corrected."""
     billed(connection, "one", price=100, cost=80, tags={"project": "red"})
-    billed(connection, "two", price=50, cost=40, tags={"project": "blue"}, route="other/model", provider="other")
+    billed(connection, "two", price=50, cost=40, tags={"project": "blue"}, route="other/model")
     billed(connection, "three", price=30, cost=20, team="alpha", key="a2", at=MIDNIGHT + 3600)
     billed(connection, "four", price=300, cost=200, amount=250, at=MIDNIGHT)
     hold(connection, "five")
@@ -122,7 +122,6 @@ def test_every_grouping_adds_up_to_the_same(
                 team=team,
                 key=key,
                 route=route,
-                provider=route.partition("/")[0],
                 price=price,
                 cost=cost,
                 at=NOON + after_s,
