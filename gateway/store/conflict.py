@@ -15,7 +15,10 @@ DIALECT_INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": pos
 
 
 def insert_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
-    """Insert a row; False when one with the same key, by any unique index, is there already."""
+    """Insert a row; False when one with the same key, by any unique index, is there already.
+
+    Only for tables of plain numbers, texts and bytes (see prepared.py).
+    """
     return _insert_or_leave(connection.dialect.name, table).changed(connection, values) == 1
 
 

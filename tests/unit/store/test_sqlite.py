@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, event, insert, select, text
+from sqlalchemy import Column, Connection, MetaData, Table, Text, event, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from gateway.store.conflict import insert_new
@@ -256,8 +256,9 @@ async def test_an_existing_row_is_left_alone(store: SqliteStore) -> None:
     """`insert_new` tells whether the row is new, by any unique column."""
 
     def twice(connection: Connection) -> list[bool]:
-        row = {"id": "x", "name": "x", "plan": {}, "created_at": 0.0}
-        changes = [{}, {}, {"id": "y"}, {"name": "y"}, {"id": "z", "name": "z"}]
-        return [insert_new(connection, teams, row | change) for change in changes]
+        table = Table("plain", MetaData(), Column("id", Text, primary_key=True), Column("name", Text, unique=True))
+        table.create(connection)
+        pairs = [("x", "x"), ("x", "x"), ("y", "x"), ("x", "y"), ("z", "z")]
+        return [insert_new(connection, table, {"id": one, "name": other}) for one, other in pairs]
 
     assert await store.write(twice) == [True, False, False, False, True]
