@@ -143,9 +143,10 @@ class Engine:
         run.stage = "submitting"
         run.job = replace(run.job, parameters=dict(option.fit.values))
         attempt = self._journal.new_attempt(run, option)
-        request = await self._request(run, attempt)
-        run.critical = True
-        attempt = await self._journal.start(run, attempt, plan, option)
+        with self._parts.fleet.room(attempt.route, attempt.id, attempt.prepared_at):
+            request = await self._request(run, attempt)
+            run.critical = True
+            attempt = await self._journal.start(run, attempt, plan, option)
         await self._send(run, attempt, request)
 
     async def _submit_again(self, run: Run, attempt: Attempt) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from gateway.shadow import Shadow
@@ -75,6 +76,16 @@ class Fleet:
             self._blur(account)
         self._by_route[route_name][attempt_id] = InFlight(attempt_id, at)
         self._shown.pop(route_name, None)
+
+    @contextmanager
+    def room(self, route_name: str, attempt_id: str, at: float) -> Iterator[None]:
+        """Take an attempt's room on its route before anybody else plans; given back when the block fails."""
+        self.depart(route_name, attempt_id, at)
+        try:
+            yield
+        except BaseException:
+            self.arrive(attempt_id)
+            raise
 
     def arrive(self, attempt_id: str) -> None:
         """An attempt has no more work under way; harmless when it was never known."""

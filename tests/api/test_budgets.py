@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from providers.contract import Pending
+from providers.contract import FailureKind, Pending, Refused
 from tests.support.fixtures import Start
 from tests.support.scripted import Scripted
 
@@ -68,8 +68,6 @@ async def test_many_at_once_never_overspend(start: Start) -> None:
 
 async def test_a_failed_job_gives_its_money_back_to_the_budget(start: Start) -> None:
     """Held, released, and there for the next one."""
-    from providers.contract import FailureKind, Refused
-
     alpha = Scripted(submits=[Refused(FailureKind.MODERATED, "blocked")])
     gateway = await start(alpha)
     await gateway.set_budget(100_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -143,8 +144,6 @@ async def test_a_file_that_was_removed_from_the_store_is_gone(film: tuple[Gatewa
 
 async def test_inline_output_puts_the_file_into_the_reply(start: Start) -> None:
     """`output: inline` gives base64 beside the address; the list of jobs stays small."""
-    import base64
-
     gateway = await start(Scripted())
     job: dict[str, Any] = await gateway.made(output="inline")
     assert base64.b64decode(job["result"]["files"][0]["data"]) == WHOLE

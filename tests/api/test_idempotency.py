@@ -8,7 +8,7 @@ import pytest
 
 from providers.contract import Pending
 from tests.support.fixtures import Start
-from tests.support.pictures import picture
+from tests.support.pictures import picture, picture_base64
 from tests.support.scripted import Scripted
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,7 @@ async def test_the_order_of_members_and_blanks_makes_no_difference(start: Start)
     """The request is compared by what it says."""
     gateway = await start(Scripted())
     headers = KEY | {"content-type": "application/json"}
-    image = "data:image/png;base64," + __import__("base64").b64encode(picture()).decode()
+    image = "data:image/png;base64," + picture_base64()
     one = f'{{"image": "{image}", "fps": 7, "seed": 1}}'
     two = f'{{ "seed":1,"fps":7,\n"image":"{image}" }}'
     first = await gateway.client.post("/generate/video", content=one, headers=headers)

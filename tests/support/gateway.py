@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,6 +22,8 @@ from starlette.applications import Starlette
 
 import gateway.app
 import gateway.dispatcher
+import gateway.money.prices
+import gateway.store.sqlite
 from gateway.app import Chance, build_app
 from gateway.jobs import JobStatus
 from gateway.keys import NewKey, create_key
@@ -236,6 +240,10 @@ async def running(setting: Setting) -> AsyncIterator[Gateway]:
             (gateway.app, "open_store", lambda url: CountedStore(open_store(url), setting.loop)),
             (gateway.app, "Artifacts", _ArtifactsOpener(setting.loop)),
             (gateway.dispatcher, "CLAIM_INTERVAL_S", setting.claim_interval_s),
+            # What costs real time and shows nothing here: flushing to disk (tests/crash does), certificates, YAML.
+            (gateway.store.sqlite, "PRAGMAS", (*gateway.store.sqlite.PRAGMAS, "PRAGMA synchronous=OFF")),
+            (ssl, "create_default_context", _ssl_context),
+            (gateway.money.prices, "_read", _read_prices),
         ):
             patches.enter_context(patch.object(target, name, value))
         http = setting.http or httpx.AsyncClient(transport=httpx.MockTransport(_nobody))
@@ -247,6 +255,19 @@ async def running(setting: Setting) -> AsyncIterator[Gateway]:
                 await _team(bench)
                 yield bench
                 assert await bench.read(unsound) == []
+
+
+_make_ssl_context, _parse_prices = ssl.create_default_context, gateway.money.prices._read
+_parse_once = cache(_parse_prices)
+
+
+@cache
+def _ssl_context(*_args: Any, **_options: Any) -> ssl.SSLContext:
+    return _make_ssl_context()
+
+
+def _read_prices(source: Path | str) -> Any:
+    return _parse_once(source) if isinstance(source, str) else _parse_prices(source)
 
 
 class _ArtifactsOpener:

@@ -13,11 +13,11 @@ from PIL import Image
 
 from gateway.store.jobs import load_attempts
 from tests.support.clock import VirtualLoop
+from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
 from tests.support.pictures import picture
 from tests.support.scripted import Scripted
 from tests.support.segmind import Bench, simulated
-from tests.support.fixtures import Start
 
 pytestmark = pytest.mark.anyio
 

@@ -8,9 +8,9 @@ import pytest
 
 from gateway.store.jobs import request_cancel
 from providers.contract import FailureKind, InDoubt, NoEvidence, Pending, Refused
+from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
 from tests.support.scripted import Lost, Scripted
-from tests.support.fixtures import Start
 
 pytestmark = pytest.mark.anyio
 

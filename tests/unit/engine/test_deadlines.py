@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from providers.contract import FailureKind, Pending, Refused
-from tests.support.scripted import Scripted
+from providers.contract import Failed, FailureKind, Pending, Refused
 from tests.support.fixtures import Start
+from tests.support.scripted import Scripted
 
 pytestmark = pytest.mark.anyio
 
@@ -22,6 +22,16 @@ async def test_a_job_waits_for_a_route_that_is_only_full_for_now(start: Start) -
     assert (shown["status"], len(alpha.asked)) == ("queued", 1)
     assert {(await gateway.ended(job_id))["status"] for job_id in (first, second)} == {"succeeded"}
     assert alpha.asked_at[1] >= alpha.checked_at[0]
+
+
+async def test_jobs_that_come_together_share_a_routes_room_without_overfilling_it(start: Start) -> None:
+    """Eight at once on a route with room for three: the vendor never sees a fourth."""
+    alpha = Scripted(trouble=Pending(), trouble_s=60.0, concurrency_max=3)
+    gateway = await start(alpha)
+    ids = await asyncio.gather(*(gateway.submit() for _ in range(8)))
+    await gateway.clock.sleep(15)
+    assert len(alpha.asked) == 3
+    assert {(await gateway.ended(job_id))["status"] for job_id in ids} == {"succeeded"}
 
 
 async def test_a_job_waits_out_the_pause_of_an_account_that_refused_the_key(start: Start) -> None:
@@ -62,8 +72,6 @@ async def test_a_last_attempt_is_not_begun_after_the_give_up_time(start: Start) 
     """A render that fails at the very end is not followed by one that nobody waits for."""
     alpha = Scripted(trouble=Pending(), trouble_s=80.0)
     beta = Scripted("beta", price_micros=150_000)
-    from providers.contract import Failed
-
     alpha.checks.append(Failed(FailureKind.RENDER_FAILED, "boom"))
     gateway = await start(alpha, beta, jobs={"give_up_s": 10, "lease_s": 600, "heartbeat_s": 200})
     job = await gateway.made(routing={"deadline_s": 30})
@@ -81,10 +89,10 @@ async def test_a_retry_that_would_miss_the_deadline_is_not_waited_for(start: Sta
     assert beta.asked_at == alpha.asked_at
 
 
-async def test_a_thousand_virtual_hours_cost_no_real_time(start: Start) -> None:
+async def test_a_hundred_virtual_hours_cost_no_real_time(start: Start) -> None:
     """What these tests rest on: an idle service waits in virtual time alone."""
     gateway = await start(Scripted(), claim_interval_s=3_600.0)
     loop = asyncio.get_running_loop()
     before = loop.time()
-    await gateway.clock.sleep(1_000 * 3_600.0)
-    assert loop.time() - before == pytest.approx(3_600_000.0)
+    await gateway.clock.sleep(100 * 3_600.0)
+    assert loop.time() - before == pytest.approx(360_000.0)

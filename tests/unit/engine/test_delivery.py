@@ -8,9 +8,9 @@ import pytest
 
 from providers.contract import FailureKind, Finished, RemoteFile, Report
 from providers.serving import serve
+from tests.support.fixtures import Start
 from tests.support.pictures import clip, picture
 from tests.support.scripted import Scripted, delivers
-from tests.support.fixtures import Start
 
 pytestmark = pytest.mark.anyio
 

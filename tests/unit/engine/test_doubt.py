@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from providers.contract import NoEvidence
-from tests.support.scripted import Lost, Scripted
 from tests.support.fixtures import Start
+from tests.support.scripted import Lost, Scripted
 
 pytestmark = pytest.mark.anyio
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from providers.contract import FailureKind, Refused
-from tests.support.scripted import Scripted
 from tests.support.fixtures import Start
+from tests.support.scripted import Scripted
 
 pytestmark = pytest.mark.anyio
 

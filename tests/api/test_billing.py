@@ -1,0 +1,205 @@
+"""Money over HTTP: usage, statements, budgets, drift and what is told to webhooks, each team seeing its own alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from sqlalchemy import Connection, update
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+import gateway.app
+from gateway import webhooks
+from gateway.money.budgets import Budget, set_budget
+from gateway.money.windows import WindowKind, period_of
+from gateway.signatures import new_secret, signature
+from gateway.store.schema import teams
+from gateway.webhooks import NewWebhook
+from providers.contract import Failed, FailureKind
+from tests.support.fixtures import Start
+from tests.support.gateway import Gateway
+from tests.support.scripted import Scripted, delivers
+from tests.support.wire import Wire
+
+pytestmark = pytest.mark.anyio
+PRICE = 100_000
+METERING = "https://meter.test/usage"
+
+
+class Receiver:
+    """An endpoint of a customer, on the wire."""
+
+    def __init__(self, status: int = 204) -> None:
+        self.status = status
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.app = Starlette(routes=[Route("/{path:path}", self.take, methods=["POST"])])
+
+    async def take(self, request: Request) -> Response:
+        self.got.append((dict(request.headers), await request.body()))
+        return Response(status_code=self.status)
+
+    def types(self) -> list[str]:
+        return [json.loads(body)["type"] for _, body in self.got]
+
+
+def _margin(connection: Connection, team_id: str, plan: dict[str, Any]) -> None:
+    connection.execute(update(teams).where(teams.c.id == team_id).values(plan=plan))
+
+
+async def told(gateway: Gateway, receiver: Receiver, count: int) -> None:
+    """Wait, in virtual time, until a receiver has been sent this many events."""
+    for _ in range(40):
+        if len(receiver.got) >= count:
+            return
+        await gateway.clock.sleep(5.0)
+    raise AssertionError(receiver.types())
+
+
+async def test_usage_counts_what_was_billed_and_what_was_not(start: Start) -> None:
+    """Grouped by route and tag, with the margin of the team's plan, in JSON as in CSV."""
+    vendor = Scripted(checks=[delivers(), Failed(FailureKind.MODERATED, "blocked")])
+    gateway = await start(vendor)
+    await gateway.write(_margin, gateway.team_id, {"kind": "percent", "percent": "25"})
+    await gateway.made(metadata={"project": "=reel"})
+    await gateway.made(metadata={"project": "=reel"})
+    await gateway.clock.sleep(1.0)  # a report ends before the present instant
+    answer = await gateway.client.get("/usage", params={"group_by": "route,tag:project"})
+    rows = {row["route"]: row for row in answer.json()["rows"]}
+    assert (rows["alpha/one"]["jobs_billed"], rows["alpha/one"]["price_micros"]) == (1, 125_000)
+    assert (rows["alpha/one"]["cost_micros"], rows["alpha/one"]["margin_micros"]) == (PRICE, 25_000)
+    assert rows[None]["jobs_not_billed"] == 1
+    sheet = await gateway.client.get("/usage?group_by=tag:project&format=csv")
+    (line,) = csv.DictReader(io.StringIO(sheet.text))
+    assert (line["tag:project"], line["price_micros"], line["jobs_not_billed"]) == ("'=reel", "125000", "1")
+
+
+async def test_a_statement_lists_every_bill_and_nothing_of_another_team(start: Start) -> None:
+    """Its total is the sum of the jobs' bills."""
+    gateway = await start(Scripted())
+    bills = [(await gateway.made())["bill"]["price_micros"] for _ in range(3)]
+    _, _, stranger = await gateway.new_key("other")
+    mine = (await gateway.client.get("/billing/statement")).json()
+    assert (mine["total_micros"], len(mine["lines"]), mine["closed"]) == (sum(bills), 3, False)
+    theirs = (await gateway.client.get("/billing/statement", headers=stranger)).json()
+    assert (theirs["total_micros"], theirs["lines"]) == (0, [])
+
+
+async def test_a_statement_of_no_month_is_refused(start: Start) -> None:
+    """As a problem that says how a month is written."""
+    gateway = await start(Scripted())
+    answer = await gateway.client.get("/billing/statement?period=2026-13")
+    assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (400, "bad-request")
+
+
+@pytest.mark.parametrize("query", ["group_by=colour", "since=yesterday", "since=2000-01-01", "format=xlsx"])
+async def test_a_report_that_cannot_be_made_is_refused(start: Start, query: str) -> None:
+    """Unknown groups, times and forms, and stretches beyond the longest."""
+    gateway = await start(Scripted())
+    assert (await gateway.client.get(f"/usage?{query}")).status_code == 400
+
+
+async def test_budgets_show_what_is_spent_and_held(start: Start) -> None:
+    """While a job runs its worst case is held; afterwards its price is spent."""
+    gateway = await start(Scripted())
+    await gateway.set_budget(10 * PRICE)
+    job_id = await gateway.submit()
+    (held,) = (await gateway.client.get("/budgets")).json()["budgets"]
+    await gateway.ended(job_id)
+    (spent,) = (await gateway.client.get("/budgets")).json()["budgets"]
+    assert (held["spent_micros"], held["held_micros"]) == (0, PRICE)
+    assert (spent["spent_micros"], spent["held_micros"]) == (PRICE, 0)
+
+
+async def test_a_team_hears_of_its_jobs_and_soft_limits_signed_and_once(start: Start) -> None:
+    """One event a job's end, one for the soft limit, none for another team; the log shows each."""
+    wire, receiver = Wire(), Receiver()
+    wire.apps["hook.test"] = receiver.app
+    with patch.object(gateway.app, "Outbound", wire.outbound()):
+        bench = await start(Scripted(checks=[delivers(), Failed(FailureKind.MODERATED, "blocked")]))
+    hook = NewWebhook("hook_1", bench.team_id, "https://hook.test/in", bench.clock.now())
+    secret = await bench.write(webhooks.add_webhook, hook)
+    soft = Budget("b", bench.team_id, WindowKind.MONTH, soft_micros=PRICE // 2)
+    await bench.write(set_budget, soft, bench.clock.now())
+    jobs = [await bench.made(), await bench.made()]
+    await told(bench, receiver, 3)
+    assert sorted(receiver.types()) == ["budget.soft_limit", "job.failed", "job.succeeded"]
+    for headers, body in receiver.got:
+        message = (headers["webhook-id"], int(headers["webhook-timestamp"]), body)
+        assert headers["webhook-signature"] == signature(secret, *message)
+    ended = {json.loads(body)["data"].get("job_id"): json.loads(body)["data"] for _, body in receiver.got}
+    assert ended[jobs[0]["id"]]["price_micros"] == PRICE
+    assert ended[jobs[1]["id"]]["error"]["title"]
+    shown = (await bench.client.get("/webhooks/deliveries?state=delivered")).json()["deliveries"]
+    assert [one["tries"][0]["status"] for one in shown] == [204, 204, 204]
+    _, _, stranger = await bench.new_key("other")
+    assert (await bench.client.get("/webhooks/deliveries", headers=stranger)).json() == {"deliveries": []}
+
+
+async def test_a_billed_job_is_metered_as_a_cloud_event(start: Start) -> None:
+    """To the endpoint of the configuration, once, under the hold's id; a job that is not billed is not metered."""
+    wire, receiver, secret = Wire(), Receiver(), new_secret()
+    wire.apps["meter.test"] = receiver.app
+    with patch.object(gateway.app, "Outbound", wire.outbound()):
+        bench = await start(
+            Scripted(checks=[delivers(), Failed(FailureKind.MODERATED, "blocked")]),
+            money={"usage_webhook": {"url": METERING, "secret": secret}},
+        )
+    await bench.clock.sleep(1.0)  # the first turn of the watch takes the endpoint in
+    await bench.made(metadata={"project": "reel"})
+    await bench.made()
+    await told(bench, receiver, 1)
+    await bench.clock.sleep(60.0)
+    ((headers, body),) = receiver.got
+    event = json.loads(body)
+    assert (event["specversion"], event["type"], event["subject"]) == ("1.0", "vidgate.job.billed.v1", bench.team_id)
+    assert (event["data"]["price_micros"], event["data"]["tags"]) == (PRICE, {"project": "reel"})
+    assert headers["content-type"] == "application/cloudevents+json"
+
+
+async def test_the_operator_hears_of_an_account_under_its_floor_once(start: Start) -> None:
+    """The balance falls under the floor: one event, however often it is read again."""
+    wire, receiver = Wire(), Receiver()
+    wire.apps["ops.test"] = receiver.app
+    vendor = Scripted(balance_micros=PRICE)
+    with patch.object(gateway.app, "Outbound", wire.outbound()):
+        bench = await start(vendor, polling={"balance_every_s": 30})
+    await bench.write(webhooks.add_webhook, NewWebhook("hook_0", None, "https://ops.test/", bench.clock.now()))
+    account = bench.service.parts.fleet.accounts["alpha"]
+    account.settings = account.settings.model_copy(update={"floor_micros": 2 * PRICE})
+    vendor.balance_micros = 3 * PRICE
+    await bench.clock.sleep(60.0)
+    vendor.balance_micros = PRICE
+    await told(bench, receiver, 1)
+    await bench.clock.sleep(300.0)
+    assert receiver.types() == ["account.low_water"]
+
+
+async def test_prices_that_drift_are_told_and_shown_with_the_routes(start: Start) -> None:
+    """A vendor that charges half more than the book: an event a day, and the ratio in GET /routes."""
+    wire, receiver = Wire(), Receiver()
+    wire.apps["ops.test"] = receiver.app
+    with patch.object(gateway.app, "Outbound", wire.outbound()):
+        bench = await start(Scripted(checks=[delivers(cost_micros=150_000) for _ in range(6)]))
+    await bench.write(webhooks.add_webhook, NewWebhook("hook_0", None, "https://ops.test/", bench.clock.now()))
+    for _ in range(6):
+        await bench.made()
+    await bench.clock.sleep(3 * 3600.0)
+    (route,) = (await bench.client.get("/routes")).json()["routes"]
+    assert route["price_drift"] == {"ratio": 1.5, "observations": 6, "beyond_threshold": True}
+    assert receiver.types() == ["price.drift"]
+
+
+async def test_reports_need_a_key(start: Start) -> None:
+    """Nobody's money is anybody's business."""
+    gateway = await start(Scripted())
+    for path in ("/usage", "/billing/statement", "/budgets", "/webhooks/deliveries"):
+        answer = await gateway.client.get(path, headers={"authorization": ""})
+        assert answer.status_code == 401
+    assert period_of(gateway.clock.now()) == "2027-01"
