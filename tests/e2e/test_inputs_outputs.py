@@ -356,3 +356,22 @@ async def test_trap_18_every_spelling_of_the_polled_vendor_is_read(begin: Begin)
     job = await world.made(pin="modelslab/svd", width=128, height=96)
     assert (job["status"], len(job["attempts"])) == ("succeeded", 1)
     assert job["bill"]["cost_micros"] == world.modelslab.charged_micros() == 200_000
+
+
+async def test_a_polled_vendor_may_answer_with_the_result_at_once(begin: Begin) -> None:
+    """A submit that is answered with the finished video needs no poll and is billed the same."""
+    world = await begin(sections={"modelslab": {}})
+    world.modelslab.switch(first_reply="success", webhook="never")
+    job = await world.made(pin="modelslab/svd", width=128, height=96)
+    assert (job["status"], len(job["attempts"]), world.modelslab.polls()) == ("succeeded", 1, 0)
+    assert job["bill"]["cost_micros"] == world.modelslab.charged_micros() == 200_000
+
+
+async def test_trap_13_a_result_whose_record_has_expired_is_found_by_its_history(begin: Begin) -> None:
+    """The vendor forgot the job before anybody asked: it is no unknown job, and it is delivered and billed once."""
+    world = await begin(sections={"segmind": {}})
+    world.segmind.switch(record_ttl_s=0.001)
+    job = await world.made(pin="segmind/svd")
+    assert (job["status"], len(job["attempts"])) == ("succeeded", 1)
+    assert job["bill"]["price_micros"] == world.segmind.charged_micros() == 165_900
+    assert world.segmind.sandbox.meter.submits_received == 1

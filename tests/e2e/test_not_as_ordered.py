@@ -104,3 +104,30 @@ async def test_trap_40_a_state_that_nobody_knows_ends_at_the_published_deadline(
     assert world.segmind.sandbox.meter.submits_received == 1
     assert 1 < world.segmind.polls() < 100
     assert (await world.gateway.balances())["suspense"] == world.segmind.charged_micros() == SVD_MICROS
+
+
+BLOCKS = {"modelslab": {"outcome": "moderated"}, "segmind": {"moderation_rate": 1.0}}
+
+
+@pytest.mark.parametrize("first", BLOCKS)
+async def test_trap_34_a_content_block_is_never_shopped_around(begin: Begin, first: str) -> None:
+    """What one vendor blocked is not sent to the other one: the job fails, free for the team."""
+    world = await begin()
+    world.vendors[first].switch(**BLOCKS[first])
+    second = next(name for name in BLOCKS if name != first)
+    job = await world.made(routing={"order": [f"{first}/svd", f"{second}/svd"]}, fps=7)
+    assert job["status"] == "failed", job
+    assert [one["failure"]["kind"] for one in job["attempts"]] == ["moderated"]
+    assert job["bill"]["price_micros"] == 0
+    assert world.vendors[second].sandbox.meter.submits_received == 0
+
+
+@pytest.mark.parametrize("outcome", ["failed", "error"])
+async def test_a_render_that_fails_goes_to_the_next_vendor(begin: Begin, outcome: str) -> None:
+    """Both of a vendor's words for failure are understood, and the team pays for the one that was delivered."""
+    world = await begin()
+    world.modelslab.switch(outcome=outcome)
+    job = await world.made(routing=SWAPPING_FIRST, fps=7)
+    assert (job["status"], job["route"]) == ("succeeded", "segmind/svd")
+    assert job["attempts"][0]["failure"]["kind"] == "render_failed"
+    assert job["bill"]["price_micros"] == world.segmind.charged_micros() == SVD_MICROS

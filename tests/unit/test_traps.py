@@ -44,7 +44,7 @@ TRAPS: Mapping[int, Trap] = {
     10: Trap("the v2 page shows the v1 address", (SEGMIND,)),
     11: Trap("one status means several things, and one page is HTML", (SEGMIND, MODELSLAB)),
     12: Trap("FAILED comes with HTTP 422", (SEGMIND,)),
-    13: Trap("after an hour a finished job looks as if it had never been", (SEGMIND,)),
+    13: Trap("after an hour a finished job looks as if it had never been", (SEGMIND, MEDIA)),
     14: Trap("an invalid body is accepted and fails later", (SEGMIND, MODELSLAB)),
     15: Trap("no submit is idempotent", (SEGMIND, MODELSLAB)),
     16: Trap(
@@ -69,7 +69,7 @@ TRAPS: Mapping[int, Trap] = {
     31: Trap("two tables of rates", (SEGMIND,)),
     32: Trap("a bearer token is advertised and refused", (SEGMIND,)),
     33: Trap("a model is retired at any time", (SEGMIND, MODELSLAB)),
-    34: Trap("a moderation block has no code", (SEGMIND, MODELSLAB)),
+    34: Trap("a moderation block has no code", (SEGMIND, MODELSLAB, ORDERED)),
     35: Trap("no formula of the price, and one vendor tells no cost", (SEGMIND, MODELSLAB)),
     36: Trap("the client's own defaults break the vendor's limits", (MODELSLAB,)),
     37: Trap("result links are public and need no key", (SEGMIND, MODELSLAB)),
