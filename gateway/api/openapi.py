@@ -247,7 +247,7 @@ def _operation(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
 def _report() -> dict[str, Any]:
     """A report in each of its forms."""
     described = _json({"type": "object"})
-    forms = {"text/csv": {"schema": {"type": "string"}}, "application/vnd.apache.parquet": {}}
+    forms: dict[str, Any] = {"text/csv": {}, "application/vnd.apache.parquet": {}}
     return {**described, "content": {**described["content"], **forms}}
 
 
