@@ -131,6 +131,7 @@ def test_every_number_has_a_unit_or_is_a_count() -> None:
         "retry.budget_reserve_per_s",
         "routing.deadline_probability",
         "routing.late_fraction",
+        "money.price_drift_threshold",
         "routing.weights.cost",
         "routing.weights.time",
         "routing.weights.failure",
