@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, StaticPool, create_engine, insert
 
 from gateway.jobs import AttemptState, JobStatus
 from gateway.store.jobs import Attempt, Job, insert_job
-from gateway.store.schema import keys, teams
-from gateway.store.sqlite import SqliteStore
+from gateway.store.metadata import metadata
+from gateway.store.schema import attempts, jobs, keys, teams
 
 NOW = 1_000.0
 
@@ -68,15 +67,12 @@ def add_jobs(connection: Connection, *new: Job) -> None:
         insert_job(connection, job)
 
 
-def with_database(path: Path, use: Callable[[Connection], None]) -> None:
-    """Run a function in one transaction on a fresh store that has the team; for property tests."""
-
-    async def run() -> None:
-        store = SqliteStore.open(f"sqlite:///{path}")
-        try:
-            await store.write(add_team)
-            await store.write(use)
-        finally:
-            await store.close()
-
-    asyncio.run(run())
+@contextmanager
+def in_memory() -> Iterator[Connection]:
+    """A transaction on a fresh database in memory that has the team and the job tables; for property tests."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    with engine.begin() as connection:
+        metadata.create_all(connection, tables=[teams, keys, jobs, attempts])
+        add_team(connection)
+        yield connection
+    engine.dispose()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, insert, update
 from sqlalchemy.exc import IntegrityError
@@ -20,7 +18,7 @@ from gateway.store import schema
 from gateway.store.jobs import Attempt, Job, LeaseLostError
 from gateway.store.sqlite import SqliteStore
 from providers.vocabulary import SEED_MAX
-from tests.unit.store.builders import NOW, a_job, add_jobs, add_team, an_attempt, with_database
+from tests.unit.store.builders import NOW, a_job, add_jobs, add_team, an_attempt, in_memory
 
 pytestmark = pytest.mark.anyio
 OPEN_STATES = (AttemptState.PREPARED, AttemptState.ACCEPTED, AttemptState.IN_DOUBT)
@@ -282,12 +280,11 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40)
 @given(STEPS)
 def test_only_the_latest_claim_can_write(steps: list[tuple[str, str, float]]) -> None:
     """Three processes claim, write, renew and let go in any order: just the holder of the newest fence gets through."""
-    with TemporaryDirectory() as folder:
-        with_database(Path(folder) / "v.db", lambda connection: _race(connection, steps))
+    with in_memory() as connection:
+        _race(connection, steps)
 
 
 def _race(connection: Connection, steps: list[tuple[str, str, float]]) -> None:
