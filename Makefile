@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 IMAGE ?=
 
-.PHONY: help install demo test check lint types format lock bench mutants clean
+.PHONY: help install demo test month check lint types format lock bench mutants clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -26,6 +26,9 @@ demo: $(STAMP) ## one picture to one finished, billed video on simulated vendors
 
 test: $(STAMP) ## the whole suite
 	@$(BIN)/python -m pytest
+
+month: $(STAMP) ## a month of 10,000 faulty requests in virtual time that must close to the micro-dollar
+	@VIDGATE_MONTH_JOBS=10000 $(BIN)/python -m pytest -q tests/e2e/test_month.py
 
 check: lint types test ## what continuous integration wants to see
 
