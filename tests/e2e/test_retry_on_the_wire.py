@@ -107,11 +107,15 @@ async def test_a_hint_longer_than_the_job_has_time_moves_on_at_once(begin: Begin
     assert next(at for at, path in others.posts if "svd" in path) - first < 2.0
 
 
-@pytest.mark.parametrize("fault", ["502_before_accept", "reset_before_accept", "500"])
-async def test_under_total_outage_of_a_vendor_extra_calls_stay_within_their_budget(begin: Begin, fault: str) -> None:
-    """Jobs one after another while every submit to one vendor fails: all are made elsewhere, paid once, and few calls are extra."""
-    ratio, reserve_per_s, jobs, pace_s = 0.2, 0.1, 25, 0.8
-    budget = {"budget_ratio": ratio, "budget_reserve_per_s": reserve_per_s, "submits_max": 10}
+@pytest.mark.parametrize(
+    ("fault", "repeats"), [("502_before_accept", True), ("reset_before_accept", True), ("500", False)]
+)
+async def test_under_total_outage_of_a_vendor_extra_calls_stay_within_their_budget(
+    begin: Begin, fault: str, repeats: bool
+) -> None:
+    """While every submit to one vendor fails all jobs are made elsewhere and paid once, and few calls are extra."""
+    ratio, jobs, pace_s = 0.2, 25, 0.8
+    budget = {"budget_ratio": ratio, "budget_reserve_per_s": 0, "submits_max": 10}
     world = await begin(sections={"segmind": {}, "modelslab": {"queue_max": 100}}, retry=budget)
     world.segmind.switch(fault_rates={"submit": {fault: 1.0}})
     world.modelslab.switch(queue_max=100, workers=100)
@@ -122,8 +126,8 @@ async def test_under_total_outage_of_a_vendor_extra_calls_stay_within_their_budg
     ended = [await world.ended(job_id) for job_id in sent]
     assert {(job["status"], job["route"]) for job in ended} == {("succeeded", ROUTES["modelslab"])}
     attempts, submits = await tries_on(world, "segmind")
-    lasted_s = jobs * pace_s + 60.0
-    assert submits - attempts <= ratio * attempts + reserve_per_s * lasted_s
+    assert submits - attempts <= ratio * attempts
+    assert (submits > attempts) is repeats
     assert world.segmind.sandbox.meter.submits_received == submits
     assert (world.segmind.charged_micros(), world.modelslab.charged_micros()) == (0, jobs * PRICES["modelslab"])
     books = await world.gateway.balances()
