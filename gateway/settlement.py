@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from gateway import events
-from gateway.jobs import AttemptState, JobStatus, move_attempt, move_job
+from gateway.jobs import AttemptState, IllegalMoveError, JobStatus, move_attempt, move_job
 from gateway.money import ledger
 from gateway.money.drift import PriceObservation, observe_price
 from gateway.money.true_cost import TrueCost
@@ -100,7 +100,9 @@ def succeed(
         attempt_id=attempt.id,
         provider_request_id=changes.get("vendor_request_id"),
     )
-    ledger.capture(connection, capture)
+    captured = ledger.capture(connection, capture)
+    if not isinstance(captured, ledger.Captured):
+        raise IllegalMoveError(f"job {job.id} is active and its hold was settled before: {captured.kind}")
     if success.cost.source == "reported":
         observe_price(
             connection,

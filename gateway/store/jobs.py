@@ -88,7 +88,7 @@ class Attempt:
 
 def insert_job(connection: Connection, job: Job) -> None:
     """Write a new job."""
-    connection.execute(insert(jobs).values(_values(job)))
+    connection.execute(insert(jobs), _values(job))
 
 
 def load_job(connection: Connection, job_id: str, team_id: str | None = None) -> Job | None:
@@ -165,7 +165,7 @@ def request_cancel(connection: Connection, job_id: str, at: float) -> bool:
 def insert_attempt(connection: Connection, job: Job, attempt: Attempt) -> None:
     """Write the intent to try, before anything is sent. Raises LeaseLostError as `update_job` does."""
     _hold_fence(connection, job)
-    connection.execute(insert(attempts).values(_values(attempt)))
+    connection.execute(insert(attempts), _values(attempt))
 
 
 def update_attempt(connection: Connection, job: Job, attempt: Attempt, changes: Mapping[str, Any]) -> None:
