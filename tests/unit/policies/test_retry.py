@@ -136,7 +136,7 @@ def test_a_repeat_is_never_early_never_late_and_never_one_too_many(
         assert allowed
     else:
         assert isinstance(decision, NextRoute)
-        longest_s = (hint_s or 0.0) + RULES.cap_s
+        longest_s = max(0.0, hint_s or 0.0) + RULES.cap_s
         assert submits >= RULES.submits_max or not allowed or longest_s > slack_s
 
 
