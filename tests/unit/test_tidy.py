@@ -205,13 +205,14 @@ def test_http_clients_are_made_in_few_places() -> None:
 
 
 def test_an_exception_is_caught_by_name() -> None:
-    """At most five places catch everything, and each says why on the same line."""
+    """At most five places catch everything, and each says why on its line; one that only cleans up raises it again."""
     broad = [
         (file, node)
         for file in EVERYTHING
         for node in ast.walk(file.tree)
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or re.search(r"\b(Base)?Exception\b", ast.unparse(node.type)))
+        and ast.unparse(node.body[-1]) != "raise"
     ]
     report(file.at(node) for file, node in broad if not re.search(r"#.{10,}", file.line(node)))
     assert len(broad) <= 5, [file.at(node) for file, node in broad]
