@@ -171,7 +171,8 @@ def suspect_charge(connection: Connection, job: Job, attempt: Attempt, provider:
     """
     suspense = ledger.Suspense(
         job_id=job.id,
-        attempt_id=attempt.id,
+        # Every submit may have been charged: a second one in doubt is a second suspense.
+        attempt_id=attempt.id if attempt.submits <= 1 else f"{attempt.id}/{attempt.submits}",
         provider=provider,
         amount_micros=attempt.price_micros,
         at=attempt.sent_at or attempt.prepared_at,

@@ -18,6 +18,9 @@ from starlette.routing import Route
 import gateway.app
 from gateway import webhooks
 from gateway.money.budgets import Budget, set_budget
+from gateway.money.mending import mend
+from gateway.money.reconcile import import_charges, reconcile
+from gateway.money.usage_files import VendorCharge
 from gateway.money.windows import WindowKind, period_of
 from gateway.signatures import new_secret, signature
 from gateway.store.schema import teams
@@ -25,11 +28,12 @@ from gateway.webhooks import NewWebhook
 from providers.contract import Failed, FailureKind
 from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
-from tests.support.scripted import Scripted, delivers
+from tests.support.scripted import Lost, Scripted, delivers
 from tests.support.wire import Wire
 
 pytestmark = pytest.mark.anyio
 PRICE = 100_000
+DAY_S = 86_400.0
 METERING = "https://meter.test/usage"
 
 
@@ -194,6 +198,41 @@ async def test_prices_that_drift_are_told_and_shown_with_the_routes(start: Start
     (route,) = (await bench.client.get("/routes")).json()["routes"]
     assert route["price_drift"] == {"ratio": 1.5, "observations": 6, "beyond_threshold": True}
     assert receiver.types() == ["price.drift"]
+
+
+async def test_every_submit_in_doubt_is_a_suspense_of_its_own_and_found_on_the_vendors_list(start: Start) -> None:
+    """Two submits were lost and rendered all the same: the team pays once, the operator's doubt is twice the price."""
+    vendor = Scripted(submits=[Lost(accepted=True), Lost(accepted=True)])
+    gateway = await start(vendor, retry={"ambiguous": "retry", "base_s": 0})
+    job = await gateway.made()
+    assert (job["status"], job["bill"]["price_micros"], len(vendor.accepted)) == ("succeeded", PRICE, 3)
+    balances = await gateway.balances()
+    assert (balances["suspense"], balances[f"team:{gateway.team_id}"]) == (2 * PRICE, PRICE)
+    now = gateway.clock.now()
+    charges = [VendorCharge("alpha", name, PRICE, now) for name in vendor.running]
+    await gateway.write(import_charges, charges, now)
+    found = await gateway.service.parts.store.read(reconcile, "alpha", since=now - DAY_S, until=now + DAY_S)
+    await gateway.write(mend, found, now)
+    balances = await gateway.balances()
+    assert (balances["suspense"], balances["loss"]) == (0, 2 * PRICE)
+
+
+async def test_a_doubt_that_lasts_a_day_is_still_matched_with_its_charge(start: Start) -> None:
+    """The suspense stands at the time of the submit, where the vendor charged, not where it was given up."""
+    vendor = Scripted(billing="may_bill", submits=[Lost(accepted=True)])
+    gateway = await start(vendor, claim_interval_s=600.0)
+    charged_at = gateway.clock.now() + 20
+    job = await gateway.ended(await gateway.submit(), within_s=2 * DAY_S)
+    assert (job["status"], job["bill"]["price_micros"]) == ("expired", 0)
+    now = gateway.clock.now()
+    assert now - charged_at > DAY_S - 60
+    await gateway.write(import_charges, [VendorCharge("alpha", "alpha-1", PRICE, charged_at)], now)
+    found = await gateway.service.parts.store.read(
+        reconcile, "alpha", since=charged_at - DAY_S, until=now, complete_until=now
+    )
+    await gateway.write(mend, found, now)
+    balances = await gateway.balances()
+    assert (balances["suspense"], balances["loss"], found.only_theirs) == (0, PRICE, ())
 
 
 async def test_reports_need_a_key(start: Start) -> None:
