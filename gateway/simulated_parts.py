@@ -45,6 +45,7 @@ class SimulatedJob:
 
     @property
     def deadline_at(self) -> float:
+        """When it is late, in seconds from the start of the simulation."""
         return self.created_at + self.kind.deadline_s
 
 
@@ -60,6 +61,7 @@ class Account:
     calls: int = 0
 
     def is_out(self, now: float) -> bool:
+        """Whether every call to the provider fails now."""
         return any(one.from_h * HOUR_S <= now < (one.from_h + one.hours) * HOUR_S for one in self.law.outages)
 
     def over_rate(self, now: float) -> float | None:
@@ -84,6 +86,7 @@ class Line:
     shown: tuple[InFlight, ...] | None = ()
 
     def in_flight(self) -> tuple[InFlight, ...]:
+        """What runs and what waits here, as the router is told; the same tuple until it changes."""
         if self.shown is None:
             waiting = (InFlight(name, self.running[name].started_at, "queued") for name, _ in self.queue)
             queued = {name for name, _ in self.queue}
@@ -91,6 +94,7 @@ class Line:
         return self.shown
 
     def busy(self) -> int:
+        """How many run and do not wait."""
         return len(self.running) - len(self.queue)
 
 

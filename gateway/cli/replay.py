@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.cli.exit_codes import CommandError, ExitCode
-from gateway.cli.options import AsJson
+from gateway.cli.options import AsJson, unfolded
 from gateway.cli.output import duration, note_console, print_json, result_console, table
 from gateway.cli.plots import PlotFile, dollars, write_plot
 from gateway.cli.serve import CONFIG_VARIABLE
@@ -35,72 +35,68 @@ SQLITE = "sqlite:///"
 Json = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Asked:
-    """The options of one replay."""
+    """What is to be otherwise, and over which records."""
 
-    since: str
-    objective: Objective | None
-    price_book: Path | None
-    without: tuple[str, ...]
-    config: Path | None
-    store: str | None
-
-
-def replay(
-    *,
-    since: Annotated[str, typer.Option(metavar="30d", help="How far back: hours (h), days (d) or weeks (w).")] = "30d",
+    since: Annotated[str, typer.Option(metavar="30d", help="How far back: hours (h), days (d) or weeks (w).")] = "30d"
     objective: Annotated[
         Optional[Objective],  # noqa: UP045 - read at run time
         typer.Option(help="Objective of every job, whatever its caller asked for."),
-    ] = None,
+    ] = None
     price_book: Annotated[
         Optional[Path],  # noqa: UP045 - read at run time
         typer.Option(metavar="FILE", help="Prices to count with, over those in force."),
-    ] = None,
+    ] = None
     without: Annotated[
         Optional[list[str]],  # noqa: UP045 - read at run time
         typer.Option(metavar="ROUTE", help="A route or provider to leave out; repeatable."),
-    ] = None,
+    ] = None
     config: Annotated[
         Optional[Path],  # noqa: UP045 - read at run time
         typer.Option("--config", "-c", envvar=CONFIG_VARIABLE, metavar="FILE", help="Configuration to decide under."),
-    ] = None,
+    ] = None
     store: Annotated[
         Optional[str],  # noqa: UP045 - read at run time
         typer.Option(metavar="URL", help="Database to read; else the configuration's, else that of `vidgate dev`."),
-    ] = None,
-    plot_to: PlotFile = None,
-    as_json: AsJson = False,
-) -> None:
+    ] = None
+
+
+@unfolded()
+def replay(asked: Asked, *, plot_to: PlotFile = None, as_json: AsJson = False) -> None:
     """Decide recorded jobs again: what would another objective or price have cost?
 
-    The real router walks through the recorded time, is told every recorded fact when
-    it happened, and decides each job anew. The database is only read.
+    The real router walks through the recorded time, is told every recorded
+    fact when it happened, and decides each job anew. Nothing is written.
 
     [bold]Limits[/]
-    Where the new decision is the old one, what really happened is kept. Elsewhere it is
-    an estimate: the book's price, and the odds and time that the router had learned of
-    that route by then. A route that was hardly used is known only by its published
-    figures. Vendors' limits are felt only as far as the recorded traffic met them, and
-    failures of moved jobs are counted as lateness, not as a second route's price.
-    Jobs that were canceled, or refused for their content, are left out.
+    Where the new decision is the old one, what really happened is kept.
+    Elsewhere it is an estimate: the book's price, and the odds and time that
+    the router had learned of that route by then. A route that was hardly used
+    is known only by its published figures. Vendors' limits are felt only as
+    far as the recorded traffic met them, and failures of moved jobs count as
+    lateness, not as a second route's price. Jobs that were canceled, or
+    refused for their content, are left out.
 
     [bold]Examples[/]
         vidgate replay --since 30d --objective fastest
-        vidgate replay --without modelslab --plot replay.html
+        vidgate replay --without dear/route --plot replay.html
         vidgate replay --price-book new-prices.yaml --json
     """
-    asked = Asked(since, objective, price_book, tuple(without or ()), config, store)
     now = SystemClock().now()
     what_if, url = _what_if(asked, now)
-    recorded = _read(url, now - _seconds(since))
+    recorded = _read(url, now - _seconds(asked.since))
     what_if = what_if if what_if.routes else _with_recorded_routes(what_if, recorded)
     kept = comparable(recorded)
     with Progress(TextColumn("replaying"), BarColumn(), console=note_console(), transient=True) as progress:
         task = progress.add_task("replaying", total=1.0)
         lines = Replay(kept, what_if).run(lambda share: progress.update(task, completed=share))
-    options = {"since": since, "objective": objective, "without": list(asked.without), "repriced": what_if.repriced}
+    options = {
+        "since": asked.since,
+        "objective": asked.objective,
+        "without": list(what_if.without),
+        "repriced": what_if.repriced,
+    }
     told = report(lines, left_out=len(recorded.jobs) - len(kept.jobs), asked=options)
     if plot_to is not None:
         write_plot(plot_to, plot(told))
@@ -135,7 +131,9 @@ def _what_if(asked: Asked, now: float) -> tuple[WhatIf, str]:
 
 
 def _asked(what_if: WhatIf, asked: Asked) -> WhatIf:
-    return replace(what_if, objective=asked.objective, without=asked.without, repriced=asked.price_book is not None)
+    return replace(
+        what_if, objective=asked.objective, without=tuple(asked.without or ()), repriced=asked.price_book is not None
+    )
 
 
 def _with_recorded_routes(what_if: WhatIf, recorded: Recorded) -> WhatIf:

@@ -34,14 +34,14 @@ def simulate(
 ) -> None:
     """Simulate a week of requests in virtual time: what would it cost, and what would come too late?
 
-    The router and the retry rules are those of the gateway. Vendors behave as the
-    scenario says: prices, times, failures, limits, credit, outages. No gateway is
-    asked and nothing is sent anywhere.
+    The router and the retry rules are those of the gateway. Vendors behave as
+    the scenario says: prices, times, failures, limits, credit, outages. No
+    gateway is asked and nothing is sent anywhere.
 
     [bold]Limits[/]
-    The answer is as good as the scenario. Arrivals are independent of each other
-    and of how long jobs take, balances are known at once, submits are never in
-    doubt, and each job has one attempt under way at a time, as in the gateway.
+    The answer is as good as the scenario. Arrivals are independent of each
+    other and of how long jobs take, balances are known at once, submits are
+    never in doubt, and a job has one attempt at a time, as in the gateway.
 
     [bold]Examples[/]
         vidgate simulate examples/week.yaml
