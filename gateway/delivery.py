@@ -16,7 +16,7 @@ from gateway.media.kinds import MEDIA_TYPES
 from gateway.media.verify import BadMedia, MediaInfo, deviations, inspect_media_async
 from gateway.outbound import FetchLimits, Outbound, OutboundError
 from providers.capability import Route
-from providers.contract import FailureKind, Finished, InlineFile
+from providers.contract import FailureKind, Finished, InlineFile, ResultFile
 from providers.vocabulary import Scalar
 
 # What vendors deliver when all is well: to convert one of these is vidgate's own part and no deviation.
@@ -61,18 +61,25 @@ class Delivery:
         stored = []
         for file in done.files:
             try:
-                data = file.data if isinstance(file, InlineFile) else await self._fetch(file.url)
+                stored.append(await self._collect(file, ordered))
             except OutboundError as error:
                 passing = error.reason == "unreachable" or (error.status or 0) >= 500 or error.status in {404, 429}
                 return Undelivered(FailureKind.BAD_OUTPUT, f"the result {error.detail}", passing)
-            try:
-                stored.append(await self._keep(data, ordered))
             except BadMedia as error:
                 return Undelivered(FailureKind.BAD_OUTPUT, f"the result cannot be used: {error}", passing=False)
         differing = [text for file in stored for text in file["deviations"] if "frames" in text]
         if differing and self.deviations_fail:
             return Undelivered(FailureKind.NOT_AS_ORDERED, "; ".join(differing), passing=False)
         return Delivered(stored)
+
+    async def _collect(self, file: ResultFile, ordered: Mapping[str, Scalar]) -> dict[str, Any]:
+        """One file. A fetched one that is broken is fetched once more: that is free, and another render is not."""
+        if isinstance(file, InlineFile):
+            return await self._keep(file.data, ordered)
+        try:
+            return await self._keep(await self._fetch(file.url), ordered)
+        except BadMedia:
+            return await self._keep(await self._fetch(file.url), ordered)
 
     async def _fetch(self, url: str) -> bytes:
         return (await self.outbound.fetch(url, self.limits)).data

@@ -129,8 +129,10 @@ class Engine:
             run.stage = "waiting"
             await self._pause(run, plan.ranking.wait_s)
             return
-        # The hold was sized by the first plan; a route that became dearer since is not taken on credit.
-        choices = [plan.options[quote.route] for quote in plan.ranking.ranked]
+        # The hold was sized by the first plan: a route that became dearer since is not taken on credit.
+        # And one that did not deliver as ordered would not the next time either.
+        wrong = {one.route for one in run.attempts if one.failure_kind == FailureKind.NOT_AS_ORDERED}
+        choices = [plan.options[quote.route] for quote in plan.ranking.ranked if quote.route not in wrong]
         option = next((one for one in choices if one.team_price_micros <= run.job.held_micros), None)
         if option is None:
             refused = "; ".join(f"{one.route}: {one.reasons[0]}" for one in plan.ranking.refused)
@@ -172,9 +174,7 @@ class Engine:
                 case Refused():
                     await self._refused(run, attempt, outcome)
                 case InDoubt():
-                    run.doubt_answered, changes = outcome.status is not None, {"state": AttemptState.IN_DOUBT}
-                    detail = f"{outcome.detail}: it may have been accepted"
-                    await self._journal.note(run, attempt, "in_doubt", detail, changes)
+                    await self._journal.doubt(run, attempt, outcome)
         finally:
             run.critical = False
 
@@ -330,7 +330,7 @@ class Engine:
             text = f"{outcome.detail}: the vendor no longer knows the job"
             await self._journal.note(run, attempt, "in_doubt", text, {"state": AttemptState.IN_DOUBT})
             return
-        log.info("poll.no_verdict", job=run.job.id, route=attempt.route, detail=outcome.detail)
+        self._journal.unanswered(run, attempt, outcome)
         if outcome.retry_after_s:
             await self._pause(run, max(0.0, min(outcome.retry_after_s, self._doubt_left_s(attempt))))
 

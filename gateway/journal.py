@@ -6,7 +6,7 @@ decided in engine.py alone.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import structlog
@@ -23,7 +23,7 @@ from gateway.runs import Run
 from gateway.settlement import AttemptEnd, Success
 from gateway.store.jobs import Attempt
 from policies.values import Observation, ObservationKind
-from providers.contract import Accepted, FailureKind, Report
+from providers.contract import Accepted, FailureKind, InDoubt, Report
 from providers.vocabulary import SEED_DRAWN_MAX
 
 log = structlog.get_logger()
@@ -108,11 +108,33 @@ class Journal:
         """Book a possible charge that nobody can prove or rule out to the operator's suspense account."""
         await self._parts.store.write(settlement.suspect_charge, run.job, attempt, attempt.account)
 
+    async def doubt(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
+        """The submit may have been accepted: the attempt is in doubt until evidence or the deadline says otherwise."""
+        run.doubt_answered = outcome.status is not None
+        detail = f"{outcome.detail}: it may have been accepted"
+        await self.note(run, attempt, "in_doubt", detail, {"state": AttemptState.IN_DOUBT})
+        self.unanswered(run, attempt, outcome)
+
+    def unanswered(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
+        """Log a reply without a verdict; one that matches nothing documented warns, for it may be a new wire fact."""
+        level = log.warning if outcome.unrecognised else log.info
+        level("vendor.no_verdict", job=run.job.id, route=attempt.route, status=outcome.status, detail=outcome.detail)
+
     async def fail(self, run: Run, attempt: Attempt, end: AttemptEnd, why: str, report: Report) -> None:
-        """Close an attempt that delivered nothing; what the vendor charged is the operator's loss."""
+        """Close an attempt that delivered nothing; what the vendor charged is the operator's loss.
+
+        A vendor that accepted it and does not say what it charged is believed by the fall of its balance.
+        """
+        source = "reported" if report.cost_micros is not None else None
+        if source is None and attempt.token is not None:
+            balance = await self._balance_delta(attempt)
+            fell = true_cost(reported_micros=None, balance=balance, book_micros=attempt.price_micros)
+            if fell.source == "balance":
+                source, report = "balance", replace(report, cost_micros=fell.amount_micros)
+                end = replace(end, loss_micros=fell.amount_micros)
         changes = {
             "cost_micros": report.cost_micros,
-            "cost_source": "reported" if report.cost_micros is not None else None,
+            "cost_source": source,
             "vendor_request_id": report.request_id or attempt.vendor_request_id,
             "events": [*attempt.events, {"at": end.at, "what": "failed", "detail": why}],
         }

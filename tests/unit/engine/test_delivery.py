@@ -97,6 +97,16 @@ async def test_another_model_than_ordered_does_not_count_as_delivered(start: Sta
     assert (job["route"], (await gateway.balances())["loss"]) == ("beta/one", 100_000)
 
 
+async def test_a_route_that_swapped_the_model_is_not_asked_again_for_the_job(start: Start) -> None:
+    """A swap is the vendor's habit: pinned to it, the job ends after one loss instead of three."""
+    alpha = Scripted(checks=[delivers(model="cheaper-model")] * 5)
+    gateway = await start(alpha)
+    job = await gateway.made(routing={"pin": "alpha"})
+    assert (job["status"], len(job["attempts"])) == ("failed", 1)
+    assert job["error"]["type"].endswith("/no-route-left")
+    assert (await gateway.balances())["loss"] == 100_000
+
+
 async def test_another_model_is_taken_where_the_configuration_accepts_it_and_the_result_names_it(start: Start) -> None:
     """The job succeeds and says which model really ran."""
     alpha = Scripted(checks=[delivers(model="cheaper-model")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from providers.contract import Failed, FailureKind, Refused, Report
+from providers.contract import CheckOutcome, Failed, FailureKind, Refused, Report, Token
 from tests.support.fixtures import Start
 from tests.support.scripted import Scripted
 
@@ -131,3 +131,19 @@ async def test_a_vendor_that_is_known_to_fail_is_no_longer_asked_first(start: St
     for _ in range(8):
         assert (await gateway.made())["status"] == "succeeded"
     assert len(alpha.asked) < 4
+
+
+async def test_a_failed_render_that_was_charged_all_the_same_is_the_operators_loss(start: Start) -> None:
+    """A vendor that charges at submit and tells no cost is found out by the fall of its balance."""
+
+    def fail(vendor: Scripted, _token: Token) -> CheckOutcome:
+        vendor.charged["at submit"] = 90_000
+        return Failed(FailureKind.RENDER_FAILED, "worker out of memory")
+
+    alpha = Scripted(checks=[fail], balance_micros=5_000_000)
+    beta = Scripted("beta", price_micros=150_000)
+    gateway = await start(alpha, beta)
+    job = await gateway.made()
+    assert (job["route"], job["attempts"][0]["cost_micros"]) == ("beta/one", 90_000)
+    assert job["attempts"][0]["cost_source"] == "balance"
+    assert (await gateway.balances())["loss"] == 90_000
