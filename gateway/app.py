@@ -12,7 +12,6 @@ from functools import partial
 from random import Random, SystemRandom
 
 import httpx
-from httpx_aiohttp import AiohttpTransport
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -41,6 +40,7 @@ from gateway.service import Service
 from gateway.settings import Settings
 from gateway.shadow import make_routers
 from gateway.store.database import open_store
+from gateway.vendor_transport import VendorTransport
 from policies.retry import RetryBudget
 from providers.contract import Tools
 from providers.registry import plugins
@@ -85,7 +85,7 @@ def build_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         client = http or httpx.AsyncClient(
-            transport=AiohttpTransport(limits=VENDOR_LIMITS), timeout=VENDOR_TIMEOUT_S, trust_env=False
+            transport=VendorTransport(limits=VENDOR_LIMITS), timeout=VENDOR_TIMEOUT_S, trust_env=False
         )
         outbound = Outbound(settings.outbound.allow_hosts)
         parts = compose(settings, chance, client, outbound)
