@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from gateway.cli.database import in_database, instant, when
 from gateway.cli.exit_codes import CommandError, ExitCode
-from gateway.cli.options import AsJson
+from gateway.cli.options import AsJson, unfolded
 from gateway.cli.output import note_console, print_json, result_console, table, usd
 from gateway.cli.serve import ConfigFile, read_configuration
 from gateway.clock import SystemClock
@@ -22,20 +22,31 @@ from gateway.money.reconcile import reconcile as compare
 from gateway.money.usage_files import UsageFileError, VendorCharge, read_usage
 
 SHOWN_MAX = 20
-TimeText = Annotated[Optional[str], typer.Option(metavar="TIME", help="A date, or back from now (30d).")]  # noqa: UP045
-UsageFile = Annotated[
-    Optional[Path],  # noqa: UP045 - read at run time
-    typer.Option("--import", metavar="FILE", help="The vendor's usage file to take in first: JSON rows or CSV."),
-]
+OptionalText = Optional[str]  # noqa: UP045 - read at run time
 
 
+@dataclass(frozen=True)
+class Extent:
+    """What is compared: a file to take in first, and from when to when."""
+
+    file: Annotated[
+        Optional[Path],  # noqa: UP045 - read at run time
+        typer.Option("--import", metavar="FILE", help="The vendor's usage file to take in first: JSON rows or CSV."),
+    ] = None
+    since: Annotated[str, typer.Option(metavar="TIME", help="From here on: a date, or back from now (30d).")] = "31d"
+    until: Annotated[OptionalText, typer.Option(metavar="TIME", help="Up to here, not included; now if left out.")] = (
+        None
+    )
+    complete_until: Annotated[
+        OptionalText, typer.Option(metavar="TIME", help="Up to here the vendor's list is known to be whole.")
+    ] = None
+
+
+@unfolded()
 def reconcile(
     provider: Annotated[str, typer.Argument(help="The provider, as in the configuration.", show_default=False)],
     *,
-    file: UsageFile = None,
-    since: Annotated[str, typer.Option(metavar="TIME", help="From here on: a date, or back from now (30d).")] = "31d",
-    until: TimeText = None,
-    complete_until: TimeText = None,
+    extent: Extent,
     book: Annotated[bool, typer.Option(help="Book what the list tells: suspense ends, amounts are corrected.")] = True,
     accept_unmatched: Annotated[
         bool, typer.Option(help="Take the vendor's word for charges that only one side has, too.")
@@ -53,20 +64,20 @@ def reconcile(
     It exits with 7 when drift is left, so that a nightly run can raise an alarm.
 
     [bold]Examples[/]
-        vidgate reconcile segmind --import history.json --complete-until 2026-11-01
-        vidgate reconcile segmind --no-book
-        vidgate reconcile modelslab --import usage.csv --since 2026-10-01 --until 2026-11-01 --json
+        vidgate reconcile PROVIDER --import history.json --complete-until 2026-11-01
+        vidgate reconcile PROVIDER --no-book
+        vidgate reconcile PROVIDER --import usage.csv --since 2026-10-01 --until 2026-11-01 --json
     """
     configuration = read_configuration(config)
     if provider not in configuration.accounts:
         raise CommandError(
             ExitCode.USAGE, f"no provider {provider!r} is configured", f"one of: {', '.join(configuration.accounts)}"
         )
-    now = SystemClock().now()
-    span = (instant(since, now, "--since"), instant(until, now, "--until") if until else now)
-    complete = instant(complete_until, now, "--complete-until") if complete_until else None
-    settings = configuration.settings
-    taken = in_database(settings, import_charges, _read(file, provider), now) if file is not None else None
+    now, settings = SystemClock().now(), configuration.settings
+    charges = _read(extent.file, provider) if extent.file is not None else None
+    taken = in_database(settings, import_charges, charges, now) if charges is not None else None
+    span = (instant(extent.since, now, "--since"), instant(extent.until, now, "--until") if extent.until else now)
+    complete = instant(extent.complete_until, now, "--complete-until") if extent.complete_until else None
     found = in_database(settings, _compared, provider, span, complete)
     mended = None
     if book:
