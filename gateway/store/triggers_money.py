@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from sqlalchemy import DDL, Table, event
+from sqlalchemy import DDL, Connection, Table, event
 
+# table, name, when, condition ("" is always), what is said
+Rule = tuple[str, str, str, str, str]
 Dialect = Literal["sqlite", "postgresql"]
 
 APPEND_ONLY = (
@@ -26,8 +28,7 @@ _HOLD_CHANGED = " OR ".join(
 _SETTLED_OTHERWISE = "(SELECT state FROM holds WHERE id = NEW.hold_id) {differs} NEW.kind"
 _PERIOD_CLOSED = "EXISTS (SELECT 1 FROM period_closes WHERE period >= NEW.period)"
 
-# table, name, when, condition ("" is always), what is said
-_RULES: tuple[tuple[str, str, str, str, str], ...] = (
+RULES: tuple[Rule, ...] = (
     *((table, f"{table}_no_update", "UPDATE", "", f"{table} is append-only") for table in APPEND_ONLY),
     *((table, f"{table}_no_delete", "DELETE", "", f"{table} is append-only") for table in (*APPEND_ONLY, "holds")),
     ("holds", "holds_settle_once", "UPDATE", _HOLD_CHANGED, "a hold settles once and changes in no other way"),
@@ -37,10 +38,24 @@ _RULES: tuple[tuple[str, str, str, str, str], ...] = (
 )
 
 
-def trigger_statements(dialect: Dialect) -> tuple[tuple[str, str], ...]:
+def trigger_statements(dialect: Dialect, rules: tuple[Rule, ...] = RULES) -> tuple[tuple[str, str], ...]:
     """Every (table, statement) to run after the tables exist, in order; each statement is run on its own."""
     make = {"sqlite": _sqlite, "postgresql": _postgresql}[dialect]
-    return tuple((rule[0], statement) for rule in _RULES for statement in make(*rule))
+    return tuple((rule[0], statement) for rule in rules for statement in make(*rule))
+
+
+def create_triggers(connection: Connection, rules: tuple[Rule, ...]) -> None:
+    """Make the triggers of a migration, whose rules stay as they were then."""
+    dialect: Dialect = "postgresql" if connection.dialect.name == "postgresql" else "sqlite"
+    for _, statement in trigger_statements(dialect, rules):
+        connection.exec_driver_sql(statement)
+
+
+def drop_functions(connection: Connection, rules: tuple[Rule, ...]) -> None:
+    """Take away what PostgreSQL's triggers leave behind when their tables go."""
+    if connection.dialect.name == "postgresql":
+        for rule in rules:
+            connection.exec_driver_sql(f"DROP FUNCTION {rule[1]}()")
 
 
 def attach_triggers(tables: Mapping[str, Table]) -> None:

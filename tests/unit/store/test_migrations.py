@@ -13,11 +13,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
-from gateway.store import schema, schema_money
+from gateway.store import schema, schema_events, schema_money
 from gateway.store.metadata import metadata
 from gateway.store.migrate import SCRIPTS, migrate
 
-assert schema.jobs.metadata is schema_money.holds.metadata is metadata
+assert schema.jobs.metadata is schema_money.holds.metadata is schema_events.events.metadata is metadata
 
 
 @pytest.fixture
@@ -28,10 +28,25 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     made.dispose()
 
 
-def objects(connection: Connection) -> dict[str, str]:
-    """Every table, index and trigger with the statement that made it, the history's own table left out."""
+def objects(connection: Connection) -> dict[str, list[str]]:
+    """Every table, index and trigger with the clauses that made it, in any order; the history's own table left out."""
     rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
-    return {row.name: " ".join(row.sql.split()) for row in rows if not row.name.startswith("alembic_version")}
+    return {row.name: clauses(row.sql) for row in rows if not row.name.startswith("alembic_version")}
+
+
+def clauses(statement: str) -> list[str]:
+    """A statement cut at the commas of its outer brackets, sorted: the order of constraints means nothing."""
+    found, depth = [""], 0
+    for character in " ".join(statement.split()):
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 1:
+            found.append("")
+        else:
+            found[-1] += character
+    head, *middle = (clause.strip() for clause in found)
+    opening, _, first = head.partition("( ")
+    last, _, closing = (middle or [first])[-1].rpartition(" )")
+    return sorted([opening, first, *middle[:-1], last, closing])
 
 
 def downgrade(connection: Connection, revision: str) -> None:
