@@ -37,6 +37,7 @@ MONTH_S = 30 * DAY_S
 IN_DOUBT_S = HOUR_S
 CLUMP_S = 90.0
 PRICE_USUAL_MICROS = 165_900
+DRY_MICROS = 400_000
 
 SUBMIT_FAULTS = {
     "429": 0.02,
@@ -196,7 +197,7 @@ class Month:
         now = self.gateway.clock.now()
         film = Budget("film-month", self.team_ids["film"], WindowKind.MONTH, limit_micros=self.jobs * 500_000)
         # The day's limit of the second team is met now and then: those requests are refused with 402.
-        day = max(4 * PRICE_USUAL_MICROS, self.jobs * PRICE_USUAL_MICROS // 20)
+        day = max(4 * PRICE_USUAL_MICROS, self.jobs * PRICE_USUAL_MICROS // 60)
         ads = Budget("ads-day", self.team_ids["ads"], WindowKind.DAY, limit_micros=day, soft_micros=day // 2)
         for budget in (film, ads):
             await self.gateway.write(set_budget, budget, now)
@@ -273,7 +274,7 @@ class Month:
         while True:
             await self.gateway.clock.sleep(HOUR_S)
             for provider in ("segmind", "modelslab"):
-                if self.vendors.balance_micros(provider) > PRICE_USUAL_MICROS:
+                if self.vendors.balance_micros(provider) > DRY_MICROS:
                     continue
                 await self.gateway.clock.sleep(self.random.uniform(0, 1) * HOUR_S)
                 self.vendors.add_credit(provider, self.top_up_micros)

@@ -77,7 +77,7 @@ async def _month(folder: Path) -> dict[str, Any]:
         "server": {"public_base_url": "http://vidgate.test"},
         "jobs": {"lease_s": 600, "heartbeat_s": 200, "in_doubt_s": IN_DOUBT_S},
         "outbound": {"allow_hosts": ["segmind.test", "modelslab.test"]},
-        "polling": {"balance_every_s": 3600},
+        "polling": {"balance_every_s": 1800},
     }
     setting = Setting(folder, loop, vendors.members(), settings, http=vendors.http, seed=SEED, claim_interval_s=3600.0)
     began = time.perf_counter()
