@@ -64,8 +64,6 @@ log = structlog.get_logger()
 
 REDELIVER_INTERVAL_S = 5.0
 RIVALS_WINDOW_S = 86_400.0
-SUBMIT_TIMEOUT_MIN_S = 60.0
-SUBMIT_TIMEOUT_FACTOR = 4.0
 
 
 class Engine:
@@ -146,14 +144,14 @@ class Engine:
         run.job = replace(run.job, parameters=dict(option.fit.values))
         attempt = self._journal.new_attempt(run, option)
         with self._parts.fleet.room(attempt.route, attempt.id, attempt.prepared_at):
-            request = await self._request(run, attempt)
+            request = await self._parts.inputs.request(run.job, attempt)
             run.critical = True
             attempt = await self._journal.start(run, attempt, plan, option)
         await self._send(run, attempt, request)
 
     async def _submit_again(self, run: Run, attempt: Attempt) -> None:
         run.stage = "submitting"
-        request = await self._request(run, attempt)
+        request = await self._parts.inputs.request(run.job, attempt)
         run.critical = True
         changes = {"submits": attempt.submits + 1, "sent_at": self._parts.clock.now()}
         attempt = await self._journal.note(run, attempt, "submit", f"submit {attempt.submits + 1}", changes)
@@ -185,6 +183,7 @@ class Engine:
             outcome.kind, outcome.retry_after_s, self._situation(run, attempt), self._rules, self._parts.random
         )
         if isinstance(decision, RetryHere):
+            self._withdraw(attempt)
             await self._again(run, attempt, decision, outcome.detail)
         else:
             await self._fail(run, attempt, decision, outcome.kind, outcome.detail)
@@ -192,7 +191,6 @@ class Engine:
     async def _again(self, run: Run, attempt: Attempt, decision: RetryHere, detail: str) -> None:
         """Commit that nothing is outstanding, wait, and let the next step submit again."""
         run.stage = "retrying"
-        self._parts.fleet.account(attempt.route).budget.withdraw(self._parts.clock.now())
         text = f"{detail}; {decision.why}; again in {decision.delay_s:.1f} s"
         changes = {"state": AttemptState.PREPARED, "sent_at": None}
         await self._journal.note(run, attempt, "retry", text, changes)
@@ -204,8 +202,7 @@ class Engine:
         """Look for evidence, then repeat where that is safe, or wait for the published deadline."""
         run.stage = "in_doubt"
         if attempt.state is AttemptState.PREPARED:
-            text = "the process ended before the vendor's reply was written"
-            attempt = await self._journal.note(run, attempt, "in_doubt", text, {"state": AttemptState.IN_DOUBT})
+            attempt = await self._journal.lost_reply(run, attempt)
         evidence: Evidence = "not_looked"
         decision = self._after_doubt(run, attempt, evidence)
         if isinstance(decision, LookForEvidence):
@@ -232,7 +229,10 @@ class Engine:
         self, run: Run, attempt: Attempt, evidence: Evidence
     ) -> RetryHere | NextRoute | LookForEvidence | StayInDoubt:
         billing = self._parts.fleet.routes[attempt.route].ambiguous_billing
-        return after_doubt(evidence, billing, self._situation(run, attempt), self._rules, self._parts.random)
+        decision = after_doubt(evidence, billing, self._situation(run, attempt), self._rules, self._parts.random)
+        if isinstance(decision, RetryHere):
+            self._withdraw(attempt)
+        return decision
 
     async def _look(self, run: Run, attempt: Attempt) -> Accepted | NotFound | None:
         """Ask the vendor's own records, once they have had time to settle; None when they do not tell."""
@@ -242,7 +242,7 @@ class Engine:
         await self._pause(run, self._parts.settings.retry.verify_settle_s)
         sent_at = attempt.sent_at or attempt.prepared_at
         rivals = await self._parts.store.read(rows.rivals, attempt, sent_at - RIVALS_WINDOW_S)
-        request = await self._request(run, attempt)
+        request = await self._parts.inputs.request(run.job, attempt)
         sent = SentAttempt(request, sent_at, self._parts.clock.now(), attempt.credits_before_micros, rivals.claimed)
         found = await provider.lookup(sent)
         if isinstance(found, Accepted) and rivals.twin:
@@ -293,8 +293,7 @@ class Engine:
             case Pending():
                 run.eta_s, run.progress = outcome.eta_s, outcome.progress
                 if attempt.state is AttemptState.IN_DOUBT:
-                    changes = {"state": AttemptState.ACCEPTED}
-                    await self._journal.note(run, attempt, "accepted", "the vendor knows the job again", changes)
+                    await self._journal.remembered(run, attempt)
                 self._parts.bus.publish(run.job.id)
             case Finished():
                 await self._deliver(run, attempt, outcome)
@@ -327,8 +326,7 @@ class Engine:
 
     async def _no_verdict(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
         if outcome.gone and attempt.state is AttemptState.ACCEPTED:
-            text = f"{outcome.detail}: the vendor no longer knows the job"
-            await self._journal.note(run, attempt, "in_doubt", text, {"state": AttemptState.IN_DOUBT})
+            await self._journal.forgotten(run, attempt, outcome)
             return
         self._journal.unanswered(run, attempt, outcome)
         if outcome.retry_after_s:
@@ -364,10 +362,10 @@ class Engine:
         report: Report | None = None,
     ) -> None:
         """Close an attempt; with `Stop` close the job too, otherwise the next step looks for another route."""
-        report = report or Report()
-        end = AttemptEnd(kind, detail, self._parts.clock.now(), report.cost_micros or 0, attempt.account)
+        cost_micros = report.cost_micros if report is not None else None
+        end = AttemptEnd(kind, detail, self._parts.clock.now(), cost_micros or 0, attempt.account)
         why = f"{detail}; {decision.why}" if decision is not None else detail
-        await self._journal.fail(run, attempt, end, why, report)
+        await self._journal.fail(run, attempt, end, why, report or Report())
         if isinstance(decision, Stop):
             problem = RequestRefused(f"{attempt.route}: {detail}", reason=kind)
             await self._journal.end(run, JobStatus.FAILED, problem)
@@ -381,16 +379,9 @@ class Engine:
         run.wake.clear()
         run.critical = critical
 
-    async def _request(self, run: Run, attempt: Attempt) -> RenderRequest:
-        route = self._parts.fleet.routes[attempt.route]
-        return RenderRequest(
-            route=route,
-            attempt_id=attempt.id,
-            parameters=attempt.wire,
-            image=await self._parts.inputs.source(run.job, route),
-            callback_url=self._parts.inputs.callback_url(attempt.id),
-            timeout_s=max(SUBMIT_TIMEOUT_MIN_S, SUBMIT_TIMEOUT_FACTOR * route.latency_nominal_s),
-        )
+    def _withdraw(self, attempt: Attempt) -> None:
+        """Take a repeat out of the budget in the breath that found it allowed: before anything is awaited."""
+        self._parts.fleet.account(attempt.route).budget.withdraw(self._parts.clock.now())
 
     def _situation(self, run: Run, attempt: Attempt) -> Situation:
         now, route = self._parts.clock.now(), self._parts.fleet.routes[attempt.route]

@@ -18,10 +18,13 @@ from gateway.media.kinds import EXTENSIONS
 from gateway.media.prepare import ImagePlan, prepare_async
 from gateway.outbound import FetchLimits, Outbound, OutboundError
 from gateway.problems import InvalidImage, Unavailable
-from gateway.store.jobs import Job
+from gateway.store.jobs import Attempt, Job
 from policies.fit import picture
 from providers.capability import ImageForm, ImageGiven, Route
-from providers.contract import HasUpload, SourceImage
+from providers.contract import HasUpload, RenderRequest, SourceImage
+
+SUBMIT_TIMEOUT_MIN_S = 60.0
+SUBMIT_TIMEOUT_FACTOR = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,18 @@ class Inputs:
         """The first form, in the route's order of liking, in which a picture can be handed over; None if none can."""
         uploads = isinstance(self.fleet.account(route.name).provider, HasUpload)
         return next((form for form in route.image_forms if form != "url" or self.links_are_public or uploads), None)
+
+    async def request(self, job: Job, attempt: Attempt) -> RenderRequest:
+        """What the vendor is asked for with an attempt: its parameters, and the picture in the form that it takes."""
+        route = self.fleet.routes[attempt.route]
+        return RenderRequest(
+            route=route,
+            attempt_id=attempt.id,
+            parameters=attempt.wire,
+            image=await self.source(job, route),
+            callback_url=self.callback_url(attempt.id),
+            timeout_s=max(SUBMIT_TIMEOUT_MIN_S, SUBMIT_TIMEOUT_FACTOR * route.latency_nominal_s),
+        )
 
     async def source(self, job: Job, route: Route) -> SourceImage:
         """The job's picture as this route takes it: cropped and sized where vidgate must, as bytes or as a link."""

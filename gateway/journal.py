@@ -115,6 +115,21 @@ class Journal:
         await self.note(run, attempt, "in_doubt", detail, {"state": AttemptState.IN_DOUBT})
         self.unanswered(run, attempt, outcome)
 
+    async def lost_reply(self, run: Run, attempt: Attempt) -> Attempt:
+        """The process that sent it ended before the vendor's reply was written."""
+        text = "the process ended before the vendor's reply was written"
+        return await self.note(run, attempt, "in_doubt", text, {"state": AttemptState.IN_DOUBT})
+
+    async def forgotten(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
+        """The vendor says that it does not know a job it had accepted."""
+        text = f"{outcome.detail}: the vendor no longer knows the job"
+        await self.note(run, attempt, "in_doubt", text, {"state": AttemptState.IN_DOUBT})
+
+    async def remembered(self, run: Run, attempt: Attempt) -> None:
+        """The vendor knows the job again."""
+        text = "the vendor knows the job again"
+        await self.note(run, attempt, "accepted", text, {"state": AttemptState.ACCEPTED})
+
     def unanswered(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
         """Log a reply without a verdict; one that matches nothing documented warns, for it may be a new wire fact."""
         level = log.warning if outcome.unrecognised else log.info
