@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from providers.contract import FailureKind, Refused
 from tests.support.fixtures import Start
-from tests.support.scripted import Scripted
+from tests.support.scripted import Lost, Scripted
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +93,19 @@ async def test_the_retry_budget_of_a_provider_is_shared_by_all_jobs(start: Start
     extra = sum(attempt["submits"] - 1 for attempt in attempts)
     assert 0 < extra <= 0.2 * len(attempts)
     assert len(alpha.asked) == len(attempts) + extra
+
+
+async def test_a_burst_in_doubt_stays_inside_the_budget_too(start: Start) -> None:
+    """Forty submits that end in a 502 together, all repeated blindly: no two of them spend the same allowance."""
+    alpha = Scripted(submits=[Lost(accepted=False)] * 500)
+    beta = Scripted("beta", price_micros=150_000)
+    retry = {"ambiguous": "retry", "budget_ratio": 0.2, "budget_reserve_per_s": 0, "budget_ttl_s": 600}
+    gateway = await start(alpha, beta, retry=retry)
+    ids = await asyncio.gather(*(gateway.submit(routing={"order": ["alpha/one"]}) for _ in range(40)))
+    jobs = [await gateway.ended(job_id) for job_id in ids]
+    attempts = [attempt for job in jobs for attempt in job["attempts"] if attempt["route"] == "alpha/one"]
+    extra = sum(attempt["submits"] - 1 for attempt in attempts)
+    assert 0 < extra <= 0.2 * len(attempts)
 
 
 async def test_without_any_retry_budget_nothing_is_repeated(start: Start) -> None:
