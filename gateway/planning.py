@@ -81,7 +81,8 @@ class Plan:
             "decided_at": self.decided_at,
             "objective": self.objective,
             "ranked": [
-                asdict(quote) | {"price_micros": self.options[quote.route].team_price_micros}
+                quote._asdict()
+                | {"reasons": list(quote.reasons), "price_micros": self.options[quote.route].team_price_micros}
                 for quote in self.ranking.ranked
             ],
             "refused": [asdict(refusal) for refusal in self.ranking.refused],

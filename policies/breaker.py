@@ -18,6 +18,11 @@ class Breaker:
         self._open_until: float | None = None
         self._probe_at: float | None = None
 
+    @property
+    def closed(self) -> bool:
+        """Whether calls may go as they come."""
+        return self._open_until is None
+
     def state(self, now: float) -> BreakerState:
         """The state at `now`."""
         if self._open_until is None:

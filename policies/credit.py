@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from policies.estimates import LN_2, fading
 from policies.settings import RoutingSettings
@@ -48,16 +49,15 @@ def credit_state(balance_micros: int | None, committed_micros: int, burn: Burn, 
     return CreditState(free_micros, max(0.0, free_micros / rate) if rate > 0.0 else None)
 
 
-def refuses(state: CreditState, price_micros: int, settings: RoutingSettings) -> bool:
-    """Whether a render of this price would take the account under its floor and a small reserve."""
+def most_micros(state: CreditState, settings: RoutingSettings) -> float:
+    """The highest price that leaves the account its floor and a small reserve, micro-USD."""
     if state.free_micros is None:
-        return False
-    needed = price_micros * (1.0 + settings.credit_reserve)
-    return state.free_micros - settings.credit_floor_micros < needed
+        return inf
+    return (state.free_micros - settings.credit_floor_micros) / (1.0 + settings.credit_reserve)
 
 
-def scarce_price(state: CreditState, price_micros: int, settings: RoutingSettings) -> float:
-    """The price, raised as the runway shortens, so that the last money goes to the jobs that need it most."""
+def scarcity(state: CreditState, settings: RoutingSettings) -> float:
+    """How many times its face value money counts: more as the runway shortens, so that the last goes where needed."""
     if state.runway_s is None or state.runway_s >= settings.credit_runway_s:
-        return float(price_micros)
-    return price_micros * (1.0 + settings.credit_scarcity * (1.0 - state.runway_s / settings.credit_runway_s))
+        return 1.0
+    return 1.0 + settings.credit_scarcity * (1.0 - state.runway_s / settings.credit_runway_s)

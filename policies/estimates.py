@@ -5,28 +5,28 @@ Both are small Bayesian filters that forget with time. They hold no clock: every
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import erf, exp, log, sqrt
 
 from policies.settings import RoutingSettings
 
-SQRT_2 = math.sqrt(2.0)
-LN_2 = math.log(2.0)
+SQRT_HALF = sqrt(0.5)
+LN_2 = log(2.0)
 Z_95 = 1.6448536269514722
 
 
 def fading(age_s: float, half_life_s: float) -> float:
     """The weight that something of this age still has: one when new, half after each half-life."""
-    return math.exp(-LN_2 * max(0.0, age_s) / half_life_s)
+    return exp(-LN_2 * max(0.0, age_s) / half_life_s)
 
 
 def normal_cdf(z: float) -> float:
     """The chance that a standard normal value is at most z."""
-    return 0.5 * (1.0 + math.erf(z / SQRT_2))
+    return 0.5 + 0.5 * erf(z * SQRT_HALF)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as one is made for every route of every decision; nobody changes it
 class LatencyLaw:
     """A prediction of one render's time: log-normal, and with chance `tail_share` at `tail_s` instead."""
 
@@ -38,30 +38,30 @@ class LatencyLaw:
     @property
     def p50_s(self) -> float:
         """The median, in seconds."""
-        return math.exp(self.mu)
+        return exp(self.mu)
 
     @property
     def p95_s(self) -> float:
         """The 95th percentile of the body, in seconds."""
-        return math.exp(self.mu + Z_95 * self.sigma)
+        return exp(self.mu + Z_95 * self.sigma)
 
     @property
     def mean_s(self) -> float:
         """The mean, in seconds."""
-        body = math.exp(self.mu + 0.5 * self.sigma * self.sigma)
+        body = exp(self.mu + 0.5 * self.sigma * self.sigma)
         return (1.0 - self.tail_share) * body + self.tail_share * self.tail_s
 
     def chance_within(self, seconds: float) -> float:
         """The chance that the render has finished after `seconds`."""
         if seconds <= 0.0:
             return 0.0
-        body = normal_cdf((math.log(seconds) - self.mu) / self.sigma)
-        tail = 1.0 if seconds >= self.tail_s else 0.0
-        return (1.0 - self.tail_share) * body + self.tail_share * tail
+        body = 0.5 + 0.5 * erf((log(seconds) - self.mu) / self.sigma * SQRT_HALF)
+        tail = self.tail_share if seconds >= self.tail_s else 0.0
+        return (1.0 - self.tail_share) * body + tail
 
     def quantile_s(self, z: float) -> float:
         """The time at z standard deviations of the body, in seconds."""
-        return math.exp(self.mu + z * self.sigma)
+        return exp(self.mu + z * self.sigma)
 
 
 class LatencyEstimate:
@@ -71,10 +71,12 @@ class LatencyEstimate:
         "_eta_bias",
         "_eta_count",
         "_eta_variance",
+        "_fade_per_s",
         "_home",
         "_level",
         "_level_variance",
         "_noise_variance",
+        "_prior_variance",
         "_seen_at",
         "_settings",
         "count",
@@ -82,9 +84,10 @@ class LatencyEstimate:
 
     def __init__(self, settings: RoutingSettings, nominal_s: float) -> None:
         self._settings = settings
-        self._home = math.log(max(nominal_s, 0.5))
+        self._home = log(max(nominal_s, 0.5))
         self._level = self._home
-        self._level_variance = settings.latency_level_sigma**2
+        self._prior_variance = self._level_variance = settings.latency_level_sigma**2
+        self._fade_per_s = -LN_2 / settings.latency_half_life_s
         self._noise_variance = settings.latency_noise_sigma**2
         self._seen_at: float | None = None
         self._eta_bias = 0.0
@@ -96,17 +99,17 @@ class LatencyEstimate:
         """The level and its variance at `now`: drawn back to home and widened by the time nothing was seen."""
         if self._seen_at is None or now <= self._seen_at:
             return self._level, self._level_variance
-        kept = fading(now - self._seen_at, self._settings.latency_half_life_s)
-        prior = self._settings.latency_level_sigma**2
-        return self._home + (self._level - self._home) * kept, prior + (self._level_variance - prior) * kept * kept
+        kept = exp(self._fade_per_s * (now - self._seen_at))
+        prior, home = self._prior_variance, self._home
+        return home + (self._level - home) * kept, prior + (self._level_variance - prior) * kept * kept
 
     def learn(self, elapsed_s: float, at: float) -> None:
         """Take in one finished render of `elapsed_s` seconds."""
         settings = self._settings
-        value = math.log(max(elapsed_s, 0.1))
+        value = log(max(elapsed_s, 0.1))
         level, variance = self._at(at)
         total = variance + self._noise_variance
-        limit = settings.latency_clip_sigmas * math.sqrt(total)
+        limit = settings.latency_clip_sigmas * sqrt(total)
         surprise = min(max(value - level, -limit), limit)
         self._correct(level, variance, surprise, self._noise_variance, at)
         self._home += settings.latency_home_share * surprise
@@ -119,12 +122,12 @@ class LatencyEstimate:
     def learn_eta(self, eta_s: float, at: float) -> None:
         """Take in a vendor's own estimate of a render that starts now, corrected by how wrong it used to be."""
         level, variance = self._at(at)
-        surprise = math.log(max(eta_s, 0.1)) + self._eta_bias - level
+        surprise = log(max(eta_s, 0.1)) + self._eta_bias - level
         self._correct(level, variance, surprise, self._eta_variance, at)
 
     def check_eta(self, eta_s: float, elapsed_s: float) -> None:
         """Compare a vendor's estimate with what the render took."""
-        error = math.log(max(elapsed_s, 0.1) / max(eta_s, 0.1))
+        error = log(max(elapsed_s, 0.1) / max(eta_s, 0.1))
         weight = 1.0 / (4.0 + min(self._eta_count, 16.0))
         deviation = error - self._eta_bias
         self._eta_bias += weight * deviation
@@ -137,25 +140,27 @@ class LatencyEstimate:
         self._level_variance = variance * (1.0 - gain)
         self._seen_at = at if self._seen_at is None else max(at, self._seen_at)
 
-    def law(self, now: float, ages_s: Iterable[float] = ()) -> LatencyLaw:
+    def law(self, now: float, ages_s: Sequence[float] = ()) -> LatencyLaw:
         """Predict a render that starts now; `ages_s` of unfinished ones are evidence of slowness when high."""
         level, variance = self._at(now)
-        sigma = math.sqrt(self._noise_variance + variance)
-        ages = tuple(ages_s)
-        threshold_s = math.exp(level + 0.8 * sigma) if ages else 0.0
-        for age_s in ages:
+        sigma, median_s = sqrt(self._noise_variance + variance), exp(level)
+        if ages_s:
+            level, variance = self._slowed(level, variance, ages_s, exp(level + 0.8 * sigma))
+            sigma = sqrt(self._noise_variance + variance)
+            median_s = exp(level)
+        settings = self._settings
+        return LatencyLaw(level, sigma, settings.tail_share, settings.tail_factor * median_s)
+
+    def _slowed(
+        self, level: float, variance: float, ages_s: Sequence[float], threshold_s: float
+    ) -> tuple[float, float]:
+        """The level and its variance when each unfinished render past the threshold counts as one that took longer."""
+        for age_s in ages_s:
             if age_s > threshold_s:
-                surprise = math.log(age_s) + 0.15 - level
+                surprise = log(age_s) + 0.15 - level
                 gain = variance / (variance + self._noise_variance)
                 level, variance = level + gain * surprise, variance * (1.0 - gain)
-        median_s = math.exp(level)
-        settings = self._settings
-        return LatencyLaw(
-            mu=level,
-            sigma=math.sqrt(self._noise_variance + variance),
-            tail_share=settings.tail_share,
-            tail_s=settings.tail_factor * median_s,
-        )
+        return level, variance
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,20 +186,21 @@ class FailureShape:
     def unseen(self, age_s: float) -> float:
         """The share of failures that have not shown at this age."""
         if age_s <= self.slow_s:
-            return self.slow_share + (1.0 - self.slow_share) * math.exp(-age_s / max(0.5, self.fast_s))
-        return self.slow_share * math.exp(-3.0 * (age_s - self.slow_s) / self.slow_s)
+            return self.slow_share + (1.0 - self.slow_share) * exp(-age_s / max(0.5, self.fast_s))
+        return self.slow_share * exp(-3.0 * (age_s - self.slow_s) / self.slow_s)
 
 
 class OutcomeEstimate:
     """The success odds of one route from decayed counts, with how long failures take to show and what they bill."""
 
-    __slots__ = ("_at", "_failed", "_settings", "_succeeded", "billed_share", "shape", "stuck_share")
+    __slots__ = ("_at", "_fade_per_s", "_failed", "_settings", "_succeeded", "billed_share", "shape", "stuck_share")
 
     def __init__(self, settings: RoutingSettings) -> None:
         self._settings = settings
         self._succeeded = 0.0
         self._failed = 0.0
         self._at = 0.0
+        self._fade_per_s = -LN_2 / settings.failure_half_life_s
         self.shape = FailureShape(
             settings.slow_failure_share, settings.fast_failure_delay_s, settings.slow_failure_delay_s
         )
@@ -218,8 +224,8 @@ class OutcomeEstimate:
     def success_rate(self, now: float, overdue: int = 0) -> float:
         """The chance that a render started now ends in a video; each overdue one in flight counts as half a failure."""
         settings = self._settings
-        kept = fading(now - self._at, settings.failure_half_life_s)
         prior = settings.failure_prior_weight
+        kept = exp(self._fade_per_s * max(0.0, now - self._at))
         good = self._succeeded * kept + prior * (1.0 - settings.failure_prior)
         return good / ((self._succeeded + self._failed) * kept + prior + 0.5 * overdue)
 

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from policies.plans import Assessment
 from policies.ranking import expected_money
 from policies.screening import Screened, dollars
-from policies.values import JobFacts, Refusal, RouteQuote
+from policies.values import JobFacts, Reasons, Refusal, RouteQuote
 
 
 def quote(job: JobFacts, one: Assessment, score: float, now: float) -> RouteQuote:
-    """What one option promises, in numbers and in words."""
+    """What one option promises, in numbers; its words are found when they are read."""
     option, law = one.option, one.option.law
     wait_s = option.delay_s + option.wait_s
-    p50_s, p95_s = wait_s + law.p50_s, wait_s + law.p95_s
-    left_s = job.deadline_at - now
-    sentence = (
-        f"{dollars(option.price_micros)}, p50 {p50_s:.0f} s, p95 {p95_s:.0f} s, "
+    return RouteQuote(
+        option.route,
+        option.price_micros,
+        round(expected_money(one)),
+        wait_s + law.p50_s,
+        wait_s + law.p95_s,
+        one.on_time,
+        option.success,
+        score,
+        Reasons(partial(sentences, one, job.deadline_at - now)),
+        one.recheck_s,
+        max(20.0, job.give_up_at - now),
+    )
+
+
+def sentences(one: Assessment, left_s: float) -> tuple[str, ...]:
+    """What one option promises, in words, `left_s` seconds before the deadline."""
+    option, law = one.option, one.option.law
+    wait_s = option.delay_s + option.wait_s
+    promise = (
+        f"{dollars(option.price_micros)}, p50 {wait_s + law.p50_s:.0f} s, p95 {wait_s + law.p95_s:.0f} s, "
         f"{100.0 * one.on_time:.1f} % on time before the deadline in {left_s:.0f} s"
     )
-    return RouteQuote(
-        route=option.route,
-        price_micros=option.price_micros,
-        expected_cost_micros=round(expected_money(one)),
-        p50_s=p50_s,
-        p95_s=p95_s,
-        probability_on_time=one.on_time,
-        probability_success=option.success,
-        score=score,
-        reasons=(sentence, *circumstances(one, wait_s)),
-        recheck_after_s=one.recheck_s,
-        timeout_s=max(20.0, job.give_up_at - now),
-    )
+    return (promise, *circumstances(one, wait_s))
 
 
 def circumstances(one: Assessment, wait_s: float) -> list[str]:

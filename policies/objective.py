@@ -6,13 +6,13 @@ choices and are never booked.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import erf, exp, inf, log
 from typing import Protocol
 
-from policies.estimates import FailureShape, LatencyLaw, normal_cdf
+from policies.estimates import SQRT_HALF, FailureShape, LatencyLaw
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +35,34 @@ class Stakes:
 
     def expected_loss(self, law: LatencyLaw, start_s: float) -> float:
         """The mean loss of a render that starts at `start_s` and follows `law`."""
+        return self.outlook(law, start_s)[1]
+
+    def outlook(self, law: LatencyLaw, start_s: float) -> tuple[float, float]:
+        """The chance to be in time of a render that starts at `start_s` and follows `law`, and its mean loss."""
         until_deadline, until_give_up = self.deadline_s - start_s, self.give_up_s - start_s
         if until_give_up <= 0.0:
-            return self.value
-        tail = law.tail_share * self.loss(start_s + law.tail_s)
-        z_deadline = (math.log(until_deadline) - law.mu) / law.sigma if until_deadline > 0.0 else -9.0
+            return 0.0, self.value
+        mu, sigma, share = law.mu, law.sigma, law.tail_share
+        z_deadline = (log(until_deadline) - mu) / sigma if until_deadline > 0.0 else -9.0
+        by_deadline = 0.5 + 0.5 * erf(z_deadline * SQRT_HALF)
+        if until_deadline >= law.tail_s:
+            on_time, tail = (1.0 - share) * by_deadline + share, 0.0
+        else:
+            on_time, tail = (1.0 - share) * by_deadline, share * self.loss(start_s + law.tail_s)
         if z_deadline > 4.0:
-            return tail
-        z_give_up = (math.log(until_give_up) - law.mu) / law.sigma
-        by_deadline, by_give_up = normal_cdf(z_deadline), normal_cdf(z_give_up)
-        late = by_give_up - by_deadline
+            return on_time, tail
+        z_give_up = (log(until_give_up) - mu) / sigma
+        by_give_up = 0.5 + 0.5 * erf(z_give_up * SQRT_HALF)
+        late, window_s = by_give_up - by_deadline, self.give_up_s - self.deadline_s
         body = 1.0 - by_give_up + self.late_fraction * late
-        window_s = self.give_up_s - self.deadline_s
         if late > 0.0 and window_s > 0.0:
-            mean_s = math.exp(law.mu + 0.5 * law.sigma * law.sigma)
-            partial_s = mean_s * (normal_cdf(z_give_up - law.sigma) - normal_cdf(z_deadline - law.sigma))
+            mean_s = exp(mu + 0.5 * sigma * sigma)
+            partial_s = mean_s * 0.5 * (erf((z_give_up - sigma) * SQRT_HALF) - erf((z_deadline - sigma) * SQRT_HALF))
             body += (1.0 - self.late_fraction) * (partial_s - until_deadline * late) / window_s
-        return (1.0 - law.tail_share) * self.value * body + tail
+        return on_time, (1.0 - share) * self.value * body + tail
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as one is made for every route of every decision; nobody changes it
 class Option:
     """One route that may be used after `delay_s`: what it takes, how sure it is, what a failure costs.
 
@@ -101,7 +109,9 @@ def interpolate(offsets_s: Sequence[float], costs: Sequence[float], offset_s: fl
 def retry_cost(option: Option, start_s: float, curve: ValueCurve) -> float:
     """The expected cost of going on by `curve` after `option`, started at `start_s`, has failed."""
     shape = option.failure
-    soon, late = curve.cost_at(start_s + shape.fast_s), curve.cost_at(start_s + shape.slow_s)
+    offsets_s, costs = curve.offsets_s, curve.costs
+    soon = interpolate(offsets_s, costs, start_s + shape.fast_s)
+    late = interpolate(offsets_s, costs, start_s + shape.slow_s)
     return option.failure_cost + soon + shape.slow_share * (late - soon)
 
 
@@ -122,20 +132,21 @@ def curve_offsets(stakes: Stakes, options: Sequence[Option]) -> list[float]:
 def value_curve(stakes: Stakes, options: Sequence[Option]) -> ValueCurve:
     """Work back from the give-up time: at each point take the best route, or give the whole value up."""
     offsets = curve_offsets(stakes, options)
-    by_price = sorted(options, key=lambda option: option.price)
     costs, prices = [stakes.value] * len(offsets), [0.0] * len(offsets)
+    by_price = sorted(options, key=lambda option: option.price)
+    # The least that an option costs at a point is `paid` plus what follows a failure there: most stop at this look.
+    looks = [(o, o.success * o.price + (1.0 - o.success) * o.failure_cost, 1.0 - o.success) for o in by_price]
     for i in range(len(offsets) - 2, -1, -1):
         later = costs[i] = costs[i + 1]  # until this point is known, no less can be said of it than of the next
-        best, price = stakes.value, 0.0
-        for option in by_price:
-            failed = 1.0 - option.success
-            if option.success * option.price + failed * (option.failure_cost + later) >= best:
+        offset_s, best, price = offsets[i], stakes.value, 0.0
+        for option, paid, failed in looks:
+            if paid + failed * later >= best:
                 continue
-            start_s, shape = max(offsets[i], option.delay_s), option.failure
-            soon = interpolate(offsets, costs, start_s + shape.fast_s)
-            again = option.failure_cost + soon
-            again += shape.slow_share * (interpolate(offsets, costs, start_s + shape.slow_s) - soon)
-            cost = option.success * (option.price + stakes.expected_loss(option.law, start_s)) + failed * again
+            start_s, shape = max(offset_s, option.delay_s), option.failure
+            soon_s = start_s + shape.fast_s
+            soon = later if soon_s <= offsets[i + 1] else interpolate(offsets, costs, soon_s)
+            again = soon + shape.slow_share * (interpolate(offsets, costs, start_s + shape.slow_s) - soon)
+            cost = paid + option.success * stakes.outlook(option.law, start_s)[1] + failed * again
             if cost < best:
                 best, price = cost, option.price
         costs[i], prices[i] = best, price
@@ -204,7 +215,7 @@ def best_backup(stakes: Stakes, flight: Finish, curve: ValueCurve) -> Backup:
     """
     by_deadline = flight.chance_within(stakes.deadline_s)
     late_loss, reached, previous_s = 0.0, 0.0, 0.0
-    now, later, later_s = math.inf, math.inf, 0.0
+    now, later, later_s = inf, inf, 0.0
     for offset_s, cost, price in zip(curve.offsets_s, curve.costs, curve.prices, strict=True):
         before, reached = reached, flight.chance_within(offset_s)
         if offset_s > stakes.deadline_s:

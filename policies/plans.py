@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from policies.estimates import normal_cdf
 from policies.objective import Flight, Option, Stakes, ValueCurve, best_backup, retry_cost, value_curve
@@ -12,19 +13,22 @@ from policies.settings import RoutingSettings
 LATE_LOSS_WORTH_A_BACKUP = 0.02  # of the price: below this a second attempt is not weighed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Assessment:
     """One option with its expected cost, its chance to be on time, and when to look again.
 
-    `leave_s` is set for a job that has to wait for a local slot: how long waiting pays.
+    `leave_s` is set for a job that has to wait for a local slot: how long waiting pays. `paid` is the part of the cost
+    that is money and retries, `loss` what a success without a second attempt loses by being late.
     """
 
     option: Option
     cost: float
     on_time: float
-    recheck_s: float | None
+    recheck_s: float
     leave_s: float | None = None
     queue_s: float = 0.0
+    paid: float = 0.0
+    loss: float = 0.0
 
 
 def shortlist(stakes: Stakes, options: Sequence[Option], size: int) -> list[Option]:
@@ -32,7 +36,7 @@ def shortlist(stakes: Stakes, options: Sequence[Option], size: int) -> list[Opti
     if len(options) <= size:
         return list(options)
     kept: list[Option] = []
-    soonest = float("inf")
+    soonest = inf
     for option in sorted(options, key=lambda one: (one.price / one.success, one.law.mu)):
         latest = option.delay_s + option.law.quantile_s(1.3) + (1.0 - option.success) * stakes.deadline_s
         if latest < soonest:
@@ -50,41 +54,48 @@ def assess_all(
     stakes: Stakes, options: Sequence[Option], curve: ValueCurve, settings: RoutingSettings
 ) -> list[Assessment]:
     """Assess options that need no local slot; one that cannot beat the best is not searched for a second attempt."""
-    best, assessed = float("inf"), []
-    for option in sorted(options, key=lambda one: one.price):
-        one = assess(stakes, option, curve, settings, beat=best)
-        best = min(best, one.cost)
-        assessed.append(one)
+    by_price = sorted(options, key=lambda option: option.price)  # of equals the cheaper goes first
+    best, assessed = inf, [assess_alone(stakes, option, curve) for option in by_price]
+    for one in sorted(assessed, key=lambda one: one.cost):
+        if one.paid < best:
+            weigh_backup(one, stakes, curve, settings)
+            best = min(best, one.cost)
     return assessed
 
 
-def assess(
-    stakes: Stakes, option: Option, curve: ValueCurve, settings: RoutingSettings, *, beat: float = float("inf")
-) -> Assessment:
-    """Assess an option that starts after its delay; a second attempt is weighed if it could still `beat` others."""
-    start_s = option.delay_s
-    until_s = stakes.deadline_s - start_s
-    on_time = option.success * option.law.chance_within(until_s)
-    loss = stakes.expected_loss(option.law, start_s)
-    recheck_s = max(1.0, option.law.quantile_s(2.2))
-    again = retry_cost(option, start_s, curve)
-    least = option.success * option.price + (1.0 - option.success) * again
-    weigh = loss > LATE_LOSS_WORTH_A_BACKUP * option.price and least < beat
-    if weigh and start_s <= settings.start_slack_s:
-        dead = settings.stuck_share + (1.0 - option.success) * option.failure.slow_share
-        backup = best_backup(stakes, Flight(option.law, 0.0, dead), curve)
-        loss = min(loss, backup.cost_later)
-        if backup.later_s is not None:
-            recheck_s = min(recheck_s, max(1.0, backup.later_s))
-    cost = least + option.success * loss
-    return Assessment(option, min(cost, stakes.value), on_time, recheck_s)
+def assess(stakes: Stakes, option: Option, curve: ValueCurve, settings: RoutingSettings) -> Assessment:
+    """Assess an option that starts after its delay, with the best second attempt beside it."""
+    one = assess_alone(stakes, option, curve)
+    weigh_backup(one, stakes, curve, settings)
+    return one
+
+
+def assess_alone(stakes: Stakes, option: Option, curve: ValueCurve) -> Assessment:
+    """Assess an option that starts after its delay and is left alone until it succeeds or fails."""
+    start_s, success = option.delay_s, option.success
+    chance, loss = stakes.outlook(option.law, start_s)
+    paid = success * option.price + (1.0 - success) * retry_cost(option, start_s, curve)
+    cost = min(paid + success * loss, stakes.value)
+    return Assessment(option, cost, success * chance, max(1.0, option.law.quantile_s(2.2)), None, 0.0, paid, loss)
+
+
+def weigh_backup(one: Assessment, stakes: Stakes, curve: ValueCurve, settings: RoutingSettings) -> None:
+    """Lower the cost of an option that starts at once by a second attempt at the best later time, if that pays."""
+    option = one.option
+    if option.delay_s > settings.start_slack_s or one.loss <= LATE_LOSS_WORTH_A_BACKUP * option.price:
+        return
+    dead = settings.stuck_share + (1.0 - option.success) * option.failure.slow_share
+    backup = best_backup(stakes, Flight(option.law, 0.0, dead), curve)
+    if backup.later_s is not None:
+        one.recheck_s = max(1.0, min(one.recheck_s, backup.later_s))
+    one.cost = min(one.paid + option.success * min(one.loss, backup.cost_later), stakes.value)
 
 
 def assess_queued(stakes: Stakes, option: Option, curve: ValueCurve, settings: RoutingSettings) -> Assessment:
     """Assess waiting `wait_s` for a local slot, leaving for the best other route at the best moment if none comes."""
     wait_s = max(option.wait_s, option.delay_s)
     spread_s = settings.wait_sigma_share * wait_s + 0.5
-    best, leave_s = float("inf"), 0.0
+    best, leave_s = inf, 0.0
     for offset_s in curve.offsets_s:
         started = normal_cdf((offset_s - wait_s) / spread_s)
         stay = option.price + stakes.expected_loss(option.law, min(wait_s, offset_s))

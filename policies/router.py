@@ -176,11 +176,11 @@ class Router:
         On an account with a learned spacing the calls are scarce: the waiting job that gains most goes first.
         """
         best, job, now = ordered[0][1], decision.job, decision.now
-        account_of = {one.candidate.route: one.candidate.account for one in decision.screened}
-        account = account_of[best.option.route]
+        account = next(one.candidate.account for one in decision.screened if one.candidate.route == best.option.route)
         gap_s = self._memory.account(account).rate.gap_s
         if gap_s <= 0.0:
             return best.option.delay_s
+        account_of = {one.candidate.route: one.candidate.account for one in decision.screened}
         others = [pair for pair in ordered if account_of[pair[1].option.route] != account]
         benefit = min((one.cost for _, one in others), default=decision.stakes.value) - best.cost
         room, place = self._room("calls of " + account), call_place(benefit)

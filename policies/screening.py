@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from policies.credit import CreditState, credit_state, refuses, scarce_price
+from policies.credit import credit_state, most_micros, scarcity
 from policies.local_queue import slot_wait_s
 from policies.memory import AccountMemory, Memory, RouteMemory
 from policies.objective import Option
@@ -17,7 +17,7 @@ MICROS = 1_000_000
 REPEATING = frozenset({"render_failed", "bad_output"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as one is made for every route of every decision; nobody changes it
 class Screened:
     """One candidate: the option it offers (None when it is out), reasons against it now, and whether those pass."""
 
@@ -57,6 +57,17 @@ def wishes_against(job: JobFacts, candidate: Candidate) -> list[str]:
     return reasons
 
 
+@dataclass(slots=True)
+class AccountNow:
+    """What all routes of one account share at one moment: what it can pay, how scarce that is, and what holds it up."""
+
+    free_micros: int | None
+    most_micros: float
+    scarcity: float
+    wait_s: float
+    waits: tuple[str, ...]
+
+
 class Screen:
     """Screens the candidates of one job at one moment."""
 
@@ -64,92 +75,97 @@ class Screen:
         self._settings = settings
         self._memory = memory
         self._now = now
-        self._pauses: dict[tuple[str, int | None], tuple[float, float]] = {}
-        self._credits: dict[tuple[str, int | None], CreditState] = {}
+        self._accounts: dict[tuple[str, int | None, int | None], AccountNow] = {}
 
     def candidates(self, job: JobFacts, candidates: Sequence[Candidate]) -> list[Screened]:
         """Screen all candidates, in their order."""
         committed = committed_micros(candidates)
-        price_of = {candidate.route: candidate.price_micros for candidate in candidates}
+        price_of = {candidate.route: candidate.price_micros for candidate in candidates} if job.in_flight else {}
         running = sum(price_of.get(route, 0) for route, flight in job.in_flight if flight.state == "running")
-        return [self._one(job, one, committed.get(one.account, 0), job.spent_micros + running) for one in candidates]
+        left = None if job.max_cost_micros is None else job.max_cost_micros - job.spent_micros - running
+        picky = job.pin is not None or bool(job.only or job.ignore)
+        return [self._one(job, one, committed, left, picky) for one in candidates]
 
-    def _one(self, job: JobFacts, candidate: Candidate, committed: int, spent: int) -> Screened:
-        now, price = self._now, candidate.price_micros
-        reasons = wishes_against(job, candidate)
-        if job.max_cost_micros is not None and spent + price > job.max_cost_micros:
-            reasons.append(f"{dollars(spent + price)} in all is over the job's limit of {dollars(job.max_cost_micros)}")
+    def _one(
+        self, job: JobFacts, candidate: Candidate, committed: dict[str, int], left: int | None, picky: bool
+    ) -> Screened:
+        price = candidate.price_micros
+        reasons = wishes_against(job, candidate) if picky or candidate.refusals or candidate.preview else []
+        if left is not None and price > left:
+            limit = job.max_cost_micros or 0
+            reasons.append(f"{dollars(limit - left + price)} in all is over the job's limit of {dollars(limit)}")
         if reasons:
             return Screened(candidate, None, tuple(reasons))
-        account = self._memory.account(candidate.account)
+        account = self._account(candidate, committed)
+        if price > account.most_micros:
+            free, count = account.free_micros or 0, len(candidate.in_flight)
+            text = f"balance {dollars(free)} after {count} renders in flight is under the price {dollars(price)}"
+            return Screened(candidate, None, (text,), passing=True)
         route = self._memory.route(candidate.route, candidate.account)
         route.local = candidate.mode == "local"
-        key = (candidate.account, candidate.balance_micros)
-        credit = self._credits.get(key)
-        if credit is None:
-            credit = self._credits[key] = credit_state(candidate.balance_micros, committed, account.burn, now)
-        if refuses(credit, price, self._settings):
-            left, count = credit.free_micros or 0, len(candidate.in_flight)
-            text = f"balance {dollars(left)} after {count} renders in flight is under the price {dollars(price)}"
-            return Screened(candidate, None, (text,), passing=True)
-        delay_s, waits = self._delay(candidate, account, route)
-        option = self._option(job, candidate, delay_s, scarce_price(credit, price, self._settings))
-        return Screened(candidate, option, tuple(waits), passing=True)
+        delay_s, waits = account.wait_s, account.waits
+        if candidate.concurrency_max is not None or not route.breaker.closed:
+            delay_s, waits = self._delay(candidate, account, route)
+        option = self._option(job, candidate, route, delay_s, price * account.scarcity)
+        return Screened(candidate, option, waits, passing=True)
 
-    def _delay(self, candidate: Candidate, account: AccountMemory, route: RouteMemory) -> tuple[float, list[str]]:
-        """Seconds until the route may be called, with a sentence for each thing that holds it up."""
-        now, slack_s, reasons = self._now, self._settings.start_slack_s, []
-        key = (candidate.account, candidate.requests_per_minute)
-        if key not in self._pauses:
-            rate_s = account.rate.delay_s(now, candidate.requests_per_minute)
-            self._pauses[key] = (rate_s, max(0.0, account.paused_until - now))
-        rate_s, pause_s = self._pauses[key]
+    def _account(self, candidate: Candidate, committed: dict[str, int]) -> AccountNow:
+        key = (candidate.account, candidate.balance_micros, candidate.requests_per_minute)
+        known = self._accounts.get(key)
+        if known is None:
+            memory = self._memory.account(candidate.account)
+            wait_s, waits = self._account_waits(memory, candidate.requests_per_minute)
+            due = committed.get(candidate.account, 0)
+            credit = credit_state(candidate.balance_micros, due, memory.burn, self._now)
+            most, scarce = most_micros(credit, self._settings), scarcity(credit, self._settings)
+            known = self._accounts[key] = AccountNow(credit.free_micros, most, scarce, wait_s, waits)
+        return known
+
+    def _account_waits(self, memory: AccountMemory, requests_per_minute: int | None) -> tuple[float, tuple[str, ...]]:
+        """Seconds until the account may be called, with a sentence for each thing that holds it up."""
+        slack_s, waits = self._settings.start_slack_s, []
+        rate_s = memory.rate.delay_s(self._now, requests_per_minute)
         if rate_s > slack_s:
-            reasons.append(f"rate limit: next call allowed in {rate_s:.1f} s")
-        breaker_s = route.breaker.delay_s(now)
-        if breaker_s > slack_s:
-            reasons.append(f"breaker open for another {breaker_s:.0f} s")
+            waits.append(f"rate limit: next call allowed in {rate_s:.1f} s")
+        pause_s = max(0.0, memory.paused_until - self._now)
         if pause_s > slack_s:
-            reasons.append(f"the account answered {account.paused_for}: out for another {pause_s:.0f} s")
+            waits.append(f"the account answered {memory.paused_for}: out for another {pause_s:.0f} s")
+        return max(rate_s, pause_s), tuple(waits)
+
+    def _delay(self, candidate: Candidate, account: AccountNow, route: RouteMemory) -> tuple[float, tuple[str, ...]]:
+        """Seconds until the route may be called, with a sentence for each thing that holds it up."""
+        delay_s, waits = account.wait_s, list(account.waits)
+        breaker_s = route.breaker.delay_s(self._now)
+        if breaker_s > self._settings.start_slack_s:
+            waits.append(f"breaker open for another {breaker_s:.0f} s")
         busy_s = 0.0
         if candidate.concurrency_max is not None and len(candidate.in_flight) >= candidate.concurrency_max:
             busy_s = max(1.0, 0.2 * candidate.nominal_latency_s)
-            reasons.append(f"{len(candidate.in_flight)} renders in flight are all that the route may run at once")
-        return max(rate_s, breaker_s, pause_s, busy_s), reasons
+            waits.append(f"{len(candidate.in_flight)} renders in flight are all that the route may run at once")
+        return max(delay_s, breaker_s, busy_s), tuple(waits)
 
-    def _option(self, job: JobFacts, candidate: Candidate, delay_s: float, price: float) -> Option:
-        now, settings = self._now, self._settings
-        route = self._memory.route(candidate.route, candidate.account)
+    def _option(self, job: JobFacts, candidate: Candidate, route: RouteMemory, delay_s: float, price: float) -> Option:
+        now, outcome = self._now, route.outcome
         estimate = route.latency(candidate.size_class, candidate.nominal_latency_s)
-        wait_s, overdue = 0.0, 0
+        law, wait_s, overdue = estimate.law(now), 0.0, 0
         if candidate.mode == "local":
-            law = estimate.law(now)
             wait_s = local_wait_s(candidate, self._memory, law.mean_s, now)
-        else:
+        elif candidate.in_flight:
             ages_s = [now - flight.started_at for flight in candidate.in_flight]
-            law = estimate.law(now, ages_s)
-            if ages_s and max(ages_s) > law.p50_s:
+            if max(ages_s) > law.p50_s:  # younger ones are no evidence
+                law = estimate.law(now, ages_s)
                 late_s = law.quantile_s(2.6)
                 overdue = sum(1 for age_s in ages_s if age_s > late_s)
-        success = route.outcome.success_rate(now, overdue)
-        probe = route.breaker.state(now) != "closed"
+        success = outcome.success_rate(now, overdue)
+        probe = not route.breaker.closed
         if probe:
-            success = min(success, settings.probe_success)
+            success = min(success, self._settings.probe_success)
         if job.tried:
             repeated = sum(1 for tried in job.tried if tried.route == candidate.route and tried.kind in REPEATING)
             success *= 0.5**repeated
-        return Option(
-            route=candidate.route,
-            price_micros=candidate.price_micros,
-            price=price,
-            delay_s=delay_s,
-            wait_s=wait_s,
-            law=law,
-            success=success,
-            failure=route.outcome.shape,
-            failure_cost=route.outcome.billed_share * candidate.price_micros,
-            probe=probe,
-        )
+        billed = candidate.price_micros
+        failure_cost = outcome.billed_share * billed
+        return Option(candidate.route, billed, price, delay_s, wait_s, law, success, outcome.shape, failure_cost, probe)
 
 
 def local_wait_s(candidate: Candidate, memory: Memory, service_s: float, now: float, ahead: int | None = None) -> float:

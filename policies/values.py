@@ -5,8 +5,9 @@ Money is integer micro-USD. Times are seconds on one monotonic-like clock that t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, overload
 
 Mode = Literal["sync", "async", "local"]
 AttemptState = Literal["queued", "running"]
@@ -133,8 +134,41 @@ class Observation:
     price_micros: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RouteQuote:
+class Reasons(Sequence[str]):
+    """Sentences that are written when somebody first reads them: most decisions are made and never explained."""
+
+    __slots__ = ("_write", "_written")
+
+    def __init__(self, write: Callable[[], tuple[str, ...]]) -> None:
+        self._write = write
+        self._written: tuple[str, ...] | None = None
+
+    def _all(self) -> tuple[str, ...]:
+        if self._written is None:
+            self._written = self._write()
+        return self._written
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        return self._all()[index]
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._all() == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
+
+
+class RouteQuote(NamedTuple):
     """One route that may be used, what is expected of it, and why it stands where it stands. A lower score is better.
 
     `expected_cost_micros` counts retries. `recheck_after_s` asks the engine to rank again if the attempt is still
@@ -149,7 +183,7 @@ class RouteQuote:
     probability_on_time: float
     probability_success: float
     score: float
-    reasons: tuple[str, ...]
+    reasons: Sequence[str]
     recheck_after_s: float | None
     timeout_s: float | None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.breaker import Breaker
-from policies.credit import Burn, credit_state, refuses, scarce_price
+from policies.credit import Burn, credit_state, most_micros, scarcity
 from policies.rates import RateGuard
 from policies.settings import RoutingSettings
 
@@ -17,21 +19,21 @@ SETTINGS = RoutingSettings()
 def test_renders_in_flight_are_counted_against_the_balance() -> None:
     """An account with money for two renders and two in flight takes no third."""
     burn = Burn(600.0)
-    assert refuses(credit_state(200_000, 200_000, burn, 0.0), 100_000, SETTINGS)
-    assert not refuses(credit_state(200_000, 0, burn, 0.0), 100_000, SETTINGS)
+    assert most_micros(credit_state(200_000, 200_000, burn, 0.0), SETTINGS) == 0.0
+    assert 190_000.0 < most_micros(credit_state(200_000, 0, burn, 0.0), SETTINGS) < 200_000.0
 
 
 def test_an_account_that_is_not_metered_is_never_refused() -> None:
     """No balance means no limit and no scarcity."""
     state = credit_state(None, 10**9, Burn(600.0), 0.0)
-    assert not refuses(state, 10**9, SETTINGS)
-    assert scarce_price(state, 100_000, SETTINGS) == 100_000.0
+    assert most_micros(state, SETTINGS) == math.inf
+    assert scarcity(state, SETTINGS) == 1.0
 
 
 @given(st.integers(0, 10**8), st.integers(0, 10**8), st.integers(1, 10**6))
 def test_a_render_that_passes_the_guard_can_be_paid(balance: int, committed: int, price: int) -> None:
     """Whatever is admitted leaves the balance above the floor."""
-    if not refuses(credit_state(balance, committed, Burn(600.0), 0.0), price, SETTINGS):
+    if price <= most_micros(credit_state(balance, committed, Burn(600.0), 0.0), SETTINGS):
         assert balance - committed - price >= SETTINGS.credit_floor_micros
 
 
@@ -41,8 +43,8 @@ def test_money_gets_dearer_as_the_runway_shortens() -> None:
     for i in range(100):
         burn.spend(100_000, 6.0 * i)
     long, short = credit_state(10**9, 0, burn, 600.0), credit_state(2_000_000, 0, burn, 600.0)
-    assert scarce_price(long, 100_000, SETTINGS) == 100_000.0
-    assert 150_000.0 < scarce_price(short, 100_000, SETTINGS) < 220_001.0
+    assert scarcity(long, SETTINGS) == 1.0
+    assert 1.5 < scarcity(short, SETTINGS) <= 1.0 + SETTINGS.credit_scarcity
     assert short.runway_s is not None
     assert short.runway_s < 400.0
 
