@@ -55,7 +55,7 @@ def drop_functions(connection: Connection, rules: tuple[Rule, ...]) -> None:
     """Take away what PostgreSQL's triggers leave behind when their tables go."""
     if connection.dialect.name == "postgresql":
         for rule in rules:
-            connection.exec_driver_sql(f"DROP FUNCTION {rule[1]}()")
+            connection.execute(DDL("DROP FUNCTION %(name)s()", context={"name": rule[1]}))  # type: ignore[no-untyped-call]
 
 
 def attach_triggers(tables: Mapping[str, Table]) -> None:
