@@ -173,7 +173,7 @@ def post_until_told(running: Stand, keys: list[str], told: dict[str, str]) -> No
 
 @pytest.mark.parametrize("seed", [20261120])
 def test_kills_at_random_moments_lose_nothing_and_pay_nothing_twice(made: Making, seed: int) -> None:
-    """Twenty jobs, a faulty vendor, a gateway killed again and again: every job ends, and the books say what it says."""
+    """Twenty jobs, a faulty vendor, a gateway killed seven times: every job ends, and the books say what it says."""
     random = Random(seed)
     with made(render_s=0.8, fault_rates=FAULTS) as running:
         told: dict[str, str] = {}

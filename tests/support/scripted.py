@@ -158,7 +158,9 @@ class Scripted:
             return self.accept(request) if self.mode == "async" else self.finished(self._run(request))
         if isinstance(step, Lost):
             if step.accepted:
-                self._run(request)
+                lost_id = self._run(request)
+                if self.mode == "sync":
+                    self.charged[lost_id] = self.price_micros
             return InDoubt(f"HTTP {step.status}" if step.status else "no reply", status=step.status)
         if inspect.isroutine(step):
             return await step(request)
