@@ -43,8 +43,8 @@ class Undelivered:
 class Delivery:
     """Collects results.
 
-    `deviations_fail` makes another number of frames than ordered a failure; without `accepts_other_model` so is a
-    result that the vendor says another model than the route's made.
+    `deviations_fail` makes another number of frames, or fewer pictures, than ordered a failure; without
+    `accepts_other_model` so is a result that the vendor says another model than the route's made.
     """
 
     outbound: Outbound
@@ -58,6 +58,9 @@ class Delivery:
         if done.report.model not in {None, route.model} and not self.accepts_other_model:
             detail = f"the vendor ran {done.report.model!r} instead of {route.model!r}"
             return Undelivered(FailureKind.NOT_AS_ORDERED, detail, passing=False)
+        miscounted = _miscounted(len(done.files), ordered.get("samples"))
+        if miscounted and self.deviations_fail and len(done.files) < int(ordered["samples"]):
+            return Undelivered(FailureKind.NOT_AS_ORDERED, miscounted, passing=False)
         stored = []
         for file in done.files:
             try:
@@ -70,6 +73,8 @@ class Delivery:
         differing = [text for file in stored for text in file["deviations"] if "frames" in text]
         if differing and self.deviations_fail:
             return Undelivered(FailureKind.NOT_AS_ORDERED, "; ".join(differing), passing=False)
+        if miscounted:
+            stored[0]["deviations"].append(miscounted)
         return Delivered(stored)
 
     async def _collect(self, file: ResultFile, ordered: Mapping[str, Scalar]) -> dict[str, Any]:
@@ -101,6 +106,15 @@ class Delivery:
             "media_type": media_type,
             "deviations": list(differing),
         }
+
+
+def _miscounted(delivered: int, samples: Scalar | None) -> str:
+    """What is wrong with the number of pictures, or nothing; an order for a video has no such number."""
+    if samples is None or delivered == int(samples):
+        return ""
+    if delivered < int(samples):
+        return f"{delivered} of {samples} pictures were delivered"
+    return f"{delivered} pictures were delivered instead of {samples}"
 
 
 def _expected(ordered: Mapping[str, Scalar]) -> dict[str, Any]:

@@ -29,7 +29,8 @@ class _Unreadable(ValueError):
 def read_parameters(fields: Mapping[str, Any], media: Media, routes: Sequence[Route]) -> dict[str, Scalar]:
     """Read the fields of a request, without those of `REQUEST_FIELDS`, into canonical names and values.
 
-    A field whose value is null counts as not written. Raises UnknownField, AliasConflict or InvalidParameter.
+    A field whose value is null counts as not written, and so does a text of nothing but blanks: it asks for nothing,
+    and clients send it for what they leave out. Raises UnknownField, AliasConflict or InvalidParameter.
     """
     parameters = parameters_for(media)
     names = _names(parameters)
@@ -47,6 +48,8 @@ def read_parameters(fields: Mapping[str, Any], media: Media, routes: Sequence[Ro
             value = _read(parameter, raw)
         except _Unreadable as error:
             errors.append(_error(field, parameter, raw, str(error), routes))
+            continue
+        if parameter.kind == "text" and not str(value).strip():
             continue
         if parameter.name in written and written[parameter.name] != value:
             raise AliasConflict(

@@ -247,7 +247,7 @@ def describe(row: Capability) -> str:
     elif row.minimum is not None:
         phrase = f"at least {row.minimum:g}"
     else:
-        phrase = "any value"
+        phrase = "any text" if BY_NAME[row.parameter].kind == "text" else "any value"
     return phrase
 
 

@@ -140,6 +140,8 @@ def test_any_json_is_read_or_refused_with_a_problem_that_can_be_sent(media: Medi
         ({"output_type": "MP4"}, {"output_format": "mp4"}),
         ({"enhance_prompt": "Yes"}, {"enhance_prompt": True}),
         ({"seed": None, "fps": 7}, {"fps": 7}),
+        ({"prompt": "", "negative_prompt": "  ", "fps": 7}, {"fps": 7}),
+        ({"prompt": " a hill "}, {"prompt": " a hill "}),
         ({"frames": "25", "num_frames": 25.0}, {"num_frames": 25}),
     ],
     ids=str,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from providers.contract import FailureKind, Finished, RemoteFile, Report
+from providers.capability import DELIVERED_BY_GATEWAY, Capability, Route
+from providers.contract import FailureKind, Finished, InlineFile, RemoteFile, Report
 from providers.serving import serve
 from tests.support.fixtures import Start
+from tests.support.gateway import Gateway
 from tests.support.pictures import clip, picture
 from tests.support.scripted import Scripted, delivers
 
@@ -65,6 +69,58 @@ async def test_another_number_of_frames_than_ordered_is_not_what_was_ordered(sta
     }
     assert (job["route"], job["result"]["files"][0]["num_frames"]) == ("beta/one", 14)
     assert (await gateway.balances())["loss"] == 100_000
+
+
+class Pictures(Scripted):
+    """A scripted vendor of pictures, whose checks deliver as many as it is told."""
+
+    @property
+    def route(self) -> Route:
+        samples = Capability("samples", "samples", minimum=1, maximum=4)
+        return replace(super().route, media="image", capabilities=(samples, *DELIVERED_BY_GATEWAY))
+
+
+def pictures(delivered: int) -> Finished:
+    """A delivery of this many pictures, for the usual price."""
+    return Finished((InlineFile(picture("JPEG")),) * delivered, Report(cost_micros=100_000))
+
+
+async def ordered(gateway: Gateway, samples: int) -> dict[str, Any]:
+    """An order for this many pictures, ended."""
+    reply = await gateway.post("/generate/image", samples=samples)
+    assert reply.status_code == 202, reply.text
+    return await gateway.ended(reply.json()["id"])
+
+
+async def test_fewer_pictures_than_ordered_are_not_what_was_ordered(start: Start) -> None:
+    """One picture for an order of three is a loss to the operator, and the order is filled elsewhere."""
+    alpha, beta = Pictures(checks=[pictures(1)]), Pictures("beta", price_micros=150_000, checks=[pictures(3)])
+    gateway = await start(alpha, beta)
+    job = await ordered(gateway, 3)
+    assert job["attempts"][0]["failure"] == {"kind": "not_as_ordered", "detail": "1 of 3 pictures were delivered"}
+    assert (job["route"], len(job["result"]["files"])) == ("beta/one", 3)
+    assert (await gateway.balances())["loss"] == 100_000
+
+
+@pytest.mark.parametrize(
+    ("delivered", "noted"), [(2, "2 of 3 pictures were delivered"), (4, "4 pictures were delivered instead of 3")]
+)
+async def test_another_number_of_pictures_is_noted_on_what_is_delivered(
+    start: Start, delivered: int, noted: str
+) -> None:
+    """More are handed out whole; fewer are where the configuration says warn. The result says so in both cases."""
+    gateway = await start(Pictures(checks=[pictures(delivered)]), media={"verify_deviations": "warn"})
+    job = await ordered(gateway, 3)
+    assert (job["status"], len(job["attempts"]), len(job["result"]["files"])) == ("succeeded", 1, delivered)
+    assert job["result"]["files"][0]["deviations"] == [noted]
+
+
+async def test_more_pictures_than_ordered_are_no_failure(start: Start) -> None:
+    """Nobody is billed twice because a vendor was generous."""
+    gateway = await start(Pictures(checks=[pictures(4)]))
+    job = await ordered(gateway, 3)
+    assert (job["status"], len(job["attempts"])) == ("succeeded", 1)
+    assert job["result"]["files"][0]["deviations"] == ["4 pictures were delivered instead of 3"]
 
 
 async def test_deviations_are_delivered_and_noted_where_the_configuration_says_warn(start: Start) -> None:

@@ -318,6 +318,20 @@ def test_a_required_word_that_the_route_lacks_is_refused_even_in_nearest_mode() 
     assert refused.refusals == ("camera_motion 'pan_up' is not possible here: one of cw",)
 
 
+@pytest.mark.parametrize(
+    ("row", "phrase"),
+    [
+        (Capability("prompt", "prompt"), "any text"),
+        (Capability("motion_bucket_id", "motion"), "any value"),
+        (Capability("fps", "fps", minimum=5, maximum=30), "5 to 30"),
+        (Capability("num_frames", "frames", allowed=(14, 25)), "only 14 or 25"),
+    ],
+)
+def test_what_a_row_takes_is_said_in_its_own_kind(row: Capability, phrase: str) -> None:
+    """A caller who is refused for a missing prompt reads that text is wanted, not any value."""
+    assert describe(row) == phrase
+
+
 @pytest.mark.parametrize("route", BUILTIN, ids=lambda route: route.name)
 def test_every_built_in_table_is_sound(route: Route) -> None:
     """Rows name known parameters of the right kind once, fields never collide, and defaults are allowed."""
