@@ -35,7 +35,7 @@ from providers.contract import (
 from providers.segmind import history, outcomes
 from providers.segmind.account import Account
 from providers.segmind.catalogue import ENDPOINTS, PROVIDER, Endpoint
-from providers.segmind.reading import link, micros, printable, request_id
+from providers.segmind.reading import link, message_of, micros, request_id
 from providers.transport import MaybeSent, NotSent, Reply
 
 # The old pages send base64 without a prefix; whether a data URI is taken too is unknown (U11).
@@ -122,10 +122,7 @@ class Segmind:
 
     async def _recorded(self, name: str, otherwise: InDoubt) -> CheckOutcome:
         """What the history says of a request whose record has expired: its file lives longer (trap 13)."""
-        row = await history.request_named(self._account, name)
-        if row is None:
-            return otherwise
-        return recorded_outcome(row) or otherwise
+        return recorded_outcome(await history.request_named(self._account, name)) or otherwise
 
 
 class SegmindWithUploads(Segmind):
@@ -151,18 +148,22 @@ def _picture(image: SourceImage) -> str:
     return IMAGE_PREFIX + base64.b64encode(image.data or b"").decode("ascii")
 
 
-def recorded_outcome(row: history.Row) -> CheckOutcome | None:
-    """What a row of the history means for the request, or None when it does not tell."""
-    if row.status == "PENDING":
+def recorded_outcome(rows: tuple[history.Row, ...]) -> CheckOutcome | None:
+    """What the rows of one request mean for it, a file each, or None when they do not tell."""
+    if not rows:
+        return None
+    first, statuses = rows[0], {row.status for row in rows}
+    if "PENDING" in statuses:
         return Pending()
-    if row.status == outcomes.FAILED:
-        error = row.reply.get("error")
-        words = printable(error) if isinstance(error, str) else "the vendor gave no reason"
-        return Failed(outcomes.kind_of_words(422, words) or FailureKind.RENDER_FAILED, words, _row_report(row))
-    url = link(row.reply.get("generation_url"))
-    if row.status == outcomes.COMPLETED and url is not None:
-        return Finished((RemoteFile(url),), _row_report(row))
-    return None
+    if outcomes.FAILED in statuses:
+        failed = next(row for row in rows if row.status == outcomes.FAILED)
+        words = message_of({"error": failed.reply.get("error")}) or "the vendor gave no reason"
+        return Failed(outcomes.kind_of_words(422, words) or FailureKind.RENDER_FAILED, words, _row_report(failed))
+    urls = [link(row.reply.get("generation_url")) for row in rows]
+    if statuses != {outcomes.COMPLETED} or None in urls:
+        return None
+    files = tuple(RemoteFile(url) for url in dict.fromkeys(urls) if url is not None)
+    return Finished(files, _row_report(first))  # a repeated row repeats the price of the whole request
 
 
 def _row_report(row: history.Row) -> Report:

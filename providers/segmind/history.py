@@ -25,7 +25,10 @@ CLOCK_SKEW_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One request in the vendor's records. `body` is None where it cannot be read, `created_at` (unix seconds) too."""
+    """One output of one request in the vendor's records: several outputs repeat the row (WIRE 1.7).
+
+    `body` is None where it cannot be read, `created_at` (unix seconds) too.
+    """
 
     request_id: str
     status: str
@@ -53,14 +56,14 @@ async def requests_between(account: Account, since: float, until: float) -> tupl
     return None
 
 
-async def request_named(account: Account, name: str) -> Row | None:
-    """One request of any age by its id; None when it could not be read."""
+async def request_named(account: Account, name: str) -> tuple[Row, ...]:
+    """Every row of one request of any age by its id, one for each of its outputs; empty when it could not be read."""
     reply = await account.get(f"{account.history_url}/inference-request/request-history/{name}")
     if not isinstance(reply, Reply) or reply.status != 200:
-        return None
+        return ()
     listed = _listed(reply.json())
     rows = [_row(value) for value in (listed if listed is not None else [reply.object()])]
-    return next((row for row in rows if row is not None and row.request_id == name), None)
+    return tuple(row for row in rows if row is not None and row.request_id == name)
 
 
 def matching(rows: tuple[Row, ...], sent: SentAttempt) -> tuple[Row, ...]:

@@ -6,6 +6,7 @@ Wording is read only where the wire gives nothing else: HTTP 406 has four meanin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from providers.contract import (
@@ -25,7 +26,8 @@ from providers.segmind.reading import (
     body_report,
     header_report,
     looks_like_media,
-    printable,
+    message_of,
+    rendered_report,
     request_id,
     result_files,
     retry_after_s,
@@ -33,40 +35,34 @@ from providers.segmind.reading import (
 )
 from providers.transport import Reply
 
-# Statuses whose meaning the message changes, with lower-case pieces of that message; the first match wins.
+# Statuses whose meaning the message changes, with the words that do it, read in any case with _ and - as blanks;
+# the first match wins.
+# A content block is final, so its words are whole ones that ordinary failures do not use.
 CONTENT_STATUSES = frozenset({400, 403, 406, 422, 500})
 NOT_ACCEPTABLE = frozenset({406})
 FRAGMENTS: tuple[tuple[str, frozenset[int], FailureKind], ...] = (
-    ("nsfw", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("moderation", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("moderated", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("content policy", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("content filter", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("content blocked", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("sensitive content", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("inappropriate", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("prohibited content", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("responsible ai", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("rai block", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("rai polic", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("safety filter", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("safety check", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("safety polic", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("safety system", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("flagged as", CONTENT_STATUSES, FailureKind.MODERATED),
-    ("invalid content type", NOT_ACCEPTABLE, FailureKind.SERVER_ERROR),
-    ("insufficient credits", NOT_ACCEPTABLE, FailureKind.NO_CREDIT),
-    ("spend limit", NOT_ACCEPTABLE, FailureKind.NO_CREDIT),
-    ("spend cap", NOT_ACCEPTABLE, FailureKind.NO_CREDIT),
-    ("spending limit", NOT_ACCEPTABLE, FailureKind.NO_CREDIT),
-    ("must be one of", NOT_ACCEPTABLE, FailureKind.INVALID_REQUEST),
-    ("allowed values", NOT_ACCEPTABLE, FailureKind.INVALID_REQUEST),
-    ("invalid value", NOT_ACCEPTABLE, FailureKind.INVALID_REQUEST),
-    ("not a valid", NOT_ACCEPTABLE, FailureKind.INVALID_REQUEST),
+    (r"\brai\b|\bresponsible ai\b", CONTENT_STATUSES, FailureKind.MODERATED),
+    (r"nsfw|\bnudity\b|\bnude\b|\bexplicit\b|\binappropriate\b", CONTENT_STATUSES, FailureKind.MODERATED),
+    (r"\bmoderation\b|\bmoderated\b", CONTENT_STATUSES, FailureKind.MODERATED),
+    (r"\b(content|usage|safety) polic(y|ies)\b", CONTENT_STATUSES, FailureKind.MODERATED),
+    (r"\bsafety (guideline|filter|system|checker)", CONTENT_STATUSES, FailureKind.MODERATED),
+    (r"\b(image|picture|prompt|input|content)\b.*\bsafety check\b", CONTENT_STATUSES, FailureKind.MODERATED),
+    (r"\bcontent filter|\bblocked\b.*\bfilter|\bcontent (was |is )?blocked\b", CONTENT_STATUSES, FailureKind.MODERATED),
+    (
+        r"\b(sensitive|prohibited|unsafe|harmful) (content|material)\b|\bflagged as (unsafe|harmful)\b",
+        CONTENT_STATUSES,
+        FailureKind.MODERATED,
+    ),
+    (r"\binvalid content type\b", NOT_ACCEPTABLE, FailureKind.SERVER_ERROR),
+    (r"\bcredits?\b|\bbalance\b|\bfunds\b|\bpayment\b", NOT_ACCEPTABLE, FailureKind.NO_CREDIT),
+    (r"\bspend(ing)?\b|\bbudget\b", NOT_ACCEPTABLE, FailureKind.NO_CREDIT),
+    (r"\b(must|should) be one of\b(?! our\b)|\binput should be\b", NOT_ACCEPTABLE, FailureKind.INVALID_REQUEST),
+    (r"\ballowed values\b|\bnot permitted\b|\bnot a valid\b|\binvalid\b", NOT_ACCEPTABLE, FailureKind.INVALID_REQUEST),
 )
+_FRAGMENTS = tuple((re.compile(words), statuses, kind) for words, statuses, kind in FRAGMENTS)
 
-# A submit that was answered so was not accepted and is not billed (AE errors, billed column). The pages S0, S1 and S2
-# give "not enough credits" as the meaning of 406, so that is what it means unless a fragment says otherwise.
+# A submit that was answered so was not accepted and is not billed (AE errors, billed column). A 406 without known words
+# is the route's fault: it has four meanings, and only words of money may close the whole account.
 # 404, 405 and 410 say that the endpoint is not there for us: the route is out, not the account.
 REFUSALS: Mapping[int, FailureKind] = {
     400: FailureKind.INVALID_REQUEST,
@@ -74,7 +70,7 @@ REFUSALS: Mapping[int, FailureKind] = {
     403: FailureKind.FORBIDDEN,
     404: FailureKind.MODEL_GONE,
     405: FailureKind.MODEL_GONE,
-    406: FailureKind.NO_CREDIT,
+    406: FailureKind.SERVER_ERROR,
     410: FailureKind.MODEL_GONE,
     422: FailureKind.INVALID_REQUEST,
     429: FailureKind.RATE_LIMITED,
@@ -92,8 +88,8 @@ FAILED = "FAILED"
 
 def kind_of_words(status: int, message: str) -> FailureKind | None:
     """The failure that a message names under this status, or None."""
-    lowered = message.lower()
-    return next((kind for piece, statuses, kind in FRAGMENTS if status in statuses and piece in lowered), None)
+    lowered = message.lower().replace("_", " ").replace("-", " ")
+    return next((kind for words, statuses, kind in _FRAGMENTS if status in statuses and words.search(lowered)), None)
 
 
 def submitted(reply: Reply, *, now: float) -> SubmitOutcome:
@@ -115,12 +111,11 @@ def rendered(reply: Reply, *, now: float) -> SubmitOutcome:
     """What a reply to a v1 call means: the file itself, or JSON that holds it or links to it (WIRE 1.3)."""
     if not 200 <= reply.status < 300:
         return _not_accepted(reply, now=now)
-    report = header_report(reply.headers)
     if looks_like_media(reply.body):
-        return Finished((InlineFile(reply.body),), report)
+        return Finished((InlineFile(reply.body),), header_report(reply.headers))
     files = result_files(reply.object())
     if files:
-        return Finished(files, report)
+        return Finished(files, rendered_report(reply))
     return InDoubt(f"HTTP {reply.status} without a result that can be read", status=reply.status, unrecognised=True)
 
 
@@ -167,8 +162,7 @@ def delivered(reply: Reply, *, now: float) -> CheckOutcome:
 
 def _failed(reply: Reply) -> Failed:
     body = reply.object()
-    error = body.get("error")
-    words = printable(error) if isinstance(error, str) else ""
+    words = message_of(body)
     kind = kind_of_words(422, words) or FailureKind.RENDER_FAILED
     return Failed(kind, words or "the vendor gave no reason", body_report(body))
 

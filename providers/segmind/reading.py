@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
@@ -20,6 +21,11 @@ DETAIL_LENGTH_MAX = 300
 DETAIL_READ_MAX = 2_000
 FILES_MAX = 16
 LINK_LENGTH_MAX = 4_096
+
+# Where the words of an error stand (WIRE 1.6), and in an `error` that is an object instead of a text.
+MESSAGE_FIELDS = ("error_description", "error", "message", "detail")
+ERROR_FIELDS = ("message", "msg", "detail", "error", "type", "code")
+MESSAGE_PARTS_MAX = 4
 
 # Where a result may stand in a reply, best first. `video.url` and `output` are documented (WIRE 1.5), the rest are what
 # images and inline replies may use (U2); an unknown name is not guessed.
@@ -120,11 +126,25 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
 
 def said(reply: Reply) -> str:
     """What an error reply says, short, printable and without keys; the status alone where the body is not JSON."""
-    body = reply.object()
-    message = body.get("error_description") or body.get("error") or body.get("message") or body.get("detail")
-    if isinstance(message, str) and message.strip():
-        return f"HTTP {reply.status}: {printable(message)}"
-    return f"HTTP {reply.status}"
+    message = message_of(reply.object())
+    return f"HTTP {reply.status}: {message}" if message else f"HTTP {reply.status}"
+
+
+def message_of(body: Mapping[str, Json]) -> str:
+    """The words of an error in a body, printable, or empty; its `error` may be a text, an object or a list."""
+    found = (" ".join(_texts(body.get(name))) for name in MESSAGE_FIELDS)
+    return printable(next((text for text in found if text.strip()), ""))
+
+
+def _texts(value: Json) -> Iterator[str]:
+    """The texts of an error: itself, or those of its known fields, or of the first entries of a list of these."""
+    if isinstance(value, str):
+        yield value
+        return
+    parts = value if isinstance(value, list) else [value]
+    for part in parts[:MESSAGE_PARTS_MAX]:
+        inner = [part.get(name) for name in ERROR_FIELDS] if isinstance(part, dict) else [part]
+        yield from (text for text in inner if isinstance(text, str))
 
 
 def printable(text: str) -> str:
@@ -142,6 +162,13 @@ def header_report(headers: Mapping[str, str]) -> Report:
         seed=integer(headers.get("x-seed-value")),
         inference_s=seconds(headers.get("x-generation-time")),
     )
+
+
+def rendered_report(reply: Reply) -> Report:
+    """What a v1 reply in JSON says: its headers, and its body where they say nothing."""
+    headers, body = header_report(reply.headers), body_report(reply.object())
+    told = {name: getattr(headers, name) for name in (field.name for field in fields(Report))}
+    return replace(body, **{name: value for name, value in told.items() if value is not None})
 
 
 def body_report(body: Mapping[str, Json]) -> Report:

@@ -106,7 +106,10 @@ async def test_trap_40_a_state_that_nobody_knows_ends_at_the_published_deadline(
     assert (await world.gateway.balances())["suspense"] == world.segmind.charged_micros() == SVD_MICROS
 
 
-BLOCKS = {"modelslab": {"outcome": "moderated"}, "segmind": {"moderation_rate": 1.0}}
+BLOCKS = {
+    "modelslab": {"outcome": "moderated"},
+    "segmind": {"moderation_rate": 1.0, "moderation_text": "RAI: blocked"},
+}
 
 
 @pytest.mark.parametrize("first", BLOCKS)

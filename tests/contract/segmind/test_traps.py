@@ -150,7 +150,18 @@ async def test_trap_11_one_status_has_several_meanings_and_405_is_html(answering
         "Invalid content type": FailureKind.SERVER_ERROR,
         "Insufficient credits": FailureKind.NO_CREDIT,
         "frames must be one of: 14, 25": FailureKind.INVALID_REQUEST,
+        "frames should be one of ['14', '25']": FailureKind.INVALID_REQUEST,
+        "Input should be '14' or '25'": FailureKind.INVALID_REQUEST,
+        "Invalid scheduler: Foo": FailureKind.INVALID_REQUEST,
+        "frames: value '16' is not permitted": FailureKind.INVALID_REQUEST,
+        "Foo is not a valid scheduler": FailureKind.INVALID_REQUEST,
         "Team spend limit reached": FailureKind.NO_CREDIT,
+        "Team monthly budget exceeded": FailureKind.NO_CREDIT,
+        "Your balance is too low": FailureKind.NO_CREDIT,
+        "Payment required": FailureKind.NO_CREDIT,
+        "Unsupported content type": FailureKind.SERVER_ERROR,
+        "You must be one of our customers": FailureKind.SERVER_ERROR,
+        "Not Acceptable": FailureKind.SERVER_ERROR,
     }
     for text, kind in texts.items():
         adapter, _ = answering(httpx.Response(406, json={"error": text}))
@@ -308,12 +319,23 @@ async def test_trap_33_a_retired_model_is_out_and_the_account_is_not(bench: Benc
         "Blocked by our content policy",
         "Responsible AI check failed",
         "Failed moderation",
+        "Request blocked: sensitive or explicit material",
+        "Content was blocked by the RAI filter",
+        "The image contains nudity",
+        "violates our usage policy",
+        "violates safety guidelines",
+        "RAI: blocked",
+        "RAI_BLOCK",
+        "The image failed the safety check",
+        {"message": "NSFW content detected", "type": "invalid"},
+        {"detail": "The render was refused", "code": "content_policy_violation"},
+        [{"msg": "RAI: blocked"}],
     ],
 )
 async def test_trap_34_a_content_block_is_the_callers_and_is_not_shopped_around(
-    answering: Answering, text: str
+    answering: Answering, text: Any
 ) -> None:
-    """A block has no code, only words in FAILED.error."""
+    """A block has no code, only words in FAILED.error, which may be an object."""
     adapter, _ = answering(httpx.Response(422, json={"status": "FAILED", "error": text, "metrics": {}}))
     outcome = await adapter.check(ENDPOINTS["segmind/svd"].route, {"request_id": REQUEST_ID})
     assert isinstance(outcome, Failed)
@@ -321,9 +343,21 @@ async def test_trap_34_a_content_block_is_the_callers_and_is_not_shopped_around(
 
 
 @pytest.mark.parametrize(
-    "text", ["The samurai failed", "unsafe memory access", "trained model missing", "flag --x unknown"]
+    "text",
+    [
+        "The samurai failed",
+        "unsafe memory access",
+        "trained model missing",
+        "flag --x unknown",
+        "The worker failed the safety check of CUDA graph",
+        "RAID volume is full",
+        "explicitly freed twice",
+        {"message": "The worker ran out of memory"},
+        {},
+        None,
+    ],
 )
-async def test_trap_34_ordinary_failures_are_not_taken_for_content_blocks(answering: Answering, text: str) -> None:
+async def test_trap_34_ordinary_failures_are_not_taken_for_content_blocks(answering: Answering, text: Any) -> None:
     """A content block is final, so words that only resemble one must not end a job."""
     adapter, _ = answering(httpx.Response(422, json={"status": "FAILED", "error": text, "metrics": {}}))
     outcome = await adapter.check(ENDPOINTS["segmind/svd"].route, {"request_id": REQUEST_ID})
