@@ -159,17 +159,20 @@ class Pages:
         seen = [run for run in vendor.runs.values() if since <= run.created_at < until and self._shown(run)]
         ordered = sorted(seen, key=lambda run: run.created_at, reverse=query.get("sort_order", "desc") == "desc")
         wanted = [run for run in ordered if query.get("model_name", "") in run.slug]
-        rows: list[Json] = [replies.history_row(run, now, _host(request)) for run in wanted]
-        rows = [row for row in rows if isinstance(row, dict) and query.get("status") in {None, row["model_status"]}]
+        rows = [row for run in wanted for row in replies.history_rows(run, now, _host(request))]
+        rows = [row for row in rows if query.get("status") in {None, row["model_status"]}]
         return replies.history_page(rows, page, per_page, vendor.switches)
 
     async def record(self, request: Request) -> Response:
-        """`GET /inference-request/request-history/{id}`: one request of any age."""
+        """`GET /inference-request/request-history/{id}`: one request of any age, in a list if it has several files."""
         run = self._vendor.runs.get(request.path_params["name"])
         self._vendor.settle()
         if run is None or not self._shown(run) or not self._vendor.switches.history_available:
             return _unknown(request)
-        return JSONResponse(replies.history_row(run, self._vendor.now(), _host(request)))
+        rows = replies.history_rows(run, self._vendor.now(), _host(request))
+        if len(rows) == 1:
+            return JSONResponse(rows[0])
+        return replies.history_page(rows, 1, len(rows), self._vendor.switches)
 
     async def file(self, request: Request) -> Response:
         """A finished file or an uploaded picture: public, no key (trap 37)."""

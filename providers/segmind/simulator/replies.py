@@ -147,8 +147,11 @@ def rendered(vendor: Vendor, run: Run, files: tuple[OutputFile, ...], host: str)
     return Response(files[0].data, media_type=media_type, headers=headers)
 
 
-def history_row(run: Run, now: float, host: str) -> dict[str, Json]:
-    """A run in the request history; pictures given as data are not stored (WIRE 1.7)."""
+def history_rows(run: Run, now: float, host: str) -> list[dict[str, Json]]:
+    """A run in the request history: a row for each of its files, alike but for the link (WIRE 1.7).
+
+    Pictures given as data are not stored.
+    """
     state = run.state(now)
     done = state in {"COMPLETED", "FAILED"}
     stored = {
@@ -156,21 +159,24 @@ def history_row(run: Run, now: float, host: str) -> dict[str, Json]:
         for name, value in run.sent.items()
         if name not in {"image", "input_image"} or str(value).startswith("http")
     }
-    return {
+    row: dict[str, Json] = {
         "request_id": run.request_id,
         "model_name": run.slug,
         "model_status": state if done else "PENDING",
         "model_created": datetime.fromtimestamp(run.created_at, UTC).isoformat(),
         "credits_deduction": usd(run.price_micros) if state == "COMPLETED" and run.billed else 0,
         "request_body": stored,
-        "generation_url": f"{host}/generations/{run.file_names()[0]}" if state == "COMPLETED" else None,
+        "generation_url": None,
         "latency_ms": int((run.done_at - run.created_at) * 1_000) if done else None,
         "error": run.error if state == "FAILED" else None,
     }
+    if state != "COMPLETED":
+        return [row]
+    return [{**row, "generation_url": f"{host}/generations/{name}"} for name in run.file_names()]
 
 
-def history_page(rows: list[Json], page: int, per_page: int, switches: SegmindSwitches) -> Response:
+def history_page(rows: list[dict[str, Json]], page: int, per_page: int, switches: SegmindSwitches) -> Response:
     """One page of the request history."""
     start = (page - 1) * per_page
-    listed = {switches.history_list_field: rows[start : start + per_page]}
+    listed: dict[str, Json] = {switches.history_list_field: [*rows[start : start + per_page]]}
     return JSONResponse({**listed, "total": len(rows), "page": page, "per_page": per_page})

@@ -246,6 +246,40 @@ async def test_a_synchronous_run_found_in_the_history_is_followed_there(bench: B
     assert isinstance(await bench.finish("svd-sync", found), Finished)
 
 
+@pytest.mark.parametrize("name", ["ssd-img2img", "ssd-img2img-async"])
+async def test_every_picture_of_a_run_found_in_the_history_is_delivered(bench: Bench, name: str) -> None:
+    """Several outputs repeat the row: a lost reply for three pictures delivers three, at the price of one request."""
+    request = made_request(name, samples=3)
+    sent_at = bench.clock.now()
+    bench.spoil("submit", "reset_before_reply")
+    assert isinstance(await bench.adapter.submit(request), InDoubt)
+    found = await bench.adapter.lookup(bench.sent(request, sent_at=sent_at))
+    assert isinstance(found, Accepted)
+    bench.clock.advance(7_200)
+    outcome = await bench.finish(name, found)
+    assert isinstance(outcome, Finished)
+    links = [file.url for file in outcome.files if isinstance(file, RemoteFile)]
+    assert len(set(links)) == 3
+    assert [(await bench.file(link)).status_code for link in links] == [200, 200, 200]
+    assert outcome.report.cost_micros == bench.meter.charged_micros
+
+
+@pytest.mark.parametrize(
+    ("statuses", "kind"),
+    [(("COMPLETED", "PENDING"), Pending), (("COMPLETED", "FAILED"), Failed), (("COMPLETED", "?"), InDoubt)],
+)
+async def test_rows_of_one_request_are_read_together(
+    answering: Answering, statuses: tuple[str, ...], kind: type[object]
+) -> None:
+    """A request is done when every one of its rows is."""
+    name = "2c7f59ea-13f1-402c-9353-915a2b5a2124"
+    link = "https://images.segmind.com/generations/x.jpg"
+    rows = [{"request_id": name, "model_status": status, "generation_url": link} for status in statuses]
+    adapter, _ = answering(httpx.Response(404, json={"error": "gone"}), httpx.Response(200, json={"data": rows}))
+    route = ENDPOINTS["segmind/ssd-img2img-async"].route
+    assert isinstance(await adapter.check(route, {"request_id": name}), kind)
+
+
 @pytest.mark.parametrize("token", [{}, {"request_id": ""}, {"request_id": "../x"}, {"request_id": 7}])
 async def test_a_token_without_a_usable_id_asks_nothing(answering: Answering, token: dict[str, Any]) -> None:
     """No address is built from what is not an id."""

@@ -377,6 +377,18 @@ async def test_trap_35_the_cost_is_what_the_vendor_reports(bench: Bench) -> None
     assert [charge.amount_micros for charge in bench.meter.invoice] == [123_457, 123_457]
 
 
+async def test_a_synchronous_reply_in_json_tells_its_seed_and_cost_where_the_headers_do_not(
+    answering: Answering,
+) -> None:
+    """The headers of a v1 reply come first (WIRE 1.3), then the body's own fields (WIRE 1.5)."""
+    body = {"output": LINK, "seed": "5", "metrics": {"cost": 0.2}}
+    for headers, seed, cost_micros in ({}, 5, 200_000), ({"x-cost": "0.1", "x-seed-value": "0"}, 0, 100_000):
+        adapter, _ = answering(httpx.Response(200, json=body, headers=headers))
+        outcome = await adapter.submit(made_request("svd-sync"))
+        assert isinstance(outcome, Finished)
+        assert (outcome.report.seed, outcome.report.cost_micros) == (seed, cost_micros)
+
+
 async def test_trap_37_a_result_link_is_handed_on_unread(bench: Bench) -> None:
     """The adapter never fetches a result: the link is a bearer secret and goes out without the key, elsewhere."""
     accepted = await bench.submit("svd")
