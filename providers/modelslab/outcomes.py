@@ -139,6 +139,11 @@ def recall(report: Report, token: Token) -> Report:
 def _refusal(body: Body, reply: Reply) -> Refused | InDoubt:
     found = _wording(body)
     kind = found[0] if found else STATUSES.get(reply.status)
+    if kind is None and body.state == "error" and body.id is None and not body.files:
+        # WIRE 2.4: this is how the vendor refuses; only the reason is in words that nobody has documented.
+        return Refused(
+            FailureKind.SERVER_ERROR, f"unrecognised refusal: {_detail(body, reply)}", body.retry_after_s, reply.status
+        )
     if kind is None:
         return InDoubt(_detail(body, reply), reply.status, unrecognised=True)
     return Refused(kind, _detail(body, reply), body.retry_after_s, reply.status)

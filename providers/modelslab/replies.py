@@ -1,8 +1,8 @@
 """Read a ModelsLab reply body: every spelling and type the vendor is known to use, bounded, and free of the key.
 
 The vendor says success, processing, failed or error inside a body of any HTTP status; spells `message` also `messege`
-and may put an object there; sends `output` as a list or as ""; `eta` as an integer or a float; `id` as a number or as
-text (WIRE 2.4, trap 18). Nothing here raises for what a body may hold.
+and may put an object or a list there, or nothing; sends `output` as a list or as ""; `eta` as an integer or a float;
+`id` as a number or as text (WIRE 2.4, trap 18). Nothing here raises for what a body may hold.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ STATE_LENGTH_MAX = 40
 URL_LENGTH_MAX = 4096
 MODEL_LENGTH_MAX = 200
 FILES_MAX = 16
+# Where a reply may say what is wrong; the first that says anything counts.
+MESSAGE_FIELDS = ("message", "messege", "error")
 WAIT_MAX_S = 7 * 86_400.0
 INTEGER_MAX = 2**63 - 1
 # Shorter text in `output` that happens to be base64 is a word, not a clip.
@@ -47,7 +49,7 @@ class Body:
 def read_body(reply: Reply, secret: str) -> Body:
     """Read a reply, with every occurrence of the secret taken out of its texts."""
     fields = reply.object()
-    said = fields.get("message", fields.get("messege"))
+    said = next((fields[name] for name in MESSAGE_FIELDS if _message(fields.get(name))), None)
     meta = fields.get("meta")
     identity = read_id(fields.get("id"))
     if identity is not None and secret in identity:
@@ -55,7 +57,7 @@ def read_body(reply: Reply, secret: str) -> Body:
     return Body(
         state=scrub(_text(fields.get("status")), secret).lower()[:STATE_LENGTH_MAX],
         message=scrub(_message(said), secret)[:MESSAGE_LENGTH_MAX],
-        invalid_fields=isinstance(said, dict) and bool(said),
+        invalid_fields=isinstance(said, dict) and said is not fields.get("error"),
         id=identity,
         files=_files(fields),
         eta_s=seconds(fields.get("eta")),
@@ -97,6 +99,8 @@ def _text(value: Json) -> str:
 
 def _message(said: Json) -> str:
     """The message as one line; an object of field to list of texts is what validation answers (WIRE 2.4)."""
+    if isinstance(said, list):
+        return "; ".join(text for entry in said[:FILES_MAX] if (text := _text(entry)))
     if isinstance(said, dict):
         return "; ".join(f"{name}: {_first(texts)}" for name, texts in list(said.items())[:FILES_MAX])
     return _text(said)

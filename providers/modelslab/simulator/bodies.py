@@ -49,12 +49,13 @@ def unknown_id(switches: ModelsLabSwitches) -> Response:
 def processing(job: Job, switches: ModelsLabSwitches, base_url: str, *, now: float) -> dict[str, object]:
     """A job that is not done. Its `future_links` answer 404 until it is."""
     eta_s = max(0.0, job.done_at - now)
+    path = "v1/enterprise/video" if job.order.enterprise else "v6/video"
     return {
         "status": "processing",
         "tip": TIP,
         "eta": math.ceil(eta_s) if switches.eta_form == "integer" else round(eta_s, 2),
         switches.message_field: "Try to fetch the request after the given estimated time",
-        "fetch_result": f"{base_url}/api/v6/video/fetch/{job.id}",
+        "fetch_result": f"{base_url}/api/{path}/fetch/{job.id}",
         "id": _identity(job, switches.id_form),
         "output": [] if switches.empty_output == "list" else "",
         "meta": _meta(job),

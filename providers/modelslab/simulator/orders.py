@@ -14,7 +14,7 @@ SIZE_MULTIPLE = 8
 
 
 class RefusalError(Exception):
-    """The vendor says no: a documented HTTP status, a message and, for validation, the field it is about."""
+    """The vendor says no: an HTTP status, a message and, for validation, the field it is about."""
 
     def __init__(self, status: int, message: str, *, about: str = "", retry_after_s: int | None = None) -> None:
         super().__init__(message)
@@ -75,10 +75,13 @@ class Order:
     meta: Mapping[str, object] = field(default_factory=dict)
     webhook: str | None = None
     track_id: object = None
+    enterprise: bool = False
 
 
 def read_order(fields: Mapping[str, object], switches: ModelsLabSwitches, *, enterprise: bool) -> Order:
     """Check the fields of an image-to-video request. Raises RefusalError."""
+    if switches.refusal_text:
+        raise RefusalError(200, switches.refusal_text)
     for name in ("model_id", "init_image"):
         if not isinstance(fields.get(name), str) or not fields[name]:
             raise RefusalError(400, f"{name} is required", about=name)
@@ -107,7 +110,8 @@ def read_order(fields: Mapping[str, object], switches: ModelsLabSwitches, *, ent
             "temp": _yes_no(temporary),
         },
         webhook=_webhook(fields.get("webhook"), switches),
-        track_id=fields.get("track_id"),
+        track_id=_track_id(fields.get("track_id"), switches),
+        enterprise=enterprise,
     )
 
 
@@ -147,6 +151,13 @@ def _model(asked: str, switches: ModelsLabSwitches, *, enterprise: bool) -> str:
     if asked != MODEL:
         raise RefusalError(400, f"Model not found: {asked[:100]}")
     return asked
+
+
+def _track_id(value: object, switches: ModelsLabSwitches) -> object:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if switches.track_id == "integer" and value is not None and not whole:
+        raise RefusalError(400, "track_id must be an integer", about="track_id")
+    return value
 
 
 def _webhook(value: object, switches: ModelsLabSwitches) -> str | None:

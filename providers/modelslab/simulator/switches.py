@@ -17,6 +17,8 @@ class ModelsLabSwitches(Switches):
 
     `credit_micros` is what each key was ever given; what it was charged is taken off. `price_micros` is an assumption:
     the vendor names no price for this endpoint (WIRE 2.6, U14), 0.20 USD is what it asks for the newer model.
+    `refusal_text` is what every submit is refused with, as HTTP 200 and `status: error` (WIRE 2.4), "" for none.
+    `track_id` takes any value there or only an integer, as the page says (WIRE 2.3).
     `errors` answers with the documented HTTP codes or with 200 and `status: error` (WIRE 2.5). `workers` is how many
     renders of an account run at a time (one after another by the vendor's page on rate limits). `submit_wait_s` is how
     long a submit without `instant_response` waits for the result (U17, an assumption). `substitute_model` is the model
@@ -36,6 +38,8 @@ class ModelsLabSwitches(Switches):
     errors: Literal["http", "body"] = "http"
     message_field: Literal["message", "messege"] = "message"
     validation_message: Literal["text", "object"] = "text"
+    refusal_text: str = ""
+    track_id: Literal["any", "integer"] = "any"
     enforce_ranges: bool = True
     first_reply: Literal["as_asked", "processing", "success"] = "as_asked"
     submit_wait_s: float = Field(default=15.0, ge=0)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from providers.contract import Accepted
 from providers.modelslab.simulator.switches import SANDBOX_KEY
 from tests.contract.modelslab.support import Bench, picture, until
 
@@ -136,6 +137,40 @@ async def test_a_bad_request_is_refused_in_either_form(bench, errors, fields, st
     assert words in reply.json()["message"]
     counts = bench.sandbox.meter.counts()
     assert (counts["submits_received"], counts["submits_rejected"], counts["submits_accepted"]) == (1, 1, 0)
+
+
+async def test_every_submit_can_be_refused_in_words_of_choice(bench):
+    """A sentence that no page of the vendor holds comes as 200 and `status: error`, and starts nothing."""
+    bench.sandbox.change({"refusal_text": "Server is busy"})
+    reply = await submit(bench)
+    assert (reply.status_code, reply.json()) == (200, {"status": "error", "message": "Server is busy"})
+    assert bench.sandbox.meter.counts()["submits_rejected"] == 1
+
+
+@pytest.mark.parametrize(("track_id", "taken"), [(None, True), (7, True), ("job-7", False), (True, False)])
+async def test_the_track_id_can_be_taken_as_an_integer_only(bench, track_id, taken):
+    """The page calls it an integral value; by default anything is echoed."""
+    assert (await submit(bench, track_id=track_id)).status_code == 200
+    bench.sandbox.change({"track_id": "integer"})
+    reply = await submit(bench, track_id=track_id)
+    assert reply.status_code == (200 if taken else 400)
+    assert taken or reply.json()["message"] == "track_id must be an integer"
+
+
+async def test_an_account_that_takes_only_integers_takes_our_submits(bench):
+    """The adapter sends no track id, so that neither form of the page refuses it."""
+    bench.sandbox.change({"track_id": "integer"})
+    provider = bench.provider()
+    assert isinstance(await provider.submit(bench.request(provider)), Accepted)
+
+
+@pytest.mark.parametrize("path", [SUBMIT, ENTERPRISE_SUBMIT])
+async def test_the_fetch_address_of_a_reply_is_of_the_server_that_took_the_job(bench, path):
+    """A client that follows `fetch_result` reaches the job where it was taken."""
+    first = (await submit(bench, path)).json()
+    assert first["fetch_result"] == f"{bench.url}{path.removesuffix('img2video')}fetch/{first['id']}"
+    reply = await bench.http.post(first["fetch_result"], json={"key": SANDBOX_KEY})
+    assert reply.json()["id"] == first["id"]
 
 
 async def test_validation_may_come_as_an_object(bench):

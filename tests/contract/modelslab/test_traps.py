@@ -19,7 +19,6 @@ from providers.contract import (
     RemoteFile,
     SentAttempt,
 )
-from providers.modelslab.callback import read_callback
 from providers.modelslab.catalogue import SVD
 from tests.contract.modelslab.support import SECRET, render_request, until
 
@@ -230,19 +229,16 @@ async def test_trap_25_the_queue_count_is_served_to_both_verbs(bench):
     assert await bench.provider().processing_count() == 0
 
 
-async def test_trap_26_a_forged_webhook_changes_nothing(bench):
-    """A callback gives an id at most; the verdict is the fetch's."""
+async def test_trap_26_a_webhook_is_asked_for_at_an_address_of_its_own_and_its_body_decides_nothing(bench):
+    """What was called back is found again by the address alone; the verdict is the fetch's."""
     provider = bench.provider()
     request = bench.request(provider, attempt_id="7", callback_url=f"{bench.site.url}/hook/x")
     accepted = await provider.submit(request)
-    forged = json.dumps({"status": "success", "id": 146, "track_id": 7, "output": ["https://evil.example/a.mp4"]})
-    assert read_callback(forged.encode()) == accepted.token["id"]
     assert isinstance(await provider.check(request.route, accepted.token), Pending)
     bench.clock.advance(10)
     await until(lambda: bench.site.calls)
-    assert str(bench.site.calls[0]["track_id"]) == "7"
-    for nonsense in (b"", b"[]", b"{}", b'{"id": null}', b'{"id": "a/b"}', b"[" * 100_000):
-        assert read_callback(nonsense) is None
+    assert bench.site.calls[0]["track_id"] is None
+    assert isinstance(await provider.check(request.route, accepted.token), Finished)
 
 
 async def test_trap_27_booleans_that_come_back_as_words_are_not_needed(answering):
@@ -325,6 +321,56 @@ async def test_trap_40_an_unknown_state_is_counted_and_not_guessed(answering, wo
         assert isinstance(outcome, InDoubt)
         assert outcome.unrecognised
         assert not outcome.gone
+
+
+async def test_a_refusal_in_new_words_is_still_a_refusal(bench):
+    """`status: error` without an id is documented as a refusal: nothing runs, and the next route may be asked."""
+    bench.sandbox.change({"refusal_text": "Server is busy, try again"})
+    provider = bench.provider()
+    outcome = await provider.submit(bench.request(provider))
+    detail = "unrecognised refusal: HTTP 200: Server is busy, try again"
+    assert outcome == Refused(FailureKind.SERVER_ERROR, detail, status=200)
+    assert bench.sandbox.meter.submits_accepted == 0
+
+
+@pytest.mark.parametrize(
+    "more", [{"id": 146}, {"output": [PICTURE]}, {"status": "queued"}, {"status": ""}, {"status": None}], ids=str
+)
+async def test_an_error_that_may_hide_a_job_stays_in_doubt(answering, more):
+    """With an id or a file, or in a state nobody documented, new words are not taken for a refusal."""
+    outcome, _ = await submit_against(answering, {"status": "error", "message": "Server is busy", **more})
+    assert isinstance(outcome, InDoubt)
+    assert outcome.unrecognised
+
+
+@pytest.mark.parametrize("status", [502, 504])
+async def test_an_error_behind_a_gateway_status_stays_in_doubt(answering, status):
+    """Whoever wrote the body of a 502 or 504, what happened behind it is not known."""
+    outcome, _ = await submit_against(answering, {"status": "error", "message": "Server is busy"}, status)
+    assert isinstance(outcome, InDoubt)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ({"message": "", "messege": "Invalid API key"}, FailureKind.UNAUTHORIZED),
+        ({"message": None, "messege": "Invalid API key"}, FailureKind.UNAUTHORIZED),
+        ({"message": [], "error": "Insufficient credits"}, FailureKind.NO_CREDIT),
+        ({"error": "Insufficient credits"}, FailureKind.NO_CREDIT),
+        ({"error": {"message": "Insufficient credits"}}, FailureKind.NO_CREDIT),
+        ({"message": ["The init_image field is required."]}, FailureKind.INVALID_REQUEST),
+        ({"message": ["Sorry.", "Invalid API key"]}, FailureKind.UNAUTHORIZED),
+        ({"message": {"fps": ["too high"]}}, FailureKind.INVALID_REQUEST),
+        ({"error": {"code": "E7"}}, FailureKind.SERVER_ERROR),
+        ({}, FailureKind.SERVER_ERROR),
+    ],
+    ids=str,
+)
+async def test_the_reason_of_a_refusal_is_found_in_each_place_and_form(answering, said, kind):
+    """An empty or missing `message` gives way to `messege` and then `error`; a list is read as its texts."""
+    outcome, _ = await submit_against(answering, {"status": "error", **said})
+    assert isinstance(outcome, Refused)
+    assert outcome.kind is kind
 
 
 async def test_another_job_s_reply_is_never_delivered(answering):

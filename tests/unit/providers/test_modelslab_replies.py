@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from providers.contract import Accepted, Failed, Finished, InDoubt, NoEvidence, NotFound, Pending, Refused, RemoteFile
 from providers.modelslab.account import read_balance, read_processing_count, read_upload, wallet_evidence
-from providers.modelslab.callback import read_callback
 from providers.modelslab.outcomes import WORDINGS, check_outcome, submit_outcome
 from providers.modelslab.replies import read_body, read_id, scrub, seconds
 from providers.transport import Reply
@@ -79,7 +78,6 @@ def test_any_reply_to_any_call_is_a_typed_outcome_without_the_key(reply):
     read_balance(reply)
     read_processing_count(reply)
     read_upload(reply, SECRET)
-    read_callback(reply.body)
 
 
 @given(replies)
