@@ -9,12 +9,13 @@ Nothing here knows a vendor. Faults are in `providers.simulated_faults`, picture
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from random import Random
+from string import Formatter
 from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -26,12 +27,13 @@ from providers.simulated_faults import FAULTS, Fault, Faults, spoiled
 Handler = Callable[[Request], Awaitable[Response]]
 ErrorPage = Callable[[int], Response]
 CLOCK_STEP_MAX_S = 10 * 366 * 86_400
+ROUNDING = 1e-9  # rates that add up to 1 may miss it by this
 
 
 class Latency(BaseModel):
     """How long a simulated step takes, in seconds: always the mean, or log-normal around that mean."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["constant", "lognormal"] = "constant"
     mean_s: float = Field(default=0.0, ge=0, le=86_400)
@@ -53,13 +55,43 @@ class Switches(BaseModel):
     a slow reply; both in real seconds of the simulator's clock.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     speed: float = Field(default=1.0, gt=0, le=1_000_000)
     clip: Literal["rendered", "cached"] = "rendered"
     fault_rates: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
     hang_s: float = Field(default=120.0, ge=0)
     drip_s: float = Field(default=0.5, ge=0)
+
+    @field_validator("fault_rates")
+    @classmethod
+    def _known_faults(
+        cls, value: Mapping[str, Mapping[str, float]], info: ValidationInfo
+    ) -> Mapping[str, Mapping[str, float]]:
+        operations = (info.context or {}).get("operations", value)
+        for operation, rates in value.items():
+            refuse_unknown("operation", operation, operations)
+            for fault in rates:
+                refuse_unknown("fault", fault, FAULTS)
+            if any(rate < 0 for rate in rates.values()) or sum(rates.values()) > 1 + ROUNDING:
+                raise ValueError(f"the rates of {operation!r} are probabilities that add up to 1 at most")
+        return value
+
+
+def refuse_unknown(what: str, name: str, known: Iterable[str]) -> None:
+    """Raise ValueError, naming those there are, for a name that is not among the known ones."""
+    names = sorted(known)
+    if name not in names:
+        raise ValueError(f"there is no {what} {name!r}; there are: {', '.join(names)}")
+
+
+def refuse_braces(text: str, known: Iterable[str]) -> None:
+    """Raise ValueError for a text that `str.format` could not fill with these names alone."""
+    for _, name, spec, conversion in Formatter().parse(text):
+        if name is not None:
+            refuse_unknown("placeholder", name, known)
+        if spec or conversion:
+            raise ValueError(f"a placeholder is a name alone: {{{name}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +205,19 @@ class Sandbox(Generic[S]):
         self.switches = switches
         self.faults = Faults()
         self.meter = Meter()
+        self.operations: set[str] = set()
         self.settle = settle or _nothing_due
         self._error_page = error_page
 
     def change(self, changes: Mapping[str, object]) -> None:
         """Change switches, all or none. Raises pydantic's ValidationError for unknown names and bad values."""
-        self.switches = type(self.switches).model_validate(self.switches.model_dump() | dict(changes))
+        changed = self.switches.model_dump() | dict(changes)
+        self.switches = type(self.switches).model_validate(changed, context={"operations": self.operations})
+
+    def script(self, operation: str, fault: str, count: int = 1) -> None:
+        """Spoil the next `count` calls of an operation. Raises ValueError for an unknown operation or fault."""
+        refuse_unknown("operation", operation, self.operations)
+        self.faults.script(operation, fault, count)
 
     def draw(self, latency: Latency) -> float:
         """One duration in seconds of the clock, `speed` applied."""
@@ -189,6 +228,7 @@ class Sandbox(Generic[S]):
 
         The handler finds the fault that its reply will suffer, or None, in `request.state.fault`.
         """
+        self.operations.add(operation)
 
         async def counted(request: Request) -> Response:
             self.meter.receive(operation)
@@ -226,15 +266,18 @@ def _admin_routes(sandbox: Sandbox[S]) -> list[BaseRoute]:
             try:
                 sandbox.change(await _json_object(request))
             except ValidationError as error:
-                return JSONResponse({"error": error.errors(include_url=False, include_context=False)}, status_code=422)
+                told = error.errors(include_url=False, include_context=False, include_input=False)
+                return JSONResponse({"error": told}, status_code=422)
         return JSONResponse(sandbox.switches.model_dump(mode="json"))
 
     async def faults(request: Request) -> Response:
         if request.method == "POST":
             body = await _json_object(request)
             try:
-                sandbox.faults.script(str(body["operation"]), str(body["fault"]), int(str(body.get("count", 1))))
-            except (KeyError, ValueError) as error:
+                sandbox.script(str(body["operation"]), str(body["fault"]), int(str(body.get("count", 1))))
+            except KeyError as error:
+                return JSONResponse({"error": f"{error.args[0]} is missing"}, status_code=422)
+            except ValueError as error:
                 return JSONResponse({"error": str(error)}, status_code=422)
         if request.method == "DELETE":
             sandbox.faults.clear()
@@ -272,6 +315,6 @@ def _advance(clock: Clock, seconds: object) -> Response:
 async def _json_object(request: Request) -> dict[str, object]:
     try:
         body = await request.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}

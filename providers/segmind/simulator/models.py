@@ -106,7 +106,9 @@ def _wrong(name: str, field: Field, given: Json) -> Invalid | None:
         return None if isinstance(given, bool | int) else Invalid("number", f"{name} is not a boolean")
     if field.kind in {"text", "picture"}:
         return None if isinstance(given, str) else Invalid("missing", f"{name} must be a string")
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        return Invalid("number", f"{name} is not a number")
+    if isinstance(given, float) and not math.isfinite(given):
         return Invalid("number", f"{name} is not a number")
     if field.kind == "integer" and given != int(given):
         return Invalid("number", f"{name} is not an integer")

@@ -295,7 +295,7 @@ async def _body(request: Request) -> dict[str, Json] | Response:
 async def _json(request: Request) -> dict[str, Json] | None:
     try:
         body = await request.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
 
@@ -310,6 +310,6 @@ async def _form(request: Request) -> dict[str, Json]:
                 continue
             try:
                 values[name] = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 values[name] = value
     return values

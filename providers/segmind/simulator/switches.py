@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator
 
-from providers.simulation import Latency, Switches
+from providers.segmind.simulator.models import MODELS
+from providers.simulation import Latency, Switches, refuse_braces, refuse_unknown
 
 SANDBOX_KEY = "SG_5a4db0c0ffee0000"
 RateResetFormat = Literal["iso", "unix_s", "unix_ms", "http_date"]
+
+
+# The vendor's published means (WIRE 1.8).
+PRICES_MICROS: Mapping[str, int] = {"svd": 165_900, "motionctrl-svd": 89_300, "ssd-img2img": 3_310}
+LATENCY: Mapping[str, Latency] = {
+    "svd": Latency(kind="lognormal", mean_s=29.63),
+    "motionctrl-svd": Latency(kind="lognormal", mean_s=62.74),
+    "ssd-img2img": Latency(kind="lognormal", mean_s=4.0),
+}
+V = TypeVar("V")
 
 
 class SegmindSwitches(Switches):
@@ -18,9 +29,9 @@ class SegmindSwitches(Switches):
 
     Account: `api_keys`; `credits_micros` and `free_credits_micros` are what was ever granted, charges come off;
     `credit_record` false makes the credit page answer 404; `spend_cap_reached` refuses with the team's cap (406).
-    Models: `retired` (410) and `forbidden` (403) name slugs; `prices_micros` are WIRE 1.8 averages; `latency` and
-    `queue` are real seconds before `speed`. Failures: `failure_rate` and `moderation_rate` are probabilities from 0 to
-    1 that a run fails with the text beside them.
+    Models: `retired` (410) and `forbidden` (403) name slugs; `prices_micros` and `latency` keep the published means of
+    models that they do not name; `latency` and `queue` are real seconds before `speed`. Failures: `failure_rate` and
+    `moderation_rate` are probabilities from 0 to 1 that a run fails with the text beside them.
     """
 
     api_keys: tuple[str, ...] = (SANDBOX_KEY,)
@@ -30,16 +41,8 @@ class SegmindSwitches(Switches):
     spend_cap_reached: bool = False
     retired: tuple[str, ...] = ()
     forbidden: tuple[str, ...] = ()
-    prices_micros: Mapping[str, int] = Field(
-        default_factory=lambda: {"svd": 165_900, "motionctrl-svd": 89_300, "ssd-img2img": 3_310}
-    )
-    latency: Mapping[str, Latency] = Field(
-        default_factory=lambda: {
-            "svd": Latency(kind="lognormal", mean_s=29.63),
-            "motionctrl-svd": Latency(kind="lognormal", mean_s=62.74),
-            "ssd-img2img": Latency(kind="lognormal", mean_s=4.0),
-        }
-    )
+    prices_micros: Mapping[str, NonNegativeInt] = Field(default_factory=lambda: PRICES_MICROS)
+    latency: Mapping[str, Latency] = Field(default_factory=lambda: LATENCY)
     queue: Latency = Latency(kind="constant", mean_s=0.4)
     failure_rate: float = Field(default=0.0, ge=0, le=1)
     failure_text: str = "Inference failed: the worker ran out of memory"
@@ -51,7 +54,7 @@ class SegmindSwitches(Switches):
 
     # U1: the file that comes back, and what the v1 reply calls it.
     container: Literal["mp4", "gif", "webp"] = "mp4"
-    v1_content_type: str = "video/mp4"
+    v1_content_type: str = Field(default="video/mp4", pattern=r"^[ -~]+$")
     # U2: the form of a v1 reply, the key of inline results, and whether `base64: true` does anything on v2.
     v1_reply: Literal["bytes", "json_url", "json_base64", "json_empty"] = "bytes"
     v1_base64_key: str = "image"
@@ -60,7 +63,7 @@ class SegmindSwitches(Switches):
     rate_reset_format: RateResetFormat = "iso"
     error_headers: bool = False
     # U4: when the gateway gives up on a v1 call (504), and whether that run, or one answered 502 or 504, is billed.
-    v1_cutoff_s: float | None = None
+    v1_cutoff_s: float | None = Field(default=None, ge=0)
     bill_gateway_errors: bool = False
     # U5: what happens to a number outside its range; the wording of the credit refusal.
     out_of_range: Literal["500", "406", "clamp"] = "500"
@@ -71,7 +74,7 @@ class SegmindSwitches(Switches):
     v2_seed: bool = True
     v2_cost: bool = True
     # U7: the status of `poll_url` for a failed run.
-    poll_url_failed_status: int = 422
+    poll_url_failed_status: int = Field(default=422, ge=200, le=599)
     # U8: the limits really enforced; off, because two different tables are published.
     requests_per_minute: int | None = Field(default=None, ge=1)
     concurrency_max: int | None = Field(default=None, ge=1)
@@ -90,3 +93,24 @@ class SegmindSwitches(Switches):
     history_list_field: str = "data"
     history_lag_s: float = Field(default=0.0, ge=0)
     history_available: bool = True
+
+    @field_validator("prices_micros", "latency")
+    @classmethod
+    def _of_every_model(cls, value: Mapping[str, V], info: ValidationInfo) -> Mapping[str, V]:
+        for slug in value:
+            refuse_unknown("model", slug, MODELS)
+        published: Mapping[str, Any] = PRICES_MICROS if info.field_name == "prices_micros" else LATENCY
+        return {**published, **value}
+
+    @field_validator("retired", "forbidden")
+    @classmethod
+    def _models(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for slug in value:
+            refuse_unknown("model", slug, MODELS)
+        return value
+
+    @field_validator("credit_text")
+    @classmethod
+    def _credit_text(cls, value: str) -> str:
+        refuse_braces(value, ("balance", "price"))
+        return value

@@ -349,6 +349,65 @@ async def test_everything_is_set_while_it_runs(bench: Bench) -> None:
     assert [charge["amount_micros"] for charge in invoice] == [165_900]
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"latency": {"sdv": {"mean_s": 1}}}, "there is no model 'sdv'; there are: motionctrl-svd"),
+        ({"prices_micros": {"svd": -1}}, "greater than or equal to 0"),
+        ({"prices_micros": {"sdv": 1}}, "there is no model 'sdv'"),
+        ({"retired": ["sdv"]}, "there is no model 'sdv'"),
+        ({"fault_rates": {"submit": {"nonsense": 1.0}}}, "there is no fault 'nonsense'; there are: 429"),
+        ({"fault_rates": {"submitt": {"429": 1.0}}}, "there is no operation 'submitt'; there are: balance"),
+        ({"fault_rates": {"submit": {"429": 0.7, "500": 0.7}}}, "add up to 1 at most"),
+        ({"credit_text": "You have {foo}"}, "there is no placeholder 'foo'; there are: balance, price"),
+        ({"credit_text": "You have {"}, "encountered in format string"),
+        ({"credit_text": "You have {balance:d}"}, "a placeholder is a name alone"),
+        ({"v1_content_type": "video/mp4\n"}, "String should match pattern"),
+        ({"poll_url_failed_status": 7}, "greater than or equal to 200"),
+        ({"v1_cutoff_s": -1}, "greater than or equal to 0"),
+    ],
+)
+async def test_a_switch_that_could_not_work_is_refused_with_a_sentence(
+    bench: Bench, changes: dict[str, Any], sentence: str
+) -> None:
+    """What would break a later call is refused when it is set, and changes nothing."""
+    before = bench.simulator.vendor.switches
+    reply = await bench.http.patch(f"{bench.url}/_sandbox/settings", json=changes)
+    assert reply.status_code == 422
+    assert sentence in reply.text
+    assert bench.simulator.vendor.switches == before
+
+
+async def test_a_number_without_end_is_no_setting(bench: Bench) -> None:
+    """JSON has no infinity, but readers of it do."""
+    for body in (b'{"hang_s": Infinity}', b'{"speed": NaN}'):
+        assert (await bench.http.patch(f"{bench.url}/_sandbox/settings", content=body)).status_code == 422
+
+
+async def test_models_that_are_not_named_keep_their_published_latency_and_price(bench: Bench) -> None:
+    """Setting one model does not take the others away."""
+    bench.switch(latency={"svd": {"mean_s": 1}}, prices_micros={"svd": 1})
+    reply = await post(bench, "/v2/motionctrl-svd", **BODIES["motionctrl-svd"])
+    assert reply.status_code == 200
+    switches = bench.simulator.vendor.switches
+    assert (switches.latency["svd"].mean_s, switches.latency["motionctrl-svd"].mean_s) == (1, 62.74)
+    assert (switches.prices_micros["svd"], switches.prices_micros["motionctrl-svd"]) == (1, 89_300)
+
+
+async def test_a_body_nested_without_end_is_malformed(bench: Bench) -> None:
+    """It is refused as any malformed body, and the sandbox's own pages take it for nothing."""
+    headers = HEADERS | {"content-type": "application/json"}
+    deep = b"[" * 200_000
+    assert (await bench.http.post(f"{bench.url}/v2/svd", headers=headers, content=deep)).status_code == 400
+    assert (await bench.http.post(f"{bench.url}/upload-asset", headers=headers, content=deep)).status_code == 400
+    form = await bench.http.post(f"{bench.url}/v1/svd", headers=HEADERS, data={"fps": deep}, files={"image": picture()})
+    assert form.status_code == 500
+    assert (await bench.http.patch(f"{bench.url}/_sandbox/settings", content=deep)).status_code == 200
+    huge = (await post(bench, "/v1/svd", image=IMAGE, fps=10**400)).status_code
+    assert huge == 500
+    assert bench.meter.submits_accepted == 0
+
+
 async def test_a_speed_shortens_every_wait(bench: Bench) -> None:
     """At 100, ten seconds of rendering take a tenth of one."""
     bench.switch(speed=100)

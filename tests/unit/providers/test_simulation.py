@@ -189,6 +189,10 @@ async def test_the_admin_pages_refuse_nonsense_and_change_nothing(world: World) 
         ("faults", "POST", {"operation": "submit"}),
         ("faults", "POST", {"operation": "submit", "fault": "nope"}),
         ("faults", "POST", {"operation": "submit", "fault": "500", "count": "many"}),
+        ("faults", "POST", {"operation": "submitt", "fault": "500"}),
+        ("settings", "PATCH", {"fault_rates": {"submit": {"nope": 1.0}}}),
+        ("settings", "PATCH", {"fault_rates": {"submitt": {"500": 1.0}}}),
+        ("settings", "PATCH", {"fault_rates": {"submit": {"500": -0.5}}}),
         ("clock", "POST", {"advance_s": -1}),
         ("clock", "POST", {}),
     ]:
