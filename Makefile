@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 IMAGE ?=
+SIM ?=
+CACHE ?=
 
-.PHONY: help install demo test month check lint types format lock bench mutants clean
+.PHONY: help install demo test month check lint types format lock bench routing mutants clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -43,6 +45,13 @@ format: $(STAMP) ## rewrite the layout of the code
 
 bench: $(STAMP) ## measured claims, printed as ratios
 	@$(BIN)/python bench/overhead.py
+
+# Both tables are printed; the status is that of the first that misses a target.
+routing: $(STAMP) ## routing and poll schedules on simulated weeks (SIM=path/to/routing-sim, CACHE=file for bounds)
+	@test -f "$(SIM)/world.py" || { echo "The routing simulator is not part of this repository. Give its folder, the one \
+	with world.py, oracle.py and polls.py: make routing SIM=path/to/routing-sim"; exit 2; }
+	@$(BIN)/python bench/routing.py --sim "$(SIM)" $(if $(CACHE),--cache "$(CACHE)"); status=$$?; \
+		$(BIN)/python bench/polling.py --sim "$(SIM)" && exit $$status
 
 mutants: $(STAMP) ## put known faults into the money code: the tests must catch every one
 	@$(BIN)/python -m tests.mutants

@@ -120,7 +120,7 @@ def curve_offsets(stakes: Stakes, options: Sequence[Option]) -> list[float]:
     deadline_s, give_up_s = max(stakes.deadline_s, 0.0), stakes.give_up_s
     points = {0.0, 0.5 * deadline_s, deadline_s, 0.5 * (deadline_s + give_up_s)}
     for option in options:
-        points.update(deadline_s - option.law.quantile_s(z) for z in (2.3, 1.3, 0.3))
+        points.update(deadline_s - option.law.quantile_s(z) for z in (2.0, 0.8))
     ordered = sorted(point for point in points if 0.0 <= point < give_up_s)
     kept, spacing_s = [0.0], max(1.0, 0.02 * give_up_s)
     for point in ordered:
