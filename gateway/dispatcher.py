@@ -123,8 +123,8 @@ class Dispatcher:
                 run.attempts = await self._parts.store.read(rows.load_attempts, run.job.id)
             await self._engine.drive(run)
         except Exception:  # the boundary of a job's task: whatever went wrong, the other jobs go on
-            log.exception("job.crashed", job=run.job.id, stage=run.stage)
             await self._park(run)
+            log.exception("job.crashed", job=run.job.id, stage=run.stage)
         finally:
             self._runs.pop(run.job.id, None)
             self._tasks.pop(run.job.id, None)
@@ -157,7 +157,8 @@ class Dispatcher:
     async def _heartbeat(self) -> None:
         if self._tasks:
             until = self._parts.clock.now() + self._settings.lease_s
-            await self._parts.store.write(rows.extend_leases, self.owner, until)
+            # Only what a task here still drives: a job whose task died is left for the next claim.
+            await self._parts.store.write(rows.extend_leases, self.owner, until, tuple(self._tasks))
 
     async def _refresh_balances(self) -> None:
         for name in self._parts.fleet.metered():

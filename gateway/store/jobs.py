@@ -134,9 +134,9 @@ def claim_due(connection: Connection, owner: str, now: float, lease_s: float, li
     return [_job(row) for row in connection.execute(statement).mappings()]
 
 
-def extend_leases(connection: Connection, owner: str, until: float) -> int:
-    """Keep everything this process holds; returns how many leases there are."""
-    held = and_(jobs.c.lease_owner == owner, jobs.c.status.in_(ACTIVE))
+def extend_leases(connection: Connection, owner: str, until: float, job_ids: Sequence[str]) -> int:
+    """Keep the leases that this process holds on these jobs; returns how many there are."""
+    held = and_(jobs.c.id.in_(job_ids), jobs.c.lease_owner == owner, jobs.c.status.in_(ACTIVE))
     return connection.execute(update(jobs).where(held).values(lease_until=until)).rowcount
 
 

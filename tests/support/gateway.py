@@ -16,7 +16,6 @@ from typing import Any
 from unittest.mock import patch
 
 import httpx
-import structlog
 from sqlalchemy import Connection, func, select
 from starlette.applications import Starlette
 
@@ -42,8 +41,6 @@ from tests.support.pictures import picture_base64
 from tests.support.scripted import Scripted, price_book
 from tests.support.threads import CountedObjects, CountedStore
 
-# The console's own traceback draws every local variable, which takes seconds.
-structlog.configure(processors=[structlog.processors.add_log_level, structlog.processors.KeyValueRenderer()])
 BASE_URL = "http://vidgate.test"
 SECRET = "a secret of the tests, long enough"
 ENDED = frozenset(status.value for status in JobStatus) - {"queued", "running"}
@@ -163,6 +160,13 @@ class Gateway:
                 return shown
             await self.clock.sleep(0.1)
         raise AssertionError(f"never {stage}: {await self.job(job_id)}")
+
+    async def when(self, true: Callable[[], object], within_s: float = 600.0) -> None:
+        """Return once something has become true, in virtual time."""
+        until = self.clock.now() + within_s
+        while not true():
+            assert self.clock.now() < until, f"it has not become true within {within_s:g} s"
+            await self.clock.sleep(0.1)
 
     async def made(self, **fields: Any) -> dict[str, Any]:
         """Submit a job and have it ended."""

@@ -168,10 +168,11 @@ async def test_an_attempt_is_changed_only_from_the_state_that_was_read(store: Sq
 
 
 async def test_leases_are_kept_and_let_go_by_their_owner(store: SqliteStore) -> None:
-    """A heartbeat moves one's own leases only; letting go makes the jobs due at once."""
+    """A heartbeat moves one's own leases on the jobs it names only; letting go makes the jobs due at once."""
     await store.write(add_jobs, a_job(1), a_job(2, due_at=NOW + 500, lease_owner="other", lease_until=NOW + 600))
     await store.write(rows.claim_due, "me", NOW, 15.0, 5)
-    assert await store.write(rows.extend_leases, "me", NOW + 99) == 1
+    assert await store.write(rows.extend_leases, "me", NOW + 99, ["job_003"]) == 0
+    assert await store.write(rows.extend_leases, "me", NOW + 99, ["job_001", "job_002"]) == 1
     leases = {
         job.id: job.lease_until for job in await store.read(lambda c: rows.list_jobs(c, "team", before=None, limit=9))
     }
@@ -308,7 +309,7 @@ def _race(connection: Connection, steps: list[tuple[str, str, float]]) -> None:
                 with pytest.raises(LeaseLostError):
                     rows.update_job(connection, last[owner], {"result": {"by": owner}})
         elif step == "beat":
-            assert rows.extend_leases(connection, owner, now + 10.0) == (holder == owner)
+            assert rows.extend_leases(connection, owner, now + 10.0, ["job_001"]) == (holder == owner)
             until = now + 10.0 if holder == owner else until
         elif step == "release":
             assert rows.release_leases(connection, owner, now) == (holder == owner)
