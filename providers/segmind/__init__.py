@@ -14,7 +14,7 @@ What nobody could ask the vendor yet (WIRE 8) is decided in one place each, with
     U8      rates and concurrency                   settings.requests_per_minute, settings.concurrency_max
     U9      how parameters change the price         Capability.affects_price
     U10     MotionCtrl's seed -1 and file           catalogue.MOTIONCTRL
-    U11     data URIs and redirects in `image`      adapter.IMAGE_PREFIX
+    U11     data URIs and redirects in `image`      catalogue.ENDPOINTS, adapter.IMAGE_PREFIX
     U18     cancelling                              not offered
     -       the page of the request history         history.LIST_FIELDS, history.TIME_FIELDS
 """

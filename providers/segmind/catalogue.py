@@ -60,14 +60,14 @@ MOTIONCTRL: tuple[Capability, ...] = (
     ),
     Capability("camera_speed", "motion_speed", minimum=0, maximum=10, wire_type="number", source="S1"),
     Capability("motion_bucket_id", "motion_bucket_id", minimum=127, maximum=255, wire_type="integer", source="S1"),
-    Capability("num_frames", allowed=(14,), by="model", note="the model makes 14 frames", source="WIRE 1.9"),
+    Capability("num_frames", allowed=(14,), by="model", note="the model makes 14 frames", source="WIRE 3.3 and 4"),
     Capability("fps", "fps", minimum=5, maximum=30, wire_type="integer", source="S1"),
     Capability("noise_aug_strength", "cond_aug", minimum=0, maximum=1, wire_type="number", source="S1"),
     Capability(
         "seed",
         "seed",
         wire_type="integer",
-        note="vidgate draws a seed for -1: the vendor would repeat one fixed seed",
+        note="vidgate draws a seed for -1: the vendor would repeat one fixed seed; its page gives no range",
         source="S1",
     ),
     Capability(
@@ -185,7 +185,8 @@ def _endpoint(name: str, model: Model, version: Version, image_forms: tuple[Imag
     return Endpoint(route, model, version)
 
 
-# Base64 without prefix is documented for the old v1 pages (S0, S4), a link for the newer ones (S1, S2).
+# Base64 without prefix is documented for the old v1 pages (S0, S4), a link for the newer ones (S1, S2). That v2 and
+# MotionCtrl take base64 too is unproven (U11): a link goes first there, and `upload: true` makes one of any picture.
 ENDPOINTS: Mapping[str, Endpoint] = {
     endpoint.route.name: endpoint
     for endpoint in (

@@ -13,6 +13,8 @@ from providers.segmind.adapter import Segmind, SegmindWithUploads
 from providers.segmind.catalogue import CATALOGUE, PROVIDER
 from providers.segmind.simulator import SANDBOX_KEY, build_simulator
 
+VERSION_PATHS = ("/v1", "/v2")  # the vendor's own client has one in its address (WIRE 1.10), this adapter adds it
+
 
 class SegmindSettings(ProviderSettings):
     """Segmind's section of the configuration file.
@@ -34,6 +36,13 @@ class SegmindSettings(ProviderSettings):
         if not value.startswith(("https://", "http://")):
             raise ValueError("must be an address that starts with https:// (or http:// for a simulator)")
         return value.rstrip("/")
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_version(cls, value: str) -> str:
+        if value.endswith(VERSION_PATHS):
+            raise ValueError("must be the gateway without a version: drop the /v1 or /v2 at its end")
+        return value
 
     @field_validator("api_key")
     @classmethod

@@ -30,7 +30,7 @@ def build_simulator(tools: SimulatorTools) -> Simulator:
 
     def error_page(status: int) -> Response:
         if status == 429:
-            return replies.rate_limited((tools.clock.now() // 60 + 1) * 60, vendor.switches.rate_reset_format)
+            return replies.rate_limited((tools.clock.now() // 60 + 1) * 60, vendor.switches)
         return replies.error(status, "Internal server error")
 
     vendor = Vendor(tools, switches, error_page)

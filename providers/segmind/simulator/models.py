@@ -14,7 +14,10 @@ Kind = Literal["integer", "number", "text", "boolean", "picture", "choice"]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a model: its kind, default and range, or its fixed set (checked before anything runs)."""
+    """One field of a model: its kind, default and range, or its fixed set (checked before anything runs).
+
+    `required` fields have no default; `starred` ones are called required by their page and have one all the same.
+    """
 
     kind: Kind
     default: Json = None
@@ -22,6 +25,17 @@ class Field:
     maximum: float | None = None
     choices: tuple[Json, ...] = ()
     required: bool = False
+    starred: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How strictly a body is read. `enum_text` has `{field}` and `{choices}`; `defaults` go before the table's own."""
+
+    clamp: bool
+    starred_enforced: bool
+    enum_text: str
+    defaults: Mapping[str, Json]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +65,11 @@ MODELS: Mapping[str, Mapping[str, Field]] = {
             "choice",
             "CW",
             choices=("Pan Up", "Pan Down", "Pan Right", "Pan Left", "Zoom In", "Zoom Out", "CW", "ACW"),
+            starred=True,
         ),
-        "fps": Field("integer", 7, 5, 30),
-        "motion_bucket_id": Field("integer", 127, 127, 255),
-        "cond_aug": Field("number", 0.02, 0, 1),
+        "fps": Field("integer", 7, 5, 30, starred=True),
+        "motion_bucket_id": Field("integer", 127, 127, 255, starred=True),
+        "cond_aug": Field("number", 0.02, 0, 1, starred=True),
         "decoding_t": Field("integer", 1, 1, 64),
         "maintain_aspect_ratio": Field("boolean", default=True),
         "motion_speed": Field("number", 1, 0, 10),
@@ -77,33 +92,35 @@ MODELS: Mapping[str, Mapping[str, Field]] = {
 PICTURE_FIELDS = frozenset({"image", "input_image"})
 
 
-def completed(slug: str, body: Mapping[str, Json], *, clamp: bool) -> dict[str, Json] | Invalid:
+def completed(slug: str, body: Mapping[str, Json], rules: Rules) -> dict[str, Json] | Invalid:
     """The body with the model's defaults, unknown fields dropped, or why it is not taken."""
     values: dict[str, Json] = {}
     for name, field in MODELS[slug].items():
         given = body.get(name)
         if given is None or given == "":
-            if field.required:
+            if field.required or (field.starred and rules.starred_enforced):
                 return Invalid("missing", f"{name} is a required field")
-            values[name] = field.default
+            values[name] = rules.defaults.get(name, field.default)
             continue
-        wrong = _wrong(name, field, given)
+        wrong = _wrong(name, field, given, rules.enum_text)
         if wrong is None:
             values[name] = given
-        elif clamp and isinstance(given, int | float) and wrong.form == "number":
+        elif rules.clamp and isinstance(given, int | float) and wrong.form == "number":
             values[name] = min(max(given, field.minimum or 0), field.maximum or given)
         else:
             return wrong
     return values
 
 
-def _wrong(name: str, field: Field, given: Json) -> Invalid | None:
+def _wrong(name: str, field: Field, given: Json, enum_text: str) -> Invalid | None:
     if field.kind == "choice":
-        fixed = ", ".join(str(choice) for choice in field.choices)
+        fixed = ", ".join(dict.fromkeys(str(choice) for choice in field.choices))
         taken = any(given == choice and type(given) is type(choice) for choice in field.choices)
-        return None if taken else Invalid("choice", f"{name} must be one of: {fixed}")
+        return None if taken else Invalid("choice", enum_text.format(field=name, choices=fixed))
     if field.kind == "boolean":
-        return None if isinstance(given, bool | int) else Invalid("number", f"{name} is not a boolean")
+        return (
+            None if isinstance(given, bool | int) and given in {0, 1} else Invalid("number", f"{name} is not a boolean")
+        )
     if field.kind in {"text", "picture"}:
         return None if isinstance(given, str) else Invalid("missing", f"{name} must be a string")
     if isinstance(given, bool) or not isinstance(given, int | float):

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from providers.contract import Json
 from providers.segmind.simulator import replies
-from providers.segmind.simulator.models import MODELS, PICTURE_FIELDS, Invalid, completed
+from providers.segmind.simulator.models import MODELS, PICTURE_FIELDS, Invalid, Rules, completed
 from providers.segmind.simulator.output import OutputFile
 from providers.segmind.simulator.vendor import Run, Vendor
 from providers.simulated_faults import Fault
@@ -25,7 +25,8 @@ from providers.simulation import Handler
 DAY_S = 86_400.0
 HISTORY_DAYS_MAX = 31
 REFUSED_FORMS = {"missing": 400, "choice": 406, "number": 500}
-VERBS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+HISTORY = "/inference-request/request-history"
+VERBS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 
 
 class Pages:
@@ -40,21 +41,17 @@ class Pages:
         keyed = self._keyed
         return self._vendor.sandbox.app(
             [
-                Route("/v1/get-user-credits", spoiled("balance", keyed(self.credits)), methods=["GET"]),
-                Route("/v1/requests/{name}", spoiled("result", keyed(self.poll)), methods=["GET"]),
-                Route("/v2/requests/{name}/status", spoiled("status", keyed(self.status)), methods=["GET"]),
-                Route("/v2/requests/{name}", spoiled("result", keyed(self.result)), methods=["GET"]),
-                Route("/v1/{slug}", self._posted(spoiled("submit", keyed(self.render))), methods=VERBS),
-                Route("/v2/{slug}", self._posted(spoiled("submit", keyed(self.submit))), methods=VERBS),
-                Route("/upload-asset", spoiled("upload", keyed(self.upload)), methods=["POST"]),
-                Route("/inference-request/request-history", spoiled("history", keyed(self.history)), methods=["GET"]),
-                Route(
-                    "/inference-request/request-history/{name}",
-                    spoiled("history", keyed(self.record)),
-                    methods=["GET"],
-                ),
-                Route("/generations/{name}", spoiled("file", self.file), methods=["GET"]),
-                Route("/assets/{name}", spoiled("file", self.file), methods=["GET"]),
+                self._page("/v1/get-user-credits", "GET", spoiled("balance", keyed(self.credits))),
+                self._page("/v1/requests/{name}", "GET", spoiled("result", keyed(self.poll))),
+                self._page("/v2/requests/{name}/status", "GET", spoiled("status", keyed(self.status))),
+                self._page("/v2/requests/{name}", "GET", spoiled("result", keyed(self.result))),
+                self._page("/v1/{slug}", "POST", spoiled("submit", keyed(self.render))),
+                self._page("/v2/{slug}", "POST", spoiled("submit", keyed(self.submit))),
+                self._page("/upload-asset", "POST", spoiled("upload", keyed(self.upload))),
+                self._page(HISTORY, "GET", spoiled("history", keyed(self.history))),
+                self._page(f"{HISTORY}/{{name}}", "GET", spoiled("history", keyed(self.record))),
+                self._page("/generations/{name}", "GET", spoiled("file", self.file)),
+                self._page("/assets/{name}", "GET", spoiled("file", self.file)),
                 Route("/{path:path}", self.nothing, methods=VERBS),
             ]
         )
@@ -67,10 +64,10 @@ class Pages:
             return taken
         slug, sent = taken
         vendor, switches = self._vendor, self._vendor.switches
-        body = completed(slug, sent, clamp=switches.out_of_range == "clamp")
+        body = self._completed(f"v1/{slug}", sent)
         if isinstance(body, Invalid):
             return self._refused(body)
-        picture, wrong = await self._picture(body)
+        picture, wrong = await self._picture(f"v1/{slug}", body)
         run = vendor.start(slug, body, sent, picture=picture, error=wrong)
         wait_s = run.done_at - vendor.now()
         cut_off = switches.v1_cutoff_s is not None and wait_s > switches.v1_cutoff_s / switches.speed
@@ -93,13 +90,13 @@ class Pages:
             return taken
         slug, sent = taken
         switches = self._vendor.switches
-        body = completed(slug, sent, clamp=switches.out_of_range == "clamp")
+        body = self._completed(f"v2/{slug}", sent)
         if isinstance(body, Invalid):
             if switches.v2_validation == "submit":
                 return self._refused(body)
             run = self._vendor.start(slug, sent, sent, picture=b"", error=body.text)
         else:
-            picture, wrong = await self._picture(body)
+            picture, wrong = await self._picture(f"v2/{slug}", body)
             run = self._vendor.start(slug, body, sent, picture=picture, error=wrong)
         return replies.submitted(run, _host(request))
 
@@ -204,16 +201,21 @@ class Pages:
             if request.method == "POST" and not request.url.path.startswith("/upload"):
                 self._vendor.sandbox.meter.reject()
             if key is None and "authorization" not in request.headers:
-                return replies.error(401, "Missing Authorization or x-api-key in header")
-            return replies.error(401, "Unauthorized. API key is invalid or may have expired")
+                text = "Missing Authorization or x-api-key in header"
+                return replies.denied(401, text, "invalid_token", self._vendor.switches)
+            text = "Unauthorized. API key is invalid or may have expired"
+            return replies.denied(401, text, "invalid_api_key", self._vendor.switches)
 
         return checked
 
-    def _posted(self, handler: Handler) -> Handler:
+    def _page(self, path: str, verb: str, handler: Handler) -> Route:
+        """A page that takes one verb; any other one is answered in HTML and counts as no call (trap 11)."""
+        taken = {verb, "HEAD"} if verb == "GET" else {verb}
+
         async def checked(request: Request) -> Response:
-            return await handler(request) if request.method == "POST" else replies.wrong_verb()
+            return await handler(request) if request.method in taken else replies.wrong_verb()
 
-        return checked
+        return Route(path, checked, methods=VERBS)
 
     async def _taken(self, request: Request) -> tuple[str, dict[str, Json]] | Response:
         """The model's slug and the body as sent, or the refusal."""
@@ -223,10 +225,10 @@ class Pages:
         if slug in switches.retired:
             return replies.error(410, f"Model {slug} has been retired")
         if slug in switches.forbidden:
-            return replies.error(403, "Your team is not allowed to call this model")
+            return replies.denied(403, "Your team is not allowed to call this model", "insufficient_scope", switches)
         reset_at = self._vendor.limited_until()
         if reset_at is not None:
-            return replies.rate_limited(reset_at, switches.rate_reset_format)
+            return replies.rate_limited(reset_at, switches)
         body = await _body(request)
         if isinstance(body, Response):
             return body
@@ -237,6 +239,16 @@ class Pages:
             amounts = {"balance": f"${replies.usd(balance):.4f}", "price": f"${replies.usd(price):.4f}"}
             return self._with_headers(replies.error(406, switches.credit_text.format_map(amounts)))
         return slug, body
+
+    def _completed(self, endpoint: str, sent: Mapping[str, Json]) -> dict[str, Json] | Invalid:
+        switches = self._vendor.switches
+        rules = Rules(
+            clamp=switches.out_of_range == "clamp",
+            starred_enforced=switches.required_enforced,
+            enum_text=switches.enum_text,
+            defaults={"base64": switches.v1_svd_base64_default} if endpoint == "v1/svd" else {},
+        )
+        return completed(endpoint.partition("/")[2], sent, rules)
 
     def _refused(self, invalid: Invalid) -> Response:
         self._vendor.sandbox.meter.reject()
@@ -251,12 +263,13 @@ class Pages:
             reply.headers["x-remaining-credits"] = str(replies.usd(sum(self._vendor.balance_micros())))
         return reply
 
-    async def _picture(self, body: Mapping[str, Json]) -> tuple[bytes, str | None]:
+    async def _picture(self, endpoint: str, body: Mapping[str, Json]) -> tuple[bytes, str | None]:
         """The input picture, or why the run will fail for want of one."""
         switches = self._vendor.switches
         rules = PictureRules(
             follows_redirects=switches.follows_redirects,
             accepts_data_uri=switches.accepts_data_uri,
+            accepts_base64=endpoint in switches.base64_taken_by,
             pixels_max=switches.picture_pixels_max,
         )
         value = next(body[name] for name in PICTURE_FIELDS if name in body)

@@ -10,13 +10,20 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from providers.contract import Json
 from providers.segmind.simulator.output import OutputFile
-from providers.segmind.simulator.switches import RateResetFormat, SegmindSwitches
+from providers.segmind.simulator.switches import SegmindSwitches
 from providers.segmind.simulator.vendor import Run, Vendor
 
 
 def error(status: int, text: str) -> Response:
     """The gateway's error envelope."""
     return JSONResponse({"error": text}, status_code=status)
+
+
+def denied(status: int, text: str, symbol: str, switches: SegmindSwitches) -> Response:
+    """A refusal of the caller, in the gateway's envelope or in that of the page on authentication."""
+    if switches.auth_envelope == "gateway":
+        return error(status, text)
+    return JSONResponse({"error": symbol, "error_description": text, "status_code": status}, status_code=status)
 
 
 def wrong_verb() -> Response:
@@ -29,7 +36,7 @@ def gateway_timeout() -> Response:
     return HTMLResponse("<html><head><title>504 Gateway Time-out</title></head></html>", 504)
 
 
-def rate_limited(reset_at: float, style: RateResetFormat) -> Response:
+def rate_limited(reset_at: float, switches: SegmindSwitches) -> Response:
     """Too many requests: a reset time in a header, never Retry-After (trap 17)."""
     when = datetime.fromtimestamp(reset_at, UTC)
     written = {
@@ -38,8 +45,8 @@ def rate_limited(reset_at: float, style: RateResetFormat) -> Response:
         "unix_ms": str(int(reset_at * 1_000)),
         "http_date": format_datetime(when, usegmt=True),
     }
-    reply = error(429, "Rate limit exceeded")
-    reply.headers["x-rate-limit-reset-at-utc"] = written[style]
+    reply = denied(429, "Rate limit exceeded", "rate_limit_exceeded", switches)
+    reply.headers["x-rate-limit-reset-at-utc"] = written[switches.rate_reset_format]
     return reply
 
 
@@ -98,7 +105,7 @@ def completed(vendor: Vendor, run: Run, files: tuple[OutputFile, ...], host: str
         "error": None,
         "metrics": _timings(run),
     }
-    if run.body.get("base64") is True and switches.v2_base64_inline:
+    if run.body.get("base64") and switches.v2_base64_inline:
         body["output"] = base64.b64encode(files[0].data).decode("ascii")
     elif run.container == "jpg":
         body["images"] = media
@@ -136,11 +143,12 @@ def rendered(vendor: Vendor, run: Run, files: tuple[OutputFile, ...], host: str)
     }
     if switches.v1_reply == "json_empty":
         return JSONResponse({"output": ""}, headers=headers)
-    if run.body.get("base64") is True or switches.v1_reply == "json_base64":
+    several = switches.v1_samples_reply if len(files) > 1 else None
+    if run.body.get("base64") or switches.v1_reply == "json_base64" or several == "base64":
         encoded = [base64.b64encode(file.data).decode("ascii") for file in files]
         inline: Json = encoded[0] if len(encoded) == 1 else list(encoded)
         return JSONResponse({switches.v1_base64_key: inline}, headers=headers)
-    if len(files) > 1 or switches.v1_reply == "json_url":
+    if several == "links" or switches.v1_reply == "json_url":
         links: list[Json] = [f"{host}/generations/{name}" for name in run.file_names()]
         return JSONResponse({"output": links if len(links) > 1 else links[0]}, headers=headers)
     media_type = files[0].media_type if run.container == "jpg" else switches.v1_content_type

@@ -21,6 +21,7 @@ LATENCY: Mapping[str, Latency] = {
     "motionctrl-svd": Latency(kind="lognormal", mean_s=62.74),
     "ssd-img2img": Latency(kind="lognormal", mean_s=4.0),
 }
+ENDPOINTS = tuple(f"{version}/{slug}" for version in ("v1", "v2") for slug in MODELS)
 V = TypeVar("V")
 
 
@@ -28,7 +29,8 @@ class SegmindSwitches(Switches):
     """Settings of the simulated vendor; the defaults are what the vendor documents. Money is micro-USD.
 
     Account: `api_keys`; `credits_micros` and `free_credits_micros` are what was ever granted, charges come off;
-    `credit_record` false makes the credit page answer 404; `spend_cap_reached` refuses with the team's cap (406).
+    `credit_record` false makes the credit page answer 404; `spend_cap_reached` refuses with the team's cap (406);
+    `auth_envelope` is the form of 401, 403 and 429: the gateway's, or that of the page on authentication (WIRE 1.6).
     Models: `retired` (410) and `forbidden` (403) name slugs; `prices_micros` and `latency` keep the published means of
     models that they do not name; `latency` and `queue` are real seconds before `speed`. Failures: `failure_rate` and
     `moderation_rate` are probabilities from 0 to 1 that a run fails with the text beside them.
@@ -39,6 +41,7 @@ class SegmindSwitches(Switches):
     free_credits_micros: int = 1_000_000
     credit_record: bool = True
     spend_cap_reached: bool = False
+    auth_envelope: Literal["gateway", "auth"] = "gateway"
     retired: tuple[str, ...] = ()
     forbidden: tuple[str, ...] = ()
     prices_micros: Mapping[str, NonNegativeInt] = Field(default_factory=lambda: PRICES_MICROS)
@@ -55,9 +58,12 @@ class SegmindSwitches(Switches):
     # U1: the file that comes back, and what the v1 reply calls it.
     container: Literal["mp4", "gif", "webp"] = "mp4"
     v1_content_type: str = Field(default="video/mp4", pattern=r"^[ -~]+$")
-    # U2: the form of a v1 reply, the key of inline results, and whether `base64: true` does anything on v2.
+    # U2: the form of a v1 reply, also for several samples, the key of inline results, whether `base64: true` does
+    # anything on v2, and what /v1/svd does without a `base64` (true by S0, false by S2: trap 8).
     v1_reply: Literal["bytes", "json_url", "json_base64", "json_empty"] = "bytes"
+    v1_samples_reply: Literal["links", "base64", "first"] = "links"
     v1_base64_key: str = "image"
+    v1_svd_base64_default: bool = False
     v2_base64_inline: bool = False
     # U3: how the reset of the rate limit is written, and whether the x- headers come on errors too.
     rate_reset_format: RateResetFormat = "iso"
@@ -65,8 +71,11 @@ class SegmindSwitches(Switches):
     # U4: when the gateway gives up on a v1 call (504), and whether that run, or one answered 502 or 504, is billed.
     v1_cutoff_s: float | None = Field(default=None, ge=0)
     bill_gateway_errors: bool = False
-    # U5: what happens to a number outside its range; the wording of the credit refusal.
+    # U5: what happens to a number outside its range, to a body without the fields that MotionCtrl's page calls required
+    # although they have defaults (trap 28); the wording of the refusals of a value outside its set and for credit.
     out_of_range: Literal["500", "406", "clamp"] = "500"
+    required_enforced: bool = True
+    enum_text: str = "{field} must be one of: {choices}"
     credit_text: str = "Insufficient credits. Balance: {balance}, required: {price}"
     # U6: whether v2 checks a body at submit or fails the run later, and which fields a v2 result has.
     v2_validation: Literal["late", "submit"] = "late"
@@ -86,7 +95,9 @@ class SegmindSwitches(Switches):
     honours_seed: bool = True
     motionctrl_playback_fps: int | None = Field(default=None, ge=1, le=60)
     picture_pixels_max: int = Field(default=50_000_000, ge=1)
-    # U11: whether a data URI is taken, whether a link may redirect.
+    # U11: which addresses take base64, whether a data URI is taken, whether a link may redirect. Base64 is documented
+    # for svd, MotionCtrl and SSD on v1 (S0, S4, the old page of S1), and v2 takes v1's body; S1 and S2 show links only.
+    base64_taken_by: tuple[str, ...] = ENDPOINTS
     accepts_data_uri: bool = True
     follows_redirects: bool = False
     # The history's page is not described: the name of its list, how long a request takes to show, whether it answers.
@@ -102,6 +113,13 @@ class SegmindSwitches(Switches):
         published: Mapping[str, Any] = PRICES_MICROS if info.field_name == "prices_micros" else LATENCY
         return {**published, **value}
 
+    @field_validator("base64_taken_by")
+    @classmethod
+    def _endpoints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for endpoint in value:
+            refuse_unknown("address", endpoint, ENDPOINTS)
+        return value
+
     @field_validator("retired", "forbidden")
     @classmethod
     def _models(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -113,4 +131,10 @@ class SegmindSwitches(Switches):
     @classmethod
     def _credit_text(cls, value: str) -> str:
         refuse_braces(value, ("balance", "price"))
+        return value
+
+    @field_validator("enum_text")
+    @classmethod
+    def _enum_text(cls, value: str) -> str:
+        refuse_braces(value, ("field", "choices"))
         return value
