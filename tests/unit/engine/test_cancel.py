@@ -75,17 +75,18 @@ async def test_a_vendor_is_asked_to_stop_without_waiting_for_the_next_poll(start
 
 async def test_a_wish_during_the_submit_is_passed_on_once_the_vendor_has_answered(start: Start) -> None:
     """The reply is waited for, because a render may hang on it; then the render is stopped."""
-    answering = asyncio.Event()
+    asked, answering = asyncio.Event(), asyncio.Event()
     alpha = Scripted(cancels=True)
 
     async def slow(moment: str, call: str) -> None:
         if (moment, call) == ("before", "submit"):
+            asked.set()
             await answering.wait()
 
     alpha.hook = slow
     gateway = await start(alpha)
     job_id = await gateway.submit()
-    await gateway.until(job_id, "submitting")
+    await asked.wait()
     await cancel(gateway, job_id)
     await gateway.clock.sleep(5)
     assert (await gateway.job(job_id))["status"] == "running"

@@ -19,6 +19,7 @@ async def test_a_job_waits_for_a_route_that_is_only_full_for_now(start: Start) -
     gateway = await start(alpha)
     first, second = await gateway.submit(), await gateway.submit()
     shown = await gateway.until(second, "waiting")
+    await gateway.until(first, "rendering")
     assert (shown["status"], len(alpha.asked)) == ("queued", 1)
     assert {(await gateway.ended(job_id))["status"] for job_id in (first, second)} == {"succeeded"}
     assert alpha.asked_at[1] >= alpha.checked_at[0]

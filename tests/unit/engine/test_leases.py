@@ -61,7 +61,7 @@ async def test_a_drain_waits_for_the_reply_to_a_submit(start: Start) -> None:
     alpha.hook = slow
     gateway = await start(alpha)
     job_id = await gateway.submit()
-    await gateway.until(job_id, "submitting")
+    await gateway.when(lambda: alpha.asked)
     await gateway.stop()
     again = await start(alpha)
     job = await again.ended(job_id)
@@ -103,7 +103,7 @@ async def test_a_reply_that_outlasts_the_drain_is_looked_up_by_the_next_process(
     alpha.hook = endless
     gateway = await start(alpha, server={"drain_s": 3})
     job_id = await gateway.submit()
-    await gateway.until(job_id, "submitting")
+    await gateway.when(lambda: alpha.asked)
     await gateway.stop()
     alpha.hook = None
     again = await start(alpha)
