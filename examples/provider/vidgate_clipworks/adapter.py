@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 from providers.capability import Route
 from providers.contract import (
@@ -39,6 +40,8 @@ REFUSALS: Mapping[int, FailureKind] = {
     402: FailureKind.NO_CREDIT,
     429: FailureKind.RATE_LIMITED,
 }
+# No wait in seconds and no price in dollars is larger than this.
+NUMBER_MAX = 1_000_000
 
 
 class ClipworksSettings(ProviderSettings):
@@ -80,7 +83,7 @@ class Clipworks:
 
     async def check(self, route: Route, token: Token) -> CheckOutcome:
         """Ask how an accepted clip is doing. Any process can do this: all it needs is the token."""
-        reply = await self._call("GET", f"/clips/{token['id']}", timeout_s=30.0)
+        reply = await self._call("GET", f"/clips/{quote(str(token['id']), safe='')}", timeout_s=30.0)
         if not isinstance(reply, Reply):
             return InDoubt(reply.detail)
         if reply.status == 404:
@@ -111,15 +114,18 @@ def build(settings: Any, tools: Tools) -> Clipworks:
 
 
 def _number(value: object) -> float | None:
+    """A number of the vendor's from 0 on, or None: what comes over the wire may be anything."""
     try:
-        return float(value) if isinstance(value, str | int | float) else None
-    except ValueError:
+        number = float(value) if isinstance(value, str | int | float) else -1.0
+    except (ValueError, OverflowError):
         return None
+    return number if 0 <= number <= NUMBER_MAX else None
 
 
 def _micros(usd: object) -> int | None:
     """Dollars, which the vendor writes as text, in micro-USD; money is never a float."""
     try:
-        return int(Decimal(usd) * 1_000_000) if isinstance(usd, str) else None
-    except (InvalidOperation, ValueError, OverflowError):
+        dollars = Decimal(usd) if isinstance(usd, str) else Decimal(-1)
+    except ArithmeticError:
         return None
+    return int(dollars * 1_000_000) if dollars.is_finite() and 0 <= dollars <= NUMBER_MAX else None
