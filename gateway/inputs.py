@@ -41,13 +41,16 @@ class Inputs:
     link_ttl_s: float
     links_are_public: bool
 
-    async def take(self, given: str | bytes) -> dict[str, Any]:
-        """Read, check, clean and store a picture given as bytes, base64, a data URI or an https link.
+    async def read(self, given: str | bytes) -> CleanImage:
+        """Read, check and clean a picture given as bytes, base64, a data URI or an https link; nothing is stored.
 
-        Returns what the job's row keeps of it: `given`, `sha256`, `media_type`, `width`, `height`, `size_bytes`.
         Raises InvalidImage.
         """
-        image = await self._read(given)
+        linked = given_as(given) == "link"
+        return await intake(await self._fetch(str(given).strip()) if linked else given, self.limits)
+
+    async def keep(self, given: str | bytes, image: CleanImage) -> dict[str, Any]:
+        """Store a picture; returns what the job's row keeps of it and of how it was given."""
         artifact = await self.artifacts.put(image.data, image.media_type)
         return {
             "given": given_as(given),
@@ -58,20 +61,13 @@ class Inputs:
             "size_bytes": artifact.size_bytes,
         }
 
-    async def measure(self, given: str | bytes) -> tuple[int, int]:
-        """The width and height that the picture would be taken in with; nothing is stored. Raises InvalidImage."""
-        image = await self._read(given)
-        return image.width, image.height
-
-    async def _read(self, given: str | bytes) -> CleanImage:
-        linked = given_as(given) == "link"
-        return await intake(await self._fetch(str(given).strip()) if linked else given, self.limits)
-
     async def _fetch(self, url: str) -> bytes:
         try:
             return (await self.outbound.fetch(url, self.fetch_limits)).data
         except OutboundError as error:
-            raise InvalidImage(f"the link to the picture {error.detail}", reason="link", link=error.reason) from error
+            raise InvalidImage(
+                f"the picture cannot be fetched from its link: {error.detail}", reason="link", link=error.reason
+            ) from error
 
     def form(self, route: Route) -> ImageForm | None:
         """The first form, in the route's order of liking, in which a picture can be handed over; None if none can."""

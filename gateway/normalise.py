@@ -156,6 +156,8 @@ def _text(_parameter: Parameter, raw: Any) -> Scalar:
         raise _Unreadable(f"must be at most {TEXT_LENGTH_MAX} characters")
     if not _is_unicode(raw):
         raise _Unreadable("must be Unicode text without halves of surrogate pairs")
+    if any(character < " " and character not in "\t\n\r" for character in raw):
+        raise _Unreadable("must not have control characters")
     return raw
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +25,16 @@ from gateway.money import idempotency
 from gateway.money.margin import TeamPlan
 from gateway.normalise import read_parameters
 from gateway.planning import Order
-from gateway.problems import BadRequest, Forbidden, InvalidParameter, NoEligibleRoute
+from gateway.problems import BadRequest, Forbidden, InvalidParameter, NoEligibleRoute, UnknownField
 from gateway.service import Service
 from gateway.store.jobs import Job
 from gateway.wishes import RoutingWish, grants_of, plain_plan, standing_of
 from policies.fit import FitMode
+from providers.capability import Route
 from providers.vocabulary import Media, Scalar
 
 HOLD_MARGIN_S = 3600.0
+NEAREST_HINT = "with fit: nearest a route may move or drop what it cannot honour"
 FIT_MODES: tuple[FitMode, ...] = ("exact", "nearest")
 
 
@@ -68,11 +71,12 @@ async def generate(request: Request, service: Service, media: Media) -> Response
         return _response(answer, preference)
     if job.lease_owner is not None:
         service.dispatcher.begin(job)
-    if preference.wait_s:
-        ended = await wait_for(service, job.id, caller.team_id, preference.wait_s)
-        if ended is not None:
-            return preference.applied(ended)
-    return _response(answer, preference)
+    if not preference.wait_s:
+        return _response(answer, preference)
+    job, response = await wait_for(service, job.id, caller.team_id, preference.wait_s)
+    if job.finished_at is None:
+        response.status_code, response.headers["location"] = 202, f"/jobs/{job.id}"
+    return preference.applied(response)
 
 
 async def read_wish(request: Request, service: Service, media: Media) -> Wish:
@@ -88,6 +92,7 @@ async def read_wish(request: Request, service: Service, media: Media) -> Wish:
     fields.pop("metadata", None)
     routes = [route for route in service.parts.fleet.routes.values() if route.media == media]
     written = read_parameters(fields, media, routes)
+    _check_names(routing, routes)
     return Wish(media, written, fit, routing, metadata, image, fingerprint)
 
 
@@ -98,7 +103,26 @@ def read_routing(given: Any) -> RoutingWish:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(["routing", *(str(part) for part in first["loc"])])
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(first["loc"][-1]), [*RoutingWish.model_fields], n=1, cutoff=0.0)[0]
+            said = f"there is no field {where!r}; the nearest known one is 'routing.{near}'"
+            raise UnknownField(said, field=where, nearest=f"routing.{near}") from None
+        if first["type"] == "model_type":
+            said = f'{where} must be an object, such as {{"objective": "fastest"}}'
+            raise InvalidParameter(said, parameter=where) from None
         raise InvalidParameter(f"{where}: {first['msg']}", parameter=where) from None
+
+
+def _check_names(routing: RoutingWish, routes: Sequence[Route]) -> None:
+    """A wish may name only routes and providers that there are. Raises InvalidParameter with the nearest one."""
+    known = {route.name for route in routes} | {route.provider for route in routes}
+    wishes = {"pin": (routing.pin,), "order": routing.order, "only": routing.only, "ignore": routing.ignore}
+    for member, names in wishes.items():
+        for name in names:
+            if name is not None and name not in known:
+                near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
+                said = f"routing.{member}: there is no route or provider {name!r} here; the nearest is {near[0]!r}"
+                raise InvalidParameter(said, parameter=f"routing.{member}", known=sorted(known))
 
 
 def _digestible(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,17 +142,18 @@ def _key(request: Request, wish: Wish) -> IdempotencyKey | None:
 async def _new_job(service: Service, caller: Caller, wish: Wish) -> Job:
     """Take the picture in and plan. Raises NoEligibleRoute with each route's reasons."""
     parts = service.parts
-    picture = await parts.inputs.take(wish.image)
+    image = await parts.inputs.read(wish.image)
     now = parts.clock.now()
     job_id = parts.ids.new("job")
-    order = make_order(service, job_id, caller, wish, (picture["width"], picture["height"]), now)
+    order = make_order(service, job_id, caller, wish, (image.width, image.height), now)
     plan = parts.planner.plan(order, now)
     if not plan.ranking.ranked and plan.ranking.wait_s is None:
         raise NoEligibleRoute(
             "no route can honour this request; see the reasons of each",
             refused=[{"route": one.route, "reasons": list(one.reasons)} for one in plan.ranking.refused],
-            hint="with fit: nearest a route may move or drop what it cannot honour",
+            hint=NEAREST_HINT if wish.fit == "exact" else None,
         )
+    picture = await parts.inputs.keep(wish.image, image)  # only now: a refused request leaves nothing behind
     asked = {
         "written": dict(wish.written),
         "fit": wish.fit,

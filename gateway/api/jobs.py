@@ -32,11 +32,7 @@ async def get_job(request: Request, service: Service) -> Response:
     caller = await caller_of(request, service)
     job_id = request.path_params["job_id"]
     preference = preference_of(request, service.parts.settings.server.wait_s_max)
-    if preference.wait_s:
-        ended = await wait_for(service, job_id, caller.team_id, preference.wait_s)
-        if ended is not None:
-            return preference.applied(ended)
-    _, response = await show_job(service, job_id, caller.team_id)
+    _, response = await wait_for(service, job_id, caller.team_id, preference.wait_s)
     return preference.applied(response)
 
 

@@ -62,18 +62,17 @@ async def show_job(service: Service, job_id: str, team_id: str) -> tuple[rows.Jo
     return job, response
 
 
-async def wait_for(service: Service, job_id: str, team_id: str, wait_s: float) -> Response | None:
-    """The job once it has ended, or None when it has not within this time."""
+async def wait_for(service: Service, job_id: str, team_id: str, wait_s: float) -> tuple[rows.Job, Response]:
+    """The job once it has ended, or as it stands when this time is over."""
     clock = service.parts.clock
     until = clock.now() + wait_s
     with service.parts.bus.listen(job_id) as event:
         while True:
             event.clear()
             job, response = await show_job(service, job_id, team_id)
-            if job.status in TERMINAL:
-                return response
-            if clock.now() >= until or not await clock.wait(event, until - clock.now()):
-                return None
+            if job.status in TERMINAL or clock.now() >= until:
+                return job, response
+            await clock.wait(event, until - clock.now())
 
 
 def _load(connection: Connection, job_id: str, team_id: str) -> tuple[rows.Job, list[rows.Attempt]]:

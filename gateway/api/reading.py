@@ -44,28 +44,34 @@ async def read_fields(request: Request, bytes_max: int) -> dict[str, Any]:
     return parse_json(body) if kind == "application/json" else await _multipart(request.headers, body, bytes_max)
 
 
+class _UnfitError(ValueError):
+    """What Python's reader of JSON would take and JSON does not have."""
+
+
 def parse_json(body: bytes) -> dict[str, Any]:
     """A JSON object; duplicate names, NaN and infinities are refused, and so is nesting without end."""
     try:
         value = json.loads(body, parse_constant=_not_a_number, object_pairs_hook=_unique)
     except RecursionError:
         raise BadJson("the body is nested too deeply") from None
-    except ValueError as error:
+    except (json.JSONDecodeError, _UnfitError) as error:
         raise BadJson(f"the body is not JSON: {error}") from None
+    except ValueError:
+        raise BadJson("the body has a number of too many digits, or text that is not UTF-8") from None
     if not isinstance(value, dict):
         raise BadJson("the body must be a JSON object")
     return value
 
 
 def _not_a_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a JSON number")
+    raise _UnfitError(f"{text} is not a JSON number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} appears twice")
+        raise _UnfitError(f"the name {next(name for name in names if names.count(name) > 1)!r} appears twice")
     return fields
 
 

@@ -70,7 +70,7 @@ JSON_CASES: dict[str, tuple[dict[str, Any], int, str]] = {
     "two names, two values": ({"num_frames": 14, "frames": 25}, 422, "alias-conflict"),
     "an unknown fit": ({"fit": "roughly"}, 422, "invalid-parameter"),
     "a fit that is a list": ({"fit": ["exact"]}, 422, "invalid-parameter"),
-    "an unknown wish about routing": ({"routing": {"fastest": True}}, 422, "invalid-parameter"),
+    "an unknown wish about routing": ({"routing": {"fastest": True}}, 422, "unknown-field"),
     "routing that is a list": ({"routing": [1]}, 422, "invalid-parameter"),
     "an objective that does not exist": ({"routing": {"objective": "best"}}, 422, "invalid-parameter"),
     "a negative cost": ({"routing": {"max_cost_usd": -1}}, 422, "invalid-parameter"),
@@ -85,7 +85,9 @@ JSON_CASES: dict[str, tuple[dict[str, Any], int, str]] = {
         422,
         "no-eligible-route",
     ),
-    "a pin to nothing": ({"routing": {"pin": "nobody/nothing"}}, 422, "no-eligible-route"),
+    "a pin to nothing": ({"routing": {"pin": "nobody/nothing"}}, 422, "invalid-parameter"),
+    "an order of nothing": ({"routing": {"order": ["nobody"]}}, 422, "invalid-parameter"),
+    "a prompt with a NUL": ({"prompt": "a\x00b"}, 422, "invalid-parameter"),
     "a cost limit under every price": ({"routing": {"max_cost_usd": 0.0001}}, 422, "no-eligible-route"),
 }
 
@@ -267,6 +269,16 @@ async def test_several_faults_are_told_at_once(start: Start) -> None:
     gateway = await start(*VENDORS)
     body = assert_problem(await gateway.post(fps=0, seed="x"), 422, "invalid-parameter")
     assert [error["field"] for error in body["errors"]] == ["fps", "seed"]
+
+
+async def test_a_refused_request_leaves_no_picture_behind(start: Start) -> None:
+    """What cannot be routed is not stored either: a refusal costs no disk."""
+    gateway = await start(*VENDORS)
+    body = {"image": picture_base64(), "routing": {"max_cost_usd": 0.0001}}
+    assert (await gateway.client.post("/generate/video", json=body)).status_code == 422
+    artifacts = gateway.service.parts.inputs.artifacts
+    image = await gateway.service.parts.inputs.read(picture_base64())
+    assert await artifacts.size(image.sha256) is None
 
 
 async def test_a_request_that_no_route_honours_is_answered_with_each_routes_reasons(start: Start) -> None:

@@ -39,6 +39,9 @@ async def test_a_wait_that_is_over_first_is_answered_with_202(start: Start) -> N
     assert gateway.clock.now() - before == pytest.approx(20, abs=0.001)
     assert (response.status_code, response.headers["preference-applied"]) == (202, "wait=20")
     assert response.headers["location"] == f"/jobs/{response.json()['id']}"
+    body = response.json()
+    assert (body["status"], body["attempts"][0]["state"]) == ("running", "accepted")
+    assert response.headers["x-vidgate-attempts"] == "1"
 
 
 async def test_a_wait_is_no_longer_than_the_server_allows_and_the_reply_says_so(start: Start) -> None:

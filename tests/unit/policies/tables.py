@@ -31,7 +31,7 @@ def values_of(parameter: Parameter) -> st.SearchStrategy[Scalar]:
         "integer": st.integers(int(low or 0), int(high or 0)),
         "number": st.floats(low or 0, high or 0).map(lambda value: int(value) if value.is_integer() else value),
         "boolean": st.booleans(),
-        "text": st.text(min_size=1, max_size=20).filter(str.strip),
+        "text": st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20).filter(str.strip),
         "choice": st.sampled_from(parameter.choices or ("",)),
     }
     return by_kind[parameter.kind]
