@@ -108,7 +108,10 @@ async def test_run_sync_returns_the_bytes_and_the_accounting_headers(world: Worl
 @pytest.mark.parametrize(
     ("slug", "body"),
     [
-        ("motionctrl-svd", {"input_image": IMAGE, "motion": "Pan Left", "fps": 7}),
+        (
+            "motionctrl-svd",
+            {"input_image": IMAGE, "motion": "Pan Left", "fps": 7, "motion_bucket_id": 127, "cond_aug": 0.02},
+        ),
         ("ssd-img2img", {"image": IMAGE, "prompt": "a fox", "samples": 2, "base64": False}),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from providers.contract import (
 from providers.segmind import PLUGIN
 from providers.segmind.adapter import Segmind
 from providers.segmind.catalogue import ENDPOINTS
-from providers.segmind.simulator import SegmindSwitches, Simulator
+from providers.segmind.simulator import SANDBOX_KEY, SegmindSwitches, Simulator
 from providers.simulation import Meter
 
 KEY = "SG_0123456789abcdef"
@@ -117,3 +118,22 @@ class Bench:
 
     async def file(self, url: str) -> httpx.Response:
         return await self.http.get(url)
+
+
+HEADERS = {"x-api-key": SANDBOX_KEY}
+IMAGE = base64.b64encode(picture()).decode()
+BODIES: dict[str, dict[str, Any]] = {
+    "svd": {"image": IMAGE},
+    "motionctrl-svd": {"input_image": IMAGE, "motion": "CW", "fps": 7, "motion_bucket_id": 127, "cond_aug": 0.02},
+    "ssd-img2img": {"image": IMAGE, "prompt": "a fox", "base64": False},
+}
+
+
+async def post(bench: Bench, path: str, **body: Any) -> httpx.Response:
+    """Call a page as a customer would."""
+    return await bench.http.post(f"{bench.url}{path}", headers=HEADERS, json=body)
+
+
+async def get(bench: Bench, path: str, **query: Any) -> httpx.Response:
+    """Read a page as a customer would."""
+    return await bench.http.get(f"{bench.url}{path}", headers=HEADERS, params=query)

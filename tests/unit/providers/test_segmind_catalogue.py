@@ -111,6 +111,13 @@ def test_settings_refuse_what_would_not_work() -> None:
         PLUGIN.build(section, tools)
 
 
+@pytest.mark.parametrize("ending", ["/v1", "/v2", "/v1/"])
+def test_an_address_with_a_version_is_refused_with_what_mends_it(ending: str) -> None:
+    """The vendor's own client has /v1 in its address; here every call would answer 404."""
+    with pytest.raises(ValidationError, match="drop the /v1 or /v2 at its end"):
+        PLUGIN.settings.model_validate({"api_key": "k", "base_url": f"https://api.segmind.com{ending}"})
+
+
 def test_settings_choose_routes_and_uploads_and_hide_the_key() -> None:
     """The configured routes only, uploads only where asked for, and no key in a printed configuration."""
     section = PLUGIN.settings.model_validate(
