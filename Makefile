@@ -27,7 +27,7 @@ demo: $(STAMP) ## one picture to one finished, billed video on simulated vendors
 	@$(BIN)/vidgate demo $(if $(IMAGE),"$(IMAGE)")
 
 test: $(STAMP) ## the whole suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 month: $(STAMP) ## a month of 10,000 faulty requests in virtual time that must close to the micro-dollar
 	@VIDGATE_MONTH_JOBS=10000 $(BIN)/python -m pytest -q tests/e2e/test_month.py
