@@ -241,6 +241,16 @@ async def test_a_v1_list_of_pictures_is_found_in_every_form(begin: Begin, form: 
     assert (await world.client.get(f"/jobs/{job['id']}/content?file=2")).status_code == 404
 
 
+async def test_every_picture_of_a_lost_v1_reply_is_delivered(begin: Begin) -> None:
+    """The reply for three pictures is lost: all three are found in the history, and paid for once."""
+    world = await begin(sections={"segmind": {}})
+    world.segmind.spoil("submit", "reset_before_reply")
+    job = await world.made("image", pin="segmind/ssd-img2img", prompt="a hill", samples=3)
+    assert (job["status"], len(job["result"]["files"])) == ("succeeded", 3), job
+    assert world.segmind.sandbox.meter.submits_accepted == 1
+    assert job["bill"]["cost_micros"] == world.segmind.charged_micros() == 3_310
+
+
 async def test_an_empty_v1_result_is_looked_up_and_not_paid_for_twice(begin: Begin) -> None:
     """A 200 with an empty string was billed: the render is found in the vendor's history instead of being repeated."""
     world = await begin(sections={"segmind": {}})
