@@ -134,3 +134,17 @@ async def test_a_render_that_fails_goes_to_the_next_vendor(begin: Begin, outcome
     assert (job["status"], job["route"]) == ("succeeded", "segmind/svd")
     assert job["attempts"][0]["failure"]["kind"] == "render_failed"
     assert job["bill"]["price_micros"] == world.segmind.charged_micros() == SVD_MICROS
+
+
+async def test_one_picture_for_an_order_of_three_is_not_the_order(begin: Begin) -> None:
+    """A v1 reply that holds only the first of three samples is a loss; the other route delivers all three."""
+    world = await begin(sections={"segmind": {}})
+    world.segmind.switch(v1_samples_reply="first")
+    routes = ["segmind/ssd-img2img", "segmind/ssd-img2img-async"]
+    job = await world.made("image", prompt="a hill", samples=3, routing={"order": routes, "only": routes})
+    assert job["status"] == "succeeded", job
+    failed, delivered = job["attempts"]
+    assert failed["failure"] == {"kind": "not_as_ordered", "detail": "1 of 3 pictures were delivered"}
+    assert (failed["route"], delivered["route"]) == ("segmind/ssd-img2img", "segmind/ssd-img2img-async")
+    assert len(job["result"]["files"]) == 3
+    assert (await world.gateway.balances())["loss"] == world.segmind.charged_micros() - job["bill"]["price_micros"]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.delivery import Delivery, Undelivered
+from gateway.media.artifacts import Artifacts
+from gateway.outbound import FetchLimits, Outbound
 from providers.capability import DELIVERED_BY_GATEWAY, Capability, Route
 from providers.contract import FailureKind, Finished, InlineFile, RemoteFile, Report
 from providers.serving import serve
@@ -90,6 +94,21 @@ async def ordered(gateway: Gateway, samples: int) -> dict[str, Any]:
     reply = await gateway.post("/generate/image", samples=samples)
     assert reply.status_code == 202, reply.text
     return await gateway.ended(reply.json()["id"])
+
+
+def kept(folder: Path) -> list[Path]:
+    """The files that a folder holds."""
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_a_result_that_is_short_of_pictures_is_not_stored(tmp_path: Path) -> None:
+    """The bytes of one picture are no delivery of three, and nothing of them is kept."""
+    artifacts = Artifacts.open(str(tmp_path))
+    delivery = Delivery(Outbound(()), artifacts, FetchLimits(1, 1.0), deviations_fail=True, accepts_other_model=False)
+    outcome = await delivery.collect(pictures(1), {"samples": 3}, Pictures().route)
+    assert outcome == Undelivered(FailureKind.NOT_AS_ORDERED, "1 of 3 pictures were delivered", passing=False)
+    assert not kept(tmp_path)
+    await delivery.outbound.close()
 
 
 async def test_fewer_pictures_than_ordered_are_not_what_was_ordered(start: Start) -> None:
