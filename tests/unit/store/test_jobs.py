@@ -143,7 +143,7 @@ async def test_whoever_lost_the_lease_writes_nothing(store: SqliteStore) -> None
     assert [found.submits for found in await store.read(rows.load_attempts, mine.id)] == [2]
 
 
-@pytest.mark.parametrize("status", TERMINAL, ids=lambda status: status.value)
+@pytest.mark.parametrize("status", sorted(TERMINAL), ids=lambda status: status.value)
 async def test_a_finished_job_is_never_written_again(store: SqliteStore, status: JobStatus) -> None:
     """Even the holder of the lease cannot change what has ended."""
     await store.write(add_jobs, a_job(1))
