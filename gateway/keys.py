@@ -43,7 +43,10 @@ def hash_key(secret: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key to be made for a team, which is made too when it does not exist. `issuer_id` is the key that issues it."""
+    """A key to be made for a team, which is made too when it does not exist. `issuer_id` is the key that issues it.
+
+    `timezone` and `plan` are a new team's; None leaves the usual ones. A team that exists keeps its own.
+    """
 
     team_name: str
     name: str
@@ -51,6 +54,8 @@ class NewKey:
     expires_at: float | None = None
     grants: Grants = field(default_factory=Grants)
     issuer_id: str | None = None
+    timezone: str | None = None
+    plan: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,8 @@ def create_key(connection: Connection, ids: Ids, new: NewKey) -> tuple[str, str,
     team_id = connection.execute(select(teams.c.id).where(teams.c.name == new.team_name)).scalar_one_or_none()
     if team_id is None:
         team_id = ids.new("team")
-        connection.execute(insert(teams).values(id=team_id, name=new.team_name, plan={}, created_at=new.at))
+        values = {"id": team_id, "name": new.team_name, "plan": dict(new.plan or {}), "created_at": new.at}
+        connection.execute(insert(teams).values(values | ({"timezone": new.timezone} if new.timezone else {})))
     key_id, secret = ids.new("key"), new_secret()
     connection.execute(
         insert(keys).values(

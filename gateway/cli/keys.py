@@ -14,6 +14,7 @@ from gateway.cli.options import AsJson, unfolded
 from gateway.cli.output import print_json, result_console, usd
 from gateway.cli.serve import ConfigFile, read_configuration
 from gateway.cli.tables import Form, show_rows
+from gateway.cli.teams import Terms
 from gateway.clock import SystemClock
 from gateway.ids import Ids
 from gateway.keys import KeyGrantError, KeyRow, NewKey, create_key, list_keys, revoke_key, rotate_key
@@ -77,6 +78,7 @@ def create(
     name: Annotated[str, typer.Option(help="What the key is for.")] = "default",
     expires_days: Annotated[float, typer.Option(min=0, help="Days until it ends; 0 means never.")] = 0,
     limits: Limits,
+    terms: Terms,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -90,11 +92,12 @@ def create(
         vidgate keys create --team film --config vidgate.yaml
         vidgate keys create --team film --name ci --expires-days 90 --json
         vidgate keys create --team film --name demo --providers preview --max-cost-usd 0.10
+        vidgate keys create --team news --timezone Europe/Berlin --plan '{"percent": "12.5"}'
     """
     settings = read_configuration(config).settings
     now = SystemClock().now()
     expires_at = now + expires_days * DAY_S if expires_days else None
-    new = NewKey(team, name, now, expires_at, limits.grants(), limits.issuer)
+    new = NewKey(team, name, now, expires_at, limits.grants(), limits.issuer, **terms.changes())
     try:
         made = in_database(settings, new_key, new, settings.money.default_budget_micros)
     except KeyGrantError as error:
@@ -169,6 +172,8 @@ def new_key(connection: Connection, new: NewKey, budget_micros: int | None) -> d
     """Make a key; a team made with it starts with this monthly budget, when there is one. Money is micro-USD."""
     ids = Ids(SystemClock())
     known = connection.execute(select(teams.c.id).where(teams.c.name == new.team_name)).scalar_one_or_none()
+    if known is not None and (new.timezone is not None or new.plan is not None):
+        raise CommandError(ExitCode.USAGE, f"team {new.team_name} exists and keeps its terms", "vidgate teams set")
     key_id, team_id, secret = create_key(connection, ids, new)
     if known is None and budget_micros is not None:
         set_budget(connection, Budget(ids.new("budget"), team_id, WindowKind.MONTH, limit_micros=budget_micros), new.at)

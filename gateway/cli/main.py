@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "replay": "gateway.cli.replay:replay",
     "simulate": "gateway.cli.simulate:simulate",
     "keys": "gateway.cli.keys:app",
+    "teams": "gateway.cli.teams:app",
     "budgets": "gateway.cli.budgets:app",
     "usage": "gateway.cli.money:usage",
     "statement": "gateway.cli.money:statement",
@@ -36,6 +37,8 @@ COMMANDS: Mapping[str, str] = {
     "reconcile": "gateway.cli.reconcile:reconcile",
     "prices": "gateway.cli.prices:app",
     "accounts": "gateway.cli.money:accounts",
+    "book": "gateway.cli.book:app",
+    "balance": "gateway.cli.book:balance",
     "webhooks": "gateway.cli.webhooks:app",
     "config": "gateway.cli.config:app",
 }
