@@ -29,17 +29,19 @@ def decimal_usd(text: str | int | Decimal, name: str = "amount_usd") -> Decimal:
         usd = Decimal(text)
     except InvalidOperation:
         raise AmountError(f"{name} is not a number: {text!r}") from None
-    if not usd.is_finite() or usd < 0 or usd * MICROS_PER_USD > AMOUNT_MAX_MICROS:
+    if not usd.is_finite() or usd < 0 or usd > AMOUNT_MAX_MICROS // MICROS_PER_USD:
         raise AmountError(f"{name} must lie between 0 and {AMOUNT_MAX_MICROS // MICROS_PER_USD} dollars, not {text}")
     return usd
 
 
 def micros_from_usd(text: str | int | Decimal, name: str = "amount_usd") -> int:
     """Turn dollars into micro-USD exactly; raise AmountError when a fraction of a micro would be lost."""
-    micros = decimal_usd(text, name) * MICROS_PER_USD
-    if micros != micros.to_integral_value():
+    usd = decimal_usd(text, name)
+    micros = nearest_micros(usd)
+    # Compared as dollars: a comparison is exact, a product of many digits is rounded.
+    if Decimal(micros) / MICROS_PER_USD != usd:
         raise AmountError(f"{name} has a fraction of a micro-USD: {text}")
-    return int(micros)
+    return micros
 
 
 def ceil_micros(usd: Decimal) -> int:

@@ -105,7 +105,10 @@ class TopUp:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A transfer that mends earlier ones. With `hold_id` it changes what that hold's team was billed for it."""
+    """A transfer that mends earlier ones. With `hold_id` it changes what that hold's team was billed for it.
+
+    The job of a hold is known; `job_id` and `route` say whose loss a correction without a hold changes.
+    """
 
     correction_id: str
     debit: str
@@ -117,6 +120,8 @@ class Correction:
     attempt_id: str | None = None
     provider: str | None = None
     provider_request_id: str | None = None
+    job_id: str | None = None
+    route: str | None = None
 
     def __post_init__(self) -> None:
         require_micros(self.amount_micros)
@@ -199,9 +204,10 @@ def correct(connection: Connection, correction: Correction) -> Booked | AlreadyB
         at=correction.at,
         reason=correction.reason,
         hold_id=correction.hold_id,
-        job_id=job_id,
+        job_id=job_id or correction.job_id,
         attempt_id=correction.attempt_id,
         provider=correction.provider,
+        route=correction.route,
         provider_request_id=correction.provider_request_id,
     )
     amount_micros = correction.amount_micros

@@ -75,15 +75,18 @@ def _correct(connection: Connection, provider: str, ours: OurCharge, change_micr
     account = provider_account(provider)
     other = MARGIN if ours.cause == "capture" else LOSS
     sides = (other, account) if change_micros > 0 else (account, other)
-    name = ours.request_id or ours.attempt_id
+    name, new_micros = ours.request_id or ours.attempt_id, ours.amount_micros + change_micros
     correction = Correction(
-        # The new total is part of the name: the same finding is booked once, a later and different one again.
-        correction_id=f"reconcile:{provider}:{name}:{ours.amount_micros + change_micros}",
+        # The same finding is booked once; a later one again, even when it goes from the same amount to the same.
+        correction_id=f"reconcile:{provider}:{name}:{ours.amount_micros}->{new_micros}:{ours.corrections}",
         debit=sides[0],
         credit=sides[1],
         amount_micros=abs(change_micros),
         at=at,
         reason="reconciled with the vendor's list of charges",
+        hold_id=ours.hold_id if ours.cause == "capture" else None,
+        job_id=ours.job_id,
+        route=ours.route,
         attempt_id=ours.attempt_id,
         provider=provider,
         provider_request_id=ours.request_id,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, case, func, select
 
 from gateway.money.transfers import SUSPENSE, provider_account
+from gateway.money.true_cost import BALANCE_TRUST_FACTOR
 from gateway.money.usage_files import VendorCharge
 from gateway.money.windows import local_day
 from gateway.store.conflict import insert_new
@@ -38,7 +39,10 @@ class ImportResult:
 
 @dataclass(frozen=True, slots=True)
 class OurCharge:
-    """What our books say a vendor charged for one render, corrections included. `in_suspense_micros` waits in doubt."""
+    """What our books say a vendor charged for one render, corrections included. `in_suspense_micros` waits in doubt.
+
+    `corrections` counts those booked so far; `hold_id` is only known of a render that was billed.
+    """
 
     request_id: str | None
     attempt_id: str | None
@@ -46,6 +50,10 @@ class OurCharge:
     amount_micros: int
     at: float
     in_suspense_micros: int = 0
+    hold_id: str | None = None
+    job_id: str | None = None
+    route: str | None = None
+    corrections: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +191,17 @@ def _match(ours: Sequence[OurCharge], theirs: Sequence[VendorCharge]) -> _Matchi
 
 
 def _pair_suspense(suspended: Sequence[OurCharge], charges: list[VendorCharge]) -> list[tuple[OurCharge, VendorCharge]]:
-    """Give every suspense the unclaimed charge that fits it best: the same amount first, then the nearest in time."""
+    """Give every suspense the unclaimed charge that fits it best: the same amount first, then the nearest in time.
+
+    A charge of an amount that cannot be believed stays a stranger's.
+    """
     possible = sorted(
         (
             (one.in_suspense_micros != charge.amount_micros, abs(one.at - charge.at), one.at, number, other)
             for number, one in enumerate(suspended)
             for other, charge in enumerate(charges)
             if abs(one.at - charge.at) <= SUSPENSE_WINDOW_S
+            and _is_believable(one.in_suspense_micros, charge.amount_micros)
         ),
     )
     pairs: dict[int, int] = {}
@@ -197,6 +209,11 @@ def _pair_suspense(suspended: Sequence[OurCharge], charges: list[VendorCharge]) 
         if number not in pairs and other not in pairs.values():
             pairs[number] = other
     return [(suspended[number], charges[other]) for number, other in sorted(pairs.items())]
+
+
+def _is_believable(expected_micros: int, charged_micros: int) -> bool:
+    smaller, larger = sorted((expected_micros, charged_micros))
+    return larger <= BALANCE_TRUST_FACTOR * smaller
 
 
 def _days(
@@ -241,6 +258,10 @@ def _our_charges(connection: Connection, provider: str) -> list[OurCharge]:
             func.sum(_signed(account)).label("amount_micros"),
             func.sum(-_signed(SUSPENSE)).label("in_suspense_micros"),
             func.max(case((entries.c.kind == "capture", 1), else_=0)).label("captured"),
+            func.max(entries.c.hold_id).label("hold_id"),
+            func.max(entries.c.job_id).label("job_id"),
+            func.max(entries.c.route).label("route"),
+            func.sum(case((entries.c.kind == "correct", 1), else_=0)).label("corrections"),
         )
         .where(entries.c.provider == provider, entries.c.kind != "top_up")
         .group_by(suspense, entries.c.attempt_id, entries.c.provider_request_id)
@@ -265,6 +286,10 @@ def _our_charge(row: Any, request_id: str | None) -> OurCharge:
         amount_micros=int(row.amount_micros),
         at=row.at,
         in_suspense_micros=int(row.in_suspense_micros),
+        hold_id=row.hold_id,
+        job_id=row.job_id,
+        route=row.route,
+        corrections=int(row.corrections),
     )
 
 
@@ -279,6 +304,10 @@ def _merge(merged: dict[tuple[str, str | None], OurCharge], identity: tuple[str,
         cause=before.cause if before.cause == "capture" else one.cause if one.cause == "capture" else before.cause,
         amount_micros=before.amount_micros + one.amount_micros,
         in_suspense_micros=before.in_suspense_micros + one.in_suspense_micros,
+        hold_id=before.hold_id or one.hold_id,
+        job_id=before.job_id or one.job_id,
+        route=before.route or one.route,
+        corrections=before.corrections + one.corrections,
     )
 
 

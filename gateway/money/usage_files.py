@@ -1,8 +1,9 @@
 """A vendor's own list of charges, read from JSON rows or CSV: who charged what, when, under which request id.
 
 Columns are found by any of their known names, so that a vendor's export and the documented CSV form
-(`request_id,at,amount_usd,status`) read alike. A row without a charge is left out; a row that repeats a request id with
-the same amount is one charge, as vendors repeat a row for every file of a result (WIRE 1.7).
+(`request_id,at,amount_usd,status`) read alike. A row without a charge is left out, one with a charge is taken whatever
+became of the render; a refund is refused, because it is booked by hand. A row that repeats a request id with the same
+amount is one charge, as vendors repeat a row for every file of a result (WIRE 1.7).
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "at": ("at", "created_at", "model_created", "timestamp", "time", "date"),
     "status": ("status", "model_status"),
 }
+DIGITS_MAX = 18
 LIST_FIELDS = ("rows", "data", "charges", "requests", "history", "results", "items")
+# A number below is no unix time but a date without its dashes, such as 20261001.
+EPOCH_LEAST_S = 10**9
+# Renders of which a list may leave the amount open.
 UNBILLED_STATUSES = frozenset({"failed", "pending", "canceled", "cancelled", "error", "queued", "processing"})
 
 
@@ -61,7 +66,7 @@ def _json_rows(text: str) -> Sequence[Mapping[str, Any]]:
     try:
         # Decimal keeps a price such as 0.1659 as it is written.
         data = json.loads(text, parse_float=Decimal)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:
         raise UsageFileError(f"not JSON: {error}") from error
     if isinstance(data, dict):
         data = next((data[name] for name in LIST_FIELDS if isinstance(data.get(name), list)), None)
@@ -81,8 +86,6 @@ def _csv_rows(text: str) -> Iterable[Mapping[str, Any]]:
 
 
 def _charge(row: Mapping[str, Any], provider: str, number: int) -> VendorCharge | None:
-    if str(_find(row, "status") or "").lower() in UNBILLED_STATUSES:
-        return None
     amount_micros = _amount(row, number)
     if amount_micros == 0:
         return None
@@ -94,8 +97,12 @@ def _charge(row: Mapping[str, Any], provider: str, number: int) -> VendorCharge 
 
 def _amount(row: Mapping[str, Any], number: int) -> int:
     micros, usd = _find(row, "amount_micros"), _find(row, "amount_usd")
+    if micros is None and usd is None and str(_find(row, "status")).lower() in UNBILLED_STATUSES:
+        return 0
     if micros is None and usd is None:
         raise UsageFileError(f"row {number}: no amount; name the column one of {', '.join(COLUMNS['amount_usd'])}")
+    if str(usd if micros is None else micros).strip().startswith("-"):
+        raise UsageFileError(f"row {number}: a refund; leave the row out and book it as a correction")
     try:
         if micros is not None:
             return require_micros(_whole(str(micros).strip()))
@@ -105,7 +112,7 @@ def _amount(row: Mapping[str, Any], number: int) -> int:
 
 
 def _whole(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() else text
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX else text
 
 
 def _instant(row: Mapping[str, Any], number: int) -> float:
@@ -114,6 +121,8 @@ def _instant(row: Mapping[str, Any], number: int) -> float:
     try:
         seconds = float(text)
     except ValueError:
+        seconds = 0.0
+    if not seconds >= EPOCH_LEAST_S:
         seconds = _iso(text, number)
     if not 0 <= seconds <= 10**11:
         raise UsageFileError(f"row {number}: {text!r} is not a time")

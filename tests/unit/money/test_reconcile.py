@@ -10,9 +10,10 @@ from sqlalchemy import Connection
 from gateway.money import ledger
 from gateway.money.mending import Mended, mend
 from gateway.money.reconcile import DayDrift, Reconciliation, import_charges, reconcile
+from gateway.money.reports import UsageQuery, usage
 from gateway.money.usage_files import VendorCharge
 from tests.stateful.money_support import memory_engine, money_connection
-from tests.unit.money.builders import NOON, billed
+from tests.unit.money.builders import NOON, billed, hold
 
 DAY_S = 86_400.0
 SINCE, UNTIL = NOON - DAY_S / 2, NOON + 2 * DAY_S
@@ -192,6 +193,54 @@ def test_what_nobody_can_explain_waits_for_a_persons_word(connection: Connection
     assert ledger.trial_balance(connection)["provider:vendor"] == -40
     found = compare(connection)
     assert (found.drift_micros, found.only_ours, found.only_theirs) == (0, (), ())
+
+
+def test_a_corrected_cost_reaches_the_usage_report(connection: Connection) -> None:
+    """Billed 100 for 80 and charged 95: the report says cost 95 and margin 5, whatever it is grouped by."""
+    billed(connection, "h", price=100, cost=80, request_id="r1")
+    imported(connection, charge("r1", 95))
+    assert mend(connection, compare(connection), NOON + 90) == Mended(0, 0, 1, 0)
+    for group, name in (("team", "beta"), ("route", "vendor/model"), ("provider", "vendor"), ("key", "b1")):
+        (row,) = usage(connection, UsageQuery(SINCE, UNTIL, group_by=(group,)))
+        assert (row.group, row.price_micros, row.cost_micros, row.margin_micros) == ({group: name}, 100, 95, 5)
+    assert ledger.check(connection) == []
+
+
+def test_a_corrected_loss_stays_with_its_team_and_route(connection: Connection) -> None:
+    """A failed attempt that cost more than was thought is told beside the rest of that job's losses."""
+    hold(connection, "h")
+    ledger.book_loss(
+        connection, ledger.Loss("job-h", "a", "vendor", 50, NOON, "failed", "vendor/model", provider_request_id="r1")
+    )
+    imported(connection, charge("r1", 70))
+    assert mend(connection, compare(connection), NOON + 90) == Mended(0, 0, 1, 0)
+    (row,) = usage(connection, UsageQuery(SINCE, UNTIL, group_by=("team", "route", "provider")))
+    assert row.group == {"team": "beta", "route": "vendor/model", "provider": "vendor"}
+    assert (row.loss_micros, row.cost_micros) == (70, 0)
+
+
+def test_an_amount_may_change_there_and_back_and_there_again(connection: Connection) -> None:
+    """A finding that repeats an older one is booked again, because something was booked in between."""
+    billed(connection, "h", price=120, cost=100, request_id="r1")
+    imported(connection, charge("r1", 130))
+    assert mend(connection, compare(connection), NOON) == Mended(0, 0, 1, 0)
+    by_hand = ledger.Correction(
+        "by-hand", "provider:vendor", "margin", 30, NOON, "a mistake", "h", "attempt-h", "vendor", "r1"
+    )
+    ledger.correct(connection, by_hand)
+    found = compare(connection)
+    assert (found.drift_micros, found.differences[0].ours.hold_id) == (30, "h")
+    assert [mend(connection, found, NOON) for _ in range(2)] == [Mended(0, 0, 1, 0), Mended(0, 0, 0, 0)]
+    assert ledger.trial_balance(connection)["provider:vendor"] == -130
+
+
+@pytest.mark.parametrize(("amount", "taken"), [(19, False), (20, True), (500, True), (501, False)])
+def test_suspense_takes_no_stranger_of_an_unbelievable_amount(connection: Connection, amount: int, taken: bool) -> None:
+    """A charge of more than five times what was expected, or less than a fifth, is only on the vendor's list."""
+    suspended(connection, "a", 100)
+    imported(connection, charge("mystery", amount))
+    found = compare(connection)
+    assert (len(found.verdicts), len(found.only_theirs)) == ((1, 0) if taken else (0, 1))
 
 
 def test_importing_twice_changes_nothing_and_a_changed_amount_is_told(connection: Connection) -> None:

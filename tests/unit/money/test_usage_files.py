@@ -18,7 +18,7 @@ def test_the_request_history_of_a_vendor_is_read() -> None:
     rows = [
         {"request_id": "r1", "model_status": "COMPLETED", "credits_deduction": 0.1659, "model_created": AT},
         {"request_id": "r1", "model_status": "COMPLETED", "credits_deduction": 0.1659, "model_created": AT},
-        {"request_id": "r2", "model_status": "FAILED", "credits_deduction": 0.5, "model_created": AT},
+        {"request_id": "r2", "model_status": "FAILED", "credits_deduction": 0, "model_created": AT},
         {"request_id": "r3", "model_status": "PENDING", "credits_deduction": None, "model_created": AT},
         {"request_id": "r4", "model_status": "COMPLETED", "credits_deduction": 0, "model_created": AT},
     ]
@@ -42,8 +42,24 @@ def test_an_invoice_in_micros_is_read() -> None:
 
 def test_prices_with_many_digits_go_to_the_nearest_micro() -> None:
     """A float on the vendor's side costs no micro on ours."""
-    text = '[{"request_id": "r", "amount_usd": 0.16590000000000002, "at": 5}]'
+    text = '[{"request_id": "r", "amount_usd": 0.16590000000000002, "at": 1790856000}]'
     assert read_usage(text, "vendor")[0].amount_micros == 165_900
+
+
+@pytest.mark.parametrize("status", ["FAILED", "canceled", "Pending"])
+def test_a_charge_counts_whatever_became_of_the_render(status: str) -> None:
+    """A vendor that charges for failures is believed; only an amount that is left open needs a status to explain it."""
+    rows = [
+        {"request_id": "r1", "status": status, "amount_usd": "0.5", "at": AT},
+        {"request_id": "r2", "status": status},
+    ]
+    assert read_usage(json.dumps(rows), "vendor") == [VendorCharge("vendor", "r1", 500_000, AT)]
+
+
+def test_a_date_without_dashes_is_a_date() -> None:
+    """A day written as eight digits is not a moment of 1970."""
+    text = "request_id,amount_usd,date\r\nr,1,20261001\r\n"
+    assert read_usage(text, "vendor")[0].at == AT - 43_200
 
 
 @pytest.mark.parametrize(
@@ -54,21 +70,26 @@ def test_prices_with_many_digits_go_to_the_nearest_micro() -> None:
         ("[" * 100_000, "not JSON"),
         ('{"rows": 3}', "not a list of rows"),
         ("[1]", "not a list of rows"),
-        ('[{"request_id": "r", "at": 5}]', "row 1: no amount"),
-        ('[{"amount_usd": "1", "at": 5}]', "row 1: a charge without a request id"),
-        ('[{"request_id": " ", "amount_usd": "1", "at": 5}]', "row 1: a charge without a request id"),
-        ('[{"request_id": "r", "amount_usd": "-1", "at": 5}]', "row 1: amount must lie between"),
-        ('[{"request_id": "r", "amount_usd": NaN, "at": 5}]', "row 1: amount must lie between"),
-        ('[{"request_id": "r", "amount_usd": "x", "at": 5}]', "row 1: amount is not a number"),
-        ('[{"request_id": "r", "amount_micros": 1.5, "at": 5}]', "row 1: amount_micros must be an integer"),
+        ('[{"request_id": "r", "at": 1790856000}]', "row 1: no amount"),
+        ('[{"amount_usd": "1", "at": 1790856000}]', "row 1: a charge without a request id"),
+        ('[{"request_id": " ", "amount_usd": "1", "at": 1790856000}]', "row 1: a charge without a request id"),
+        ('[{"request_id": "r", "amount_usd": "-1", "at": 1790856000}]', "row 1: a refund"),
+        ('[{"request_id": "r", "amount_micros": -1, "at": 1790856000}]', "row 1: a refund"),
+        ('[{"request_id": "r", "amount_usd": "1e999999999", "at": 1790856000}]', "row 1: amount must lie between"),
+        ('[{"request_id": "r", "amount_usd": 1e99999999999999999999, "at": 1790856000}]', "not JSON|row 1: amount"),
+        (f"request_id,amount_micros,at\nr,{'9' * 5000},1790856000", "row 1: amount_micros must be an integer"),
+        ('[{"request_id": "r", "amount_usd": "1", "at": 5}]', "row 1: '5' is not a time"),
+        ('[{"request_id": "r", "amount_usd": NaN, "at": 1790856000}]', "row 1: amount must lie between"),
+        ('[{"request_id": "r", "amount_usd": "x", "at": 1790856000}]', "row 1: amount is not a number"),
+        ('[{"request_id": "r", "amount_micros": 1.5, "at": 1790856000}]', "row 1: amount_micros must be an integer"),
         ('[{"request_id": "r", "amount_usd": "1"}]', "row 1: '' is not a time"),
         ('[{"request_id": "r", "amount_usd": "1", "at": "soon"}]', "row 1: 'soon' is not a time"),
         ('[{"request_id": "r", "amount_usd": "1", "at": 1e300}]', "is not a time"),
         (
-            '[{"request_id": "r", "amount_usd": "1", "at": 5}, {"request_id": "r", "amount_usd": "2", "at": 5}]',
+            "request_id,amount_usd,at\nr,1,1790856000\nr,2,1790856000",
             "row 2: r stands there twice with different amounts",
         ),
-        ('request_id,amount_usd,at\n"r,1,5', "unexpected end of data"),
+        ('request_id,amount_usd,at\n"r,1,1790856000', "unexpected end of data"),
     ],
 )
 def test_a_wrong_file_says_what_is_wrong(text: str, what: str) -> None:
