@@ -306,8 +306,8 @@ class MediaSection(Section):
     )
     verify_deviations: Literal["fail", "warn"] = Field(
         default="fail",
-        description="What another number of frames, or fewer pictures, than ordered means: `fail` costs the team nothing "
-        "and tries the next route, `warn` delivers and notes it. Another rate or size is always noted only.",
+        description="What another number of frames, or fewer pictures, than ordered means: `fail` costs the team "
+        "nothing and tries the next route, `warn` delivers and notes it. Another rate or size is always noted only.",
     )
 
 

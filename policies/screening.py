@@ -66,6 +66,7 @@ class AccountNow:
     scarcity: float
     wait_s: float
     waits: tuple[str, ...]
+    paused: str | None
 
 
 class Screen:
@@ -101,6 +102,8 @@ class Screen:
             free, count = account.free_micros or 0, len(candidate.in_flight)
             text = f"balance {dollars(free)} after {count} renders in flight is under the price {dollars(price)}"
             return Screened(candidate, None, (text,), passing=True)
+        if account.paused is not None:
+            return Screened(candidate, None, (account.paused,), passing=True)
         route = self._memory.route(candidate.route, candidate.account)
         route.local = candidate.mode == "local"
         delay_s, waits = account.wait_s, account.waits
@@ -118,7 +121,8 @@ class Screen:
             due = committed.get(candidate.account, 0)
             credit = credit_state(candidate.balance_micros, due, memory.burn, self._now)
             most, scarce = most_micros(credit, self._settings), scarcity(credit, self._settings)
-            known = self._accounts[key] = AccountNow(credit.free_micros, most, scarce, wait_s, waits)
+            paused = self._pause(memory)
+            known = self._accounts[key] = AccountNow(credit.free_micros, most, scarce, wait_s, waits, paused)
         return known
 
     def _account_waits(self, memory: AccountMemory, requests_per_minute: int | None) -> tuple[float, tuple[str, ...]]:
@@ -127,10 +131,14 @@ class Screen:
         rate_s = memory.rate.delay_s(self._now, requests_per_minute)
         if rate_s > slack_s:
             waits.append(f"rate limit: next call allowed in {rate_s:.1f} s")
-        pause_s = max(0.0, memory.paused_until - self._now)
-        if pause_s > slack_s:
-            waits.append(f"the account answered {memory.paused_for}: out for another {pause_s:.0f} s")
-        return max(rate_s, pause_s), tuple(waits)
+        return rate_s, tuple(waits)
+
+    def _pause(self, memory: AccountMemory) -> str | None:
+        """Why the account is out for a while, or None. When it recovers is a guess: no wait to plan with."""
+        pause_s = memory.paused_until - self._now
+        if pause_s <= self._settings.start_slack_s:
+            return None
+        return f"the account answered {memory.paused_for}: out for another {pause_s:.0f} s"
 
     def _delay(self, candidate: Candidate, account: AccountNow, route: RouteMemory) -> tuple[float, tuple[str, ...]]:
         """Seconds until the route may be called, with a sentence for each thing that holds it up."""

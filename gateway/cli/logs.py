@@ -34,7 +34,9 @@ def log_to(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
     """Write the log to a stream, standard error by default: coloured lines on a terminal, JSON lines elsewhere."""
     out = stream or sys.stderr
     last: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if out.isatty() else structlog.processors.JSONRenderer(default=str)
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if out.isatty()
+        else structlog.processors.JSONRenderer(default=str)
     )
     exceptions = [] if out.isatty() else [structlog.processors.format_exc_info]
     structlog.configure(

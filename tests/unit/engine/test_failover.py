@@ -147,3 +147,16 @@ async def test_a_failed_render_that_was_charged_all_the_same_is_the_operators_lo
     assert (job["route"], job["attempts"][0]["cost_micros"]) == ("beta/one", 90_000)
     assert job["attempts"][0]["cost_source"] == "balance"
     assert (await gateway.balances())["loss"] == 90_000
+
+
+@pytest.mark.parametrize("kind", [FailureKind.UNAUTHORIZED, FailureKind.NO_CREDIT])
+async def test_the_next_job_does_not_wait_for_an_account_that_is_out(start: Start, kind: FailureKind) -> None:
+    """When a bad key or an empty account recovers is a guess: while another route is free, nobody waits for it."""
+    alpha = Scripted(submits=[Refused(kind, "no")] * 9, price_micros=10_000)
+    beta = Scripted("beta", price_micros=200_000)
+    gateway = await start(alpha, beta)
+    await gateway.made()
+    before = gateway.clock.now()
+    job = await gateway.made()
+    assert (job["route"], len(job["attempts"]), len(alpha.asked)) == ("beta/one", 1, 1)
+    assert beta.asked_at[-1] == pytest.approx(before, abs=0.1)
