@@ -13,6 +13,7 @@ import pytest
 TESTS = Path(__file__).parent.parent
 NAMED = re.compile(r"^(?:async )?def (test_trap_(\d\d)_\w+)\(", re.MULTILINE)
 SEGMIND = "contract/segmind/test_traps"
+WORDINGS = "contract/segmind/test_wordings"
 MODELSLAB = "contract/modelslab/test_traps"
 MEDIA = "e2e/test_inputs_outputs"
 ORDERED = "e2e/test_not_as_ordered"
@@ -42,7 +43,7 @@ TRAPS: Mapping[int, Trap] = {
     8: Trap("base64 is true by default on one page and false on another", (SEGMIND,)),
     9: Trap("a video is announced as a picture", (SEGMIND, MEDIA)),
     10: Trap("the v2 page shows the v1 address", (SEGMIND,)),
-    11: Trap("one status means several things, and one page is HTML", (SEGMIND, MODELSLAB)),
+    11: Trap("one status means several things, and one page is HTML", (WORDINGS, MODELSLAB)),
     12: Trap("FAILED comes with HTTP 422", (SEGMIND,)),
     13: Trap("after an hour a finished job looks as if it had never been", (SEGMIND, MEDIA)),
     14: Trap("an invalid body is accepted and fails later", (SEGMIND, MODELSLAB)),
@@ -69,7 +70,7 @@ TRAPS: Mapping[int, Trap] = {
     31: Trap("two tables of rates", (SEGMIND,)),
     32: Trap("a bearer token is advertised and refused", (SEGMIND,)),
     33: Trap("a model is retired at any time", (SEGMIND, MODELSLAB)),
-    34: Trap("a moderation block has no code", (SEGMIND, MODELSLAB, ORDERED)),
+    34: Trap("a moderation block has no code", (WORDINGS, MODELSLAB, ORDERED)),
     35: Trap("no formula of the price, and one vendor tells no cost", (SEGMIND, MODELSLAB)),
     36: Trap("the client's own defaults break the vendor's limits", (MODELSLAB,)),
     37: Trap("result links are public and need no key", (SEGMIND, MODELSLAB)),
