@@ -13,8 +13,9 @@ import structlog
 
 from gateway.engine import Engine
 from gateway.memory import remember
-from gateway.money import idempotency
+from gateway.money import idempotency, ledger
 from gateway.outbox import Outbox
+from gateway.overdue import end_overdue
 from gateway.parts import Parts
 from gateway.runs import Run
 from gateway.settings import JobsSection
@@ -26,6 +27,7 @@ log = structlog.get_logger()
 
 CLAIM_INTERVAL_S = 1.0
 PRUNE_INTERVAL_S = 3600.0
+OVERDUE_INTERVAL_S = 3600.0
 CRASH_PAUSE_S = 30.0
 
 
@@ -60,6 +62,7 @@ class Dispatcher:
             asyncio.create_task(self._every(self._settings.heartbeat_s, self._heartbeat), name="heartbeat"),
             asyncio.create_task(self._every(polling.balance_every_s, self._refresh_balances), name="balances"),
             asyncio.create_task(self._every(PRUNE_INTERVAL_S, self._prune), name="prune"),
+            asyncio.create_task(self._every(OVERDUE_INTERVAL_S, self._end_overdue), name="overdue"),
             asyncio.create_task(self._every(WATCH_INTERVAL_S, self.watch.turn), name="watch"),
             asyncio.create_task(self._every(CLAIM_INTERVAL_S, self._outbox.send_due), name="outbox"),
         ]
@@ -168,3 +171,9 @@ class Dispatcher:
 
     async def _prune(self) -> None:
         await self._parts.store.write(idempotency.prune, self._parts.clock.now())
+
+    async def _end_overdue(self) -> None:
+        now = self._parts.clock.now()
+        for hold_id in await self._parts.store.read(ledger.due_holds, now):
+            if await self._parts.store.write(end_overdue, hold_id, now):
+                log.warning("hold.overdue", hold=hold_id)

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from gateway.ids import Ids
 from gateway.money.grants import Grants
 from gateway.store.schema import keys, teams
+from gateway.store.schema_money import budgets
 from gateway.wishes import grants_of
 
 KEY_PREFIX = "vg_"
@@ -104,6 +105,11 @@ def create_key(connection: Connection, ids: Ids, new: NewKey) -> tuple[str, str,
     return key_id, team_id, secret
 
 
+_LIMITED = select(budgets.c.id).where(
+    budgets.c.key_id == bindparam("of_key"), budgets.c.retired_at.is_(None), budgets.c.limit_micros.is_not(None)
+)
+
+
 def _issuable(connection: Connection, new: NewKey) -> dict[str, Any]:
     """The grants of the new key as they are stored, once its issuer is known to have them."""
     wanted = new.grants.model_copy(update={"expires_at": new.expires_at})
@@ -118,6 +124,9 @@ def _issuable(connection: Connection, new: NewKey) -> dict[str, Any]:
         raise KeyGrantError(f"the issuer {new.issuer_id} is unknown, expired or revoked")
     if issuer.name != new.team_name:
         raise KeyGrantError(f"the issuer {new.issuer_id} belongs to another team")
+    if connection.execute(_LIMITED, {"of_key": new.issuer_id}).first() is not None:
+        # Its limit is counted by key: a key beside it would spend a second time what it may spend once.
+        raise KeyGrantError(f"the issuer {new.issuer_id} has a budget of its own, which another key would go beyond")
     beyond = wanted.beyond(grants_of(issuer.grants).model_copy(update={"expires_at": issuer.expires_at}))
     if beyond:
         raise KeyGrantError(f"a key never grants more than its issuer: {', '.join(beyond)} would go beyond")

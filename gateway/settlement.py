@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection
 
@@ -142,15 +142,24 @@ def succeed(
     return ended, attempt
 
 
-def end_job(connection: Connection, job: Job, status: JobStatus, problem: JobProblem, at: float) -> Job:
+def end_job(
+    connection: Connection,
+    job: Job,
+    status: JobStatus,
+    problem: JobProblem,
+    at: float,
+    *,
+    kind: Literal["released", "expired"] = "released",
+) -> Job:
     """Close a job without a result and give its hold back: it costs the team nothing."""
-    ledger.release(connection, job.hold_id, at, problem.slug)
+    give_back = ledger.expire if kind == "expired" else ledger.release
+    give_back(connection, job.hold_id, at, problem.slug)
     changes: dict[str, Any] = {
         "status": move_job(job.status, status),
         "finished_at": at,
         "error": problem.body(),
         "bill": {
-            "status": "released",
+            "status": kind,
             "held_micros": job.held_micros,
             "price_micros": 0,
             "cost_micros": 0,

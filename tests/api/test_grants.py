@@ -13,7 +13,9 @@ from sqlalchemy import Connection, create_engine
 
 from gateway.ids import Ids
 from gateway.keys import KeyGrantError, NewKey, create_key, find_caller, list_keys, revoke_key, rotate_key
+from gateway.money.budgets import Budget, retire_budget, set_budget
 from gateway.money.grants import Grants
+from gateway.money.windows import WindowKind
 from gateway.store import schema_events, schema_money  # noqa: F401 - the tables that keys refer to
 from gateway.store.metadata import metadata
 from gateway.wishes import grants_of
@@ -176,3 +178,19 @@ def test_only_a_live_key_of_the_same_team_issues() -> None:
         for issuer in ("key_nobody", foreign, ended, revoked):
             with pytest.raises(KeyGrantError):
                 create_key(connection, ids, NewKey("film", "issued", START, issuer_id=issuer))
+
+
+def test_a_key_with_a_budget_of_its_own_issues_none() -> None:
+    """What it may spend once would be spent twice; without the budget, or with a warning alone, it may issue."""
+    ids = Ids(_Now())
+    with _database() as connection:
+        issuer, team_id, _ = create_key(connection, ids, NewKey("film", "issuer", START))
+        issued = NewKey("film", "issued", START, issuer_id=issuer)
+        set_budget(connection, Budget("soft", team_id, WindowKind.DAY, soft_micros=5, key_id=issuer), START)
+        set_budget(connection, Budget("team", team_id, WindowKind.DAY, limit_micros=5), START)
+        create_key(connection, ids, issued)
+        set_budget(connection, Budget("hard", team_id, WindowKind.MONTH, limit_micros=5, key_id=issuer), START)
+        with pytest.raises(KeyGrantError, match="a budget of its own"):
+            create_key(connection, ids, issued)
+        retire_budget(connection, "hard", START)
+        create_key(connection, ids, issued)

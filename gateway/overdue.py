@@ -1,0 +1,48 @@
+"""Holds whose time is over and whose job nobody ends: the last resort, so that no team's budget is bound for ever.
+
+A job that is driven, or free to be claimed, ends by the engine's own deadlines. What is left is a job that had ended
+before, or one that breaks its driver every time and is parked between the tries.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select, update
+
+from gateway import settlement
+from gateway.jobs import ACTIVE, AttemptState, JobStatus
+from gateway.money import ledger
+from gateway.problems import OutcomeUnknown
+from gateway.settlement import AttemptEnd
+from gateway.store import jobs as rows
+from gateway.store.jobs import Job
+from gateway.store.schema import jobs
+from providers.contract import FailureKind
+
+REASON = "the time of its job is over"
+
+
+def end_overdue(connection: Connection, hold_id: str, at: float) -> bool:
+    """End a hold that is past its time, with its job; False when the job is alive or the hold was settled before."""
+    job_id = connection.execute(select(jobs.c.id).where(jobs.c.hold_id == hold_id)).scalar_one_or_none()
+    job = rows.load_job(connection, job_id) if job_id is not None else None
+    if job is None or job.status not in ACTIVE:
+        return isinstance(ledger.expire(connection, hold_id, at, REASON), ledger.Expired)
+    parked = _take(connection, job, at)
+    if parked is None:
+        return False
+    attempt = rows.open_attempt(rows.load_attempts(connection, job.id))
+    if attempt is not None:
+        if attempt.state is not AttemptState.PREPARED or attempt.sent_at is not None:
+            settlement.suspect_charge(connection, parked, attempt, attempt.account)
+        lost = AttemptEnd(FailureKind.LOST, "its job could not be driven to an end", at)
+        settlement.fail_attempt(connection, parked, attempt, lost, {})
+    unknown = OutcomeUnknown("what became of it could not be found out in time; nothing is charged")
+    settlement.end_job(connection, parked, JobStatus.EXPIRED, unknown, at, kind="expired")
+    return True
+
+
+def _take(connection: Connection, job: Job, at: float) -> Job | None:
+    """The job under a new fence, when it is parked: nobody holds its lease and it is not due."""
+    free = jobs.c.lease_until.is_(None), jobs.c.due_at > at, jobs.c.status.in_(ACTIVE)
+    fenced = update(jobs).where(jobs.c.id == job.id, jobs.c.fence == job.fence, *free).values(fence=job.fence + 1)
+    return rows.load_job(connection, job.id) if connection.execute(fenced).rowcount == 1 else None
