@@ -8,17 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
 from gateway.events import soft_limits_crossed
 from gateway.money import idempotency, ledger
+from gateway.money.amounts import usd_text
 from gateway.money.idempotency import Fresh, InProgress, Mismatch, Replay
 from gateway.problems import BudgetExceeded, IdempotencyMismatch, RequestInProgress
 from gateway.store import jobs as rows
 from gateway.store.jobs import Job
-
-MICROS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +119,20 @@ def _said_before(found: idempotency.Claim) -> Answer | None:
 
 
 def _refusal(refusal: ledger.BudgetRefusal) -> Answer:
-    left = refusal.limit_micros - refusal.spent_micros - refusal.held_micros
+    left_micros = refusal.limit_micros - refusal.spent_micros - refusal.held_micros
+    resets_at = refusal.resets_at
     problem = BudgetExceeded(
-        f"this needs ${refusal.needed_micros / MICROS:.4f} and the {refusal.scope}'s {refusal.window} budget of "
-        f"${refusal.limit_micros / MICROS:.4f} has ${max(left, 0) / MICROS:.4f} left",
+        f"this needs at most ${usd_text(refusal.needed_micros)} and the {refusal.scope}'s {refusal.window} budget of "
+        f"${usd_text(refusal.limit_micros)} has ${usd_text(max(left_micros, 0))} left",
         scope=refusal.scope,
         window=refusal.window,
         limit_micros=refusal.limit_micros,
         spent_micros=refusal.spent_micros,
         held_micros=refusal.held_micros,
         needed_micros=refusal.needed_micros,
-        resets_at=refusal.resets_at,
+        resets_at=None
+        if resets_at is None
+        else datetime.fromtimestamp(resets_at, UTC).isoformat(timespec="milliseconds"),
     )
     body = json.dumps(problem.body()).encode()
     return Answer(problem.status, body, {"content-type": "application/problem+json"})

@@ -15,7 +15,15 @@ from gateway.api.auth import caller_of
 from gateway.api.shown import rfc3339
 from gateway.money import reports
 from gateway.money.budgets import BudgetState, budget_states
-from gateway.money.exports import ExportError, statement_table, to_csv, to_parquet, usage_table
+from gateway.money.exports import (
+    STATEMENT_COLUMNS,
+    USAGE_COLUMNS,
+    ExportError,
+    statement_table,
+    to_csv,
+    to_parquet,
+    usage_table,
+)
 from gateway.money.windows import period_of, period_start
 from gateway.problems import BadRequest, NotAcceptable
 from gateway.service import Service
@@ -27,10 +35,11 @@ MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "parquet": "applic
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report in every form: the JSON object, and its rows flat with the name of the file."""
+    """A report in every form: the JSON object, and its rows flat with their columns and the name of the file."""
 
     shown: Mapping[str, Any]
     table: Sequence[Mapping[str, Any]]
+    columns: tuple[str, ...]
     name: str
 
 
@@ -52,7 +61,7 @@ async def usage(request: Request, service: Service) -> Response:
         raise BadRequest(str(error)) from None
     table = usage_table(await service.parts.store.read(reports.usage, wanted))
     shown = {"since": rfc3339(wanted.since), "until": rfc3339(wanted.until), "rows": table}
-    return _rendered(request, Report(shown, table, "usage"))
+    return _rendered(request, Report(shown, table, (*wanted.group_by, *USAGE_COLUMNS), "usage"))
 
 
 async def statement(request: Request, service: Service) -> Response:
@@ -72,7 +81,7 @@ async def statement(request: Request, service: Service) -> Response:
         "total_micros": bill.total_micros,
         "lines": table,
     }
-    return _rendered(request, Report(shown, table, f"statement-{period}"))
+    return _rendered(request, Report(shown, table, STATEMENT_COLUMNS, f"statement-{period}"))
 
 
 async def budgets(request: Request, service: Service) -> Response:
@@ -122,7 +131,7 @@ def _rendered(request: Request, report: Report) -> Response:
         return Response(json.dumps(report.shown), headers=headers, media_type=MEDIA_TYPES["json"])
     headers["content-disposition"] = f'attachment; filename="{report.name}.{wanted}"'
     try:
-        body = to_csv(report.table).encode() if wanted == "csv" else to_parquet(report.table)
+        body = to_csv(report.table, report.columns).encode() if wanted == "csv" else to_parquet(report.table)
     except ExportError as error:
         raise NotAcceptable(str(error)) from None
     return Response(body, headers=headers, media_type=MEDIA_TYPES[wanted])

@@ -72,7 +72,7 @@ def provider_state(
 ) -> ProviderAccount:
     """The account as of `at`. `in_flight_micros` is what the renders now under way are expected to cost."""
     latest = _latest(connection, provider, at)
-    burn_micros_per_hour = round(_charged(connection, provider, at - BURN_WINDOW_S, at) * HOUR_S / BURN_WINDOW_S)
+    burn_micros_per_hour = _burn(connection, provider, at)
     if latest is None:
         return ProviderAccount(
             provider, None, None, 0, in_flight_micros, None, burn_micros_per_hour, None, floor_micros, is_low=False
@@ -104,6 +104,19 @@ def _latest(connection: Connection, provider: str, at: float) -> tuple[int, floa
     )
     row = connection.execute(query).one_or_none()
     return None if row is None else (row.amount_micros, row.at)
+
+
+def _burn(connection: Connection, provider: str, at: float) -> int:
+    """Micro-USD an hour over the last day, or over the time since the first charge when that is shorter."""
+    query = select(func.min(entries.c.at)).where(
+        entries.c.provider == provider, entries.c.kind.in_(CHARGES), entries.c.at <= at
+    )
+    first_at: float | None = connection.execute(query).scalar_one()
+    if first_at is None:
+        return 0
+    # At least an hour, or the first charge of all would look like a flood.
+    over_s = min(max(at - first_at, HOUR_S), BURN_WINDOW_S)
+    return round(_charged(connection, provider, at - BURN_WINDOW_S, at) * HOUR_S / over_s)
 
 
 def _charged(connection: Connection, provider: str, after: float, until: float) -> int:

@@ -17,6 +17,14 @@ Cell = str | int | float | None
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
+USAGE_COLUMNS = (
+    "jobs_billed", "jobs_not_billed", "price_micros", "cost_micros", "margin_micros", "excess_micros", "loss_micros"
+)  # fmt: skip
+STATEMENT_COLUMNS = (
+    "team", "period", "at", "kind", "job", "key", "route", "tags", "amount_micros", "amount_usd", "reason"
+)  # fmt: skip
+
+
 class ExportError(RuntimeError):
     """The file cannot be made here: the sentence says what to install."""
 

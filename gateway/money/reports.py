@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, or_, selec
 from gateway.money.periods import last_closed
 from gateway.money.tags import tags_from
 from gateway.money.transfers import LOSS, team_account
-from gateway.money.windows import WindowKind, local_day, window_at
+from gateway.money.windows import INSTANT_MAX, YEAR_FIRST, YEAR_LAST, WindowKind, local_day, window_at
 from gateway.store.schema_money import entries, holds, settlements
 
 GROUPS = ("team", "key", "route", "provider", "day")
@@ -39,6 +39,8 @@ class UsageQuery:
             raise ValueError(f"cannot group by {unknown[0]!r}; choose from {', '.join(GROUPS)} and tag:<name>")
         if not 0 <= self.until - self.since <= DAYS_MAX * 86_400:
             raise ValueError(f"a report covers at most {DAYS_MAX} days and does not end before it begins")
+        if not 0 <= self.since <= self.until <= INSTANT_MAX:
+            raise ValueError(f"a report lies in the years {YEAR_FIRST} to {YEAR_LAST}")
 
 
 @dataclass(slots=True)

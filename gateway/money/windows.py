@@ -9,7 +9,9 @@ from enum import StrEnum
 from math import floor
 from zoneinfo import ZoneInfo
 
-_PERIOD = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+_PERIOD = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+YEAR_FIRST, YEAR_LAST = 1970, 9000
+INSTANT_MAX = datetime(YEAR_LAST + 1, 1, 1, tzinfo=UTC).timestamp()
 
 
 class WindowKind(StrEnum):
@@ -59,9 +61,14 @@ def period_after(period: str) -> str:
 
 
 def period_start(period: str) -> float:
-    """The first instant of an accounting month, in unix seconds. Raises ValueError when it is not `YYYY-MM`."""
+    """The first instant of an accounting month, in unix seconds.
+
+    Raises ValueError when it is not `YYYY-MM` or of a year that no books are kept for.
+    """
     if not _PERIOD.fullmatch(period):
         raise ValueError(f"an accounting month is written YYYY-MM, not {period!r}")
+    if not YEAR_FIRST <= int(period[:4]) <= YEAR_LAST:
+        raise ValueError(f"an accounting month lies in the years {YEAR_FIRST} to {YEAR_LAST}, not in {period[:4]}")
     return datetime.strptime(period, "%Y-%m").replace(tzinfo=UTC).timestamp()
 
 

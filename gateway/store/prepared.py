@@ -39,7 +39,9 @@ class Prepared:
     def changed(self, connection: Connection, parameters: Parameters) -> int:
         """Run it and return how many rows it wrote."""
         if not _is_plain_sqlite(connection):
-            return connection.execute(self._statement, parameters).rowcount
+            # Without the option the rows that an INSERT wrote are not counted by every driver.
+            options = {"preserve_rowcount": True}
+            return connection.execute(self._statement, parameters, execution_options=options).rowcount
         return self._run(connection, parameters).rowcount
 
     def each(self, connection: Connection, rows: Sequence[Parameters]) -> None:

@@ -34,6 +34,11 @@ from tests.support.wire import Wire
 pytestmark = pytest.mark.anyio
 PRICE = 100_000
 DAY_S = 86_400.0
+OUT_OF_TIME = (
+    "since=0001-01-01&until=0001-01-02",
+    "since=9999-12-30&until=9999-12-31&group_by=day",
+    "until=1970-01-01",
+)
 METERING = "https://meter.test/usage"
 
 
@@ -95,14 +100,28 @@ async def test_a_statement_lists_every_bill_and_nothing_of_another_team(start: S
     assert (theirs["total_micros"], theirs["lines"]) == (0, [])
 
 
-async def test_a_statement_of_no_month_is_refused(start: Start) -> None:
+@pytest.mark.parametrize("path", ["/usage?group_by=route,tag:project", "/billing/statement?period=2020-01"])
+async def test_a_sheet_of_nothing_has_its_columns(start: Start, path: str) -> None:
+    """They are those that a sheet with rows has."""
+    gateway = await start(Scripted())
+    sheet = (await gateway.client.get(f"{path}&format=csv")).text
+    await gateway.made()
+    await gateway.clock.sleep(1.0)
+    full = (await gateway.client.get(f"{path.partition('period')[0]}&format=csv")).text
+    assert (sheet.count("\n"), sheet.strip()) == (1, full.partition("\r\n")[0])
+
+
+@pytest.mark.parametrize("period", ["2026-13", "0001-01", "9999-12"])
+async def test_a_statement_of_no_month_is_refused(start: Start, period: str) -> None:
     """As a problem that says how a month is written."""
     gateway = await start(Scripted())
-    answer = await gateway.client.get("/billing/statement?period=2026-13")
+    answer = await gateway.client.get(f"/billing/statement?period={period}")
     assert (answer.status_code, answer.json()["type"].rsplit("/", 1)[1]) == (400, "bad-request")
 
 
-@pytest.mark.parametrize("query", ["group_by=colour", "since=yesterday", "since=2000-01-01", "format=xlsx"])
+@pytest.mark.parametrize(
+    "query", ["group_by=colour", "since=yesterday", "since=2000-01-01", "format=xlsx", *OUT_OF_TIME]
+)
 async def test_a_report_that_cannot_be_made_is_refused(start: Start, query: str) -> None:
     """Unknown groups, times and forms, and stretches beyond the longest."""
     gateway = await start(Scripted())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 import pytest
 
@@ -26,8 +27,8 @@ async def test_a_request_over_the_budget_is_402_with_the_numbers_and_no_job(star
     assert body["limit_micros"] == 250_000
     assert body["needed_micros"] == 100_000
     assert body["spent_micros"] + body["held_micros"] == 200_000
-    assert body["resets_at"] > gateway.clock.now()
-    assert "$0.0500 left" in body["detail"]
+    assert datetime.fromisoformat(body["resets_at"]).timestamp() > gateway.clock.now()
+    assert body["detail"] == "this needs at most $0.10 and the team's month budget of $0.25 has $0.05 left"
     counts = await gateway.counts()
     assert (counts["jobs"], counts["holds"]) == (2, 2)
 

@@ -136,7 +136,7 @@ async def test_what_was_learned_shows_in_the_next_quote(start: Start) -> None:
 
 
 async def test_credit_and_runway_are_shown_where_they_are_known(start: Start) -> None:
-    """Balance as last seen, burn from the books, runway from both; null where the vendor has no meter."""
+    """Balance as last seen, burn of the first hour, runway from both; null where the vendor has no meter."""
     alpha = Scripted(price_micros=240_000, balance_micros=10_000_000)
     gateway = await start(alpha, Scripted("beta", price_micros=900_000))
     await gateway.made()
@@ -144,8 +144,8 @@ async def test_credit_and_runway_are_shown_where_they_are_known(start: Start) ->
     await gateway.write(lambda connection: record_balance(connection, "alpha", 9_760_000, at=now, source="polled"))
     routes = (await quoted(gateway))["routes"]
     credit = routes["alpha/one"]["credit"]
-    assert credit["burn_micros_per_hour"] == 10_000
-    assert credit["runway_h"] == pytest.approx(976.0)
+    assert credit["burn_micros_per_hour"] == 240_000
+    assert credit["runway_h"] == pytest.approx(9_760 / 240)
     assert routes["beta/one"]["credit"]["balance_micros"] is None
     assert routes["beta/one"]["credit"]["runway_h"] is None
 

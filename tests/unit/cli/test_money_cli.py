@@ -122,6 +122,8 @@ def test_usage_in_every_form_says_the_same(vidgate: Run) -> None:
         ("usage", "--by", "colour"),
         ("usage", "--since", "yesterday"),
         ("usage", "--team", "nobody"),
+        ("usage", "--by", "day", "--since", "9999-12-30", "--until", "9999-12-31"),
+        ("close", "9999-12"),
         ("statement", "film", "2026-13"),
         ("statement", "nobody"),
         ("budgets", "set", "--team", "film", "--window", "day"),

@@ -38,6 +38,13 @@ def test_runway_is_what_is_available_at_the_days_rate(connection: Connection) ->
     assert (state.burn_micros_per_hour, state.runway_h) == (20, 5.0)
 
 
+@pytest.mark.parametrize(("since_s", "burn"), [(6 * HOUR_S, 40), (60.0, 240)])
+def test_a_young_account_burns_over_its_own_time(connection: Connection, since_s: float, burn: int) -> None:
+    """240 micros in the first six hours are 40 an hour; a first charge just now is taken as an hour's."""
+    lose(connection, 1, 240, NOON - since_s)
+    assert provider_state(connection, "vendor", at=NOON).burn_micros_per_hour == burn
+
+
 def test_an_idle_account_has_no_runway_and_an_unknown_one_no_balance(connection: Connection) -> None:
     """What cannot be known is None, never a guess."""
     record_balance(connection, "vendor", 100, at=NOON, source="polled")

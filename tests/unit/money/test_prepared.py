@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Connection, bindparam, create_engine, insert, literal, select, text, update
+from sqlalchemy import Connection, bindparam, create_engine, event, insert, literal, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from gateway.store.prepared import Prepared
@@ -46,6 +46,18 @@ def test_a_broken_rule_is_the_same_error(connection: Connection) -> None:
         change.changed(connection, {"amount": 1})
     with pytest.raises(OperationalError, match="no such table"):
         Prepared(text("SELECT * FROM nowhere")).rows(connection, {})
+
+
+def test_the_usual_way_asks_for_the_number_of_rows_an_insert_wrote() -> None:
+    """Not every driver counts them unasked."""
+    engine, asked = create_engine("sqlite://"), []
+    with engine.connect() as connection:
+        connection.execute(text("CREATE TABLE numbers (n INTEGER)"))
+        connection.commit()
+        event.listen(connection, "before_cursor_execute", lambda *facts: asked.append(facts[4].execution_options))
+        assert Prepared(text("INSERT INTO numbers VALUES (:n)")).changed(connection, {"n": 1}) == 1
+    engine.dispose()
+    assert [options.get("preserve_rowcount") for options in asked] == [True]
 
 
 def test_outside_a_transaction_it_begins_one_as_usual() -> None:

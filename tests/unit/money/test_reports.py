@@ -86,7 +86,8 @@ def test_the_end_of_the_stretch_is_not_in_it(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("since", "until", "group_by"), [(0, 1, ("colour",)), (1, 0, ()), (0, 401 * DAY_S, ()), (float("nan"), 1, ())]
+    ("since", "until", "group_by"),
+    [(0, 1, ("colour",)), (1, 0, ()), (0, 401 * DAY_S, ()), (float("nan"), 1, ()), (-1, 1, ()), (3e11, 3e11, ())],
 )
 def test_an_impossible_report_is_refused(since: float, until: float, group_by: tuple[str, ...]) -> None:
     """Unknown groups, reversed and endless stretches."""

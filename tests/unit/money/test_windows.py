@@ -111,8 +111,10 @@ def test_december_is_followed_by_january() -> None:
     assert period_after("2026-12") == "2027-01"
 
 
-@pytest.mark.parametrize("text", ["2026", "2026-13", "2026-1", "26-1-1", ""])
+@pytest.mark.parametrize(
+    "text", ["2026", "2026-13", "2026-1", "26-1-1", "", "1969-12", "9001-01", "0000-01", "٢٠٢٦-10"]
+)
 def test_what_is_no_month_is_refused(text: str) -> None:
-    """An accounting month is written YYYY-MM."""
-    with pytest.raises(ValueError):
+    """An accounting month is written YYYY-MM, and lies in years that a calendar can count on from."""
+    with pytest.raises(ValueError, match="accounting month"):
         period_start(text)
