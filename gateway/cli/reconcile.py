@@ -78,10 +78,10 @@ def reconcile(
     taken = in_database(settings, import_charges, charges, now) if charges is not None else None
     span = (instant(extent.since, now, "--since"), instant(extent.until, now, "--until") if extent.until else now)
     complete = instant(extent.complete_until, now, "--complete-until") if extent.complete_until else None
-    found = in_database(settings, _compared, provider, span, complete)
     mended = None
     if book:
-        mended = in_database(settings, mend, found, now, accept_unmatched=accept_unmatched)
+        mended, found = in_database(settings, _mended, provider, span, complete, now, accept_unmatched=accept_unmatched)
+    else:
         found = in_database(settings, _compared, provider, span, complete)
     balances = in_database(settings, _balances, provider, span)
     if as_json:
@@ -103,6 +103,21 @@ def _compared(
     connection: Connection, provider: str, span: tuple[float, float], complete_until: float | None
 ) -> Reconciliation:
     return compare(connection, provider, since=span[0], until=span[1], complete_until=complete_until)
+
+
+def _mended(
+    connection: Connection,
+    provider: str,
+    span: tuple[float, float],
+    complete_until: float | None,
+    at: float,
+    *,
+    accept_unmatched: bool,
+) -> tuple[Mended, Reconciliation]:
+    """Compare, book and compare again as one: what is shown is what was booked, also beside a running gateway."""
+    found = _compared(connection, provider, span, complete_until)
+    mended = mend(connection, found, at, accept_unmatched=accept_unmatched)
+    return mended, _compared(connection, provider, span, complete_until)
 
 
 def _balances(connection: Connection, provider: str, span: tuple[float, float]) -> list[BalanceDay]:

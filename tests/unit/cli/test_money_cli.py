@@ -15,7 +15,7 @@ import yaml
 from sqlalchemy import Connection, select
 
 from gateway.cli import main
-from gateway.cli.exit_codes import ExitCode
+from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.clock import SystemClock
 from gateway.events import Event, emit
 from gateway.ids import Ids
@@ -24,6 +24,8 @@ from gateway.money import ledger
 from gateway.money.accounts import record_balance
 from gateway.money.drift import PriceObservation, observe_price
 from gateway.money.periods import last_closed
+from gateway.money.reconcile import Reconciliation
+from gateway.money.reconcile import reconcile as compare
 from gateway.money.windows import period_of
 from gateway.store.schema_events import webhook_deliveries
 from gateway.store.sqlite import SqliteStore
@@ -212,6 +214,22 @@ def test_looking_without_booking_changes_nothing(vidgate: Run) -> None:
     for _ in range(2):
         code, out, _ = vidgate("reconcile", "segmind", "--no-book", "--json")
         assert (code, read_json(out)["booked"], len(read_json(out)["only_ours"])) == (ExitCode.DRIFT, None, 3)
+
+
+def test_a_reconciliation_is_booked_as_a_whole_or_not_at_all(vidgate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the second look fails, what the first one proposed is not on the books either."""
+    looks = iter([compare, None, compare])
+
+    def once(connection: Connection, provider: str, **span: Any) -> Reconciliation:
+        look = next(looks)
+        if look is None:
+            raise CommandError(ExitCode.USAGE, "the second look fails")
+        return look(connection, provider, **span)
+
+    before = read_json(vidgate("reconcile", "segmind", "--no-book", "--json")[1])
+    monkeypatch.setattr("gateway.cli.reconcile.compare", once)
+    assert vidgate("reconcile", "segmind", "--accept-unmatched")[0] == ExitCode.USAGE
+    assert read_json(vidgate("reconcile", "segmind", "--no-book", "--json")[1])["only_ours"] == before["only_ours"]
 
 
 def test_prices_show_their_book_their_drift_and_better_figures(vidgate: Run, database: Path) -> None:
