@@ -7,17 +7,35 @@ must be allowed by all of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from decimal import Decimal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from gateway.money.amounts import micros_from_usd
 from gateway.money.grants import Grants
 from policies.ranking import names
 from policies.values import Objective
 
-MICROS = 1_000_000
 ROUTING = "routing"
 Names = tuple[str, ...]
+
+
+def _usd(value: object) -> Decimal:
+    """Dollars exactly as they were written: the shortest text of a JSON number is what its caller wrote."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise ValueError("write dollars as a number or a decimal string, such as 0.25")
+    usd = repr(value) if isinstance(value, float) else value
+    micros_from_usd(usd, "the limit")
+    return Decimal(usd)
+
+
+Usd = Annotated[
+    Decimal,
+    BeforeValidator(_usd),
+    Field(gt=0, le=10_000),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 10_000}),
+]
 
 
 class _Wish(BaseModel):
@@ -39,7 +57,7 @@ class RoutingWish(_Wish):
         None, description="What to optimise; the team's usual objective when not given."
     )
     weights: WeightsWish | None = Field(None, description="Weights of the `balanced` objective.")
-    max_cost_usd: float | None = Field(None, gt=0, le=10_000, description="Never cost the team more than this.")
+    max_cost_usd: Usd | None = Field(None, description="Never cost the team more than this.")
     deadline_s: float | None = Field(None, ge=1, le=86_400, description="Seconds within which the result is wanted.")
     pin: str | None = Field(None, max_length=80, description="The one route or provider to use.")
     order: Names = Field((), max_length=20, description="Routes to try first, in this order.")
@@ -47,8 +65,8 @@ class RoutingWish(_Wish):
     ignore: Names = Field((), max_length=20, description="Use none of these.")
 
     def max_cost_micros(self) -> int | None:
-        """The cost limit in micro-USD, rounded down."""
-        return None if self.max_cost_usd is None else int(self.max_cost_usd * MICROS)
+        """The cost limit in micro-USD."""
+        return None if self.max_cost_usd is None else micros_from_usd(self.max_cost_usd)
 
 
 class Preference(_Wish):

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, select
 import gateway.app
 from gateway.jobs import AttemptState
 from gateway.money import reports
+from gateway.money.amounts import micros_from_usd
 from gateway.money.margin import TeamPlan
 from gateway.money.mending import mend
 from gateway.money.periods import Closed, close_period
@@ -207,4 +208,4 @@ def _unexplained_bills(connection: Connection, charges: dict[str, dict[str, Any]
 def _team_price(job: Any, route: str, cost_micros: int) -> int:
     price = TeamPlan.model_validate(job.request["team_plan"]).price_micros(cost_micros, route)
     limit = job.request["routing"].get("max_cost_usd")
-    return price if limit is None else min(price, int(limit * 1_000_000))
+    return price if limit is None else min(price, micros_from_usd(limit))
