@@ -99,8 +99,11 @@ def test_a_value_that_fits_the_schema_is_read(media: Media, parameter: Parameter
 
 
 def is_unwritable(parameter: Parameter, value: Any) -> bool:
-    """Text that JSON can spell and UTF-8 cannot, or that is too long: JSON Schema cannot say so."""
-    return parameter.kind == "text" and (len(value) > 2_000 or any("\ud800" <= c <= "\udfff" for c in value))
+    """Text with control characters or with what UTF-8 cannot spell, or that is too long: the schema does not say so."""
+    if parameter.kind != "text":
+        return False
+    refused = ("\ud800" <= c <= "\udfff" or (c < " " and c not in "\t\n\r") for c in value)
+    return len(value) > 2_000 or any(refused)
 
 
 def test_an_unknown_field_does_not_fit() -> None:
