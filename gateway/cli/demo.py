@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +150,13 @@ async def _show_ledger(console: Console, service: Service) -> bool:
     return sound
 
 
+NEXT = {
+    "dev": "keeps such a gateway running",
+    "generate photo.jpg": "sends it a picture",
+    "sandbox": "serves the simulated vendors alone",
+}
+
+
 def _show_video(demo: Demo, job: dict[str, Any], video: Path) -> None:
     """Open the file that a player would open, count its frames, and say how to go on."""
     try:
@@ -159,10 +168,11 @@ def _show_video(demo: Demo, job: dict[str, Any], video: Path) -> None:
     demo.console.print(report.heading("Video"))
     demo.console.print(Text.assemble(("  ✓ ", "green"), (str(video), "bold"), "  opened and decoded to the last frame"))
     demo.console.print(f"    {report.file_facts(job['result']['files'][0])}, {found.codec}")
+    called = Path(sys.argv[0])  # by its path where it is not on the PATH, as after `make demo`
+    program = str(called) if called.name == "vidgate" and not shutil.which("vidgate") else "vidgate"
+    width = len(program) + len(max(NEXT, key=len)) + 4
     after = Group(
-        Text.assemble(("vidgate dev", "bold"), "                       keeps such a gateway running"),
-        Text.assemble(("vidgate generate photo.jpg", "bold"), "        sends it a picture"),
-        Text.assemble(("vidgate sandbox", "bold"), "                   serves the simulated vendors alone"),
+        *(Text.assemble((f"{program} {words}".ljust(width), "bold"), what) for words, what in NEXT.items()),
     )
     demo.console.print(
         Padding(Panel(after, title="Next", title_align="left", border_style="dim", expand=False), (1, 0, 0, 0))
