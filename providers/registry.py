@@ -1,4 +1,4 @@
-"""Which providers there are: ours, listed here, and third parties' found through the entry point `vidgate.providers`."""
+"""Which providers there are: ours, listed here, and third parties' by the entry point `vidgate.providers`."""
 
 from __future__ import annotations
 
