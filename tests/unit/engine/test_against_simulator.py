@@ -147,6 +147,7 @@ async def test_an_empty_account_is_out_before_the_vendor_says_so(start: Start, b
     beta = Scripted("beta", price_micros=900_000)
     bench.switch(credits_micros=0, free_credits_micros=0)
     gateway = await start(bench.member(ROUTE), beta, http=bench.http)
+    assert await gateway.service.parts.fleet.refresh_balance("segmind") == 0  # as the dispatcher does at its first turn
     job = await gateway.made()
     assert ([attempt["route"] for attempt in job["attempts"]], bench.meter.submits_received) == (["beta/one"], 0)
     assert "balance $0.0000" in job["plan"]["refused"][0]["reasons"][0]
