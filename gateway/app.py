@@ -24,6 +24,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.delivery import Delivery
 from gateway.dispatcher import Dispatcher
 from gateway.engine import Engine
+from gateway.failpoints import watched
 from gateway.fleet import Account, Fleet
 from gateway.ids import Ids
 from gateway.inputs import Inputs
@@ -87,7 +88,7 @@ def build_app(
         client = http or httpx.AsyncClient(
             transport=VendorTransport(limits=VENDOR_LIMITS), timeout=VENDOR_TIMEOUT_S, trust_env=False
         )
-        outbound = Outbound(settings.outbound.allow_hosts)
+        outbound = watched(Outbound(settings.outbound.allow_hosts), "outbound")
         parts = compose(settings, chance, client, outbound)
         dispatcher = Dispatcher(parts, Engine(parts))
         reloader = Reloader(parts, source, plugins()) if source is not None else None
@@ -120,7 +121,7 @@ def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient, outbo
     """Make every part of the service. Raises what each part raises for settings that it cannot serve."""
     clock, random = chance.clock, chance.random
     fleet = _fleet(settings, Tools(client, clock, random))
-    artifacts = Artifacts.open(settings.artifacts.url)
+    artifacts = watched(Artifacts.open(settings.artifacts.url), "artifacts")
     fetch_limits = FetchLimits(settings.outbound.bytes_max, settings.outbound.timeout_s)
     inputs = Inputs(
         artifacts=artifacts,
@@ -140,7 +141,7 @@ def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient, outbo
         raise UnpricedRouteError(unpriced)
     return Parts(
         settings=settings,
-        store=open_store(settings.store.url),
+        store=watched(open_store(settings.store.url), "store"),
         bus=MemoryBus(),
         fleet=fleet,
         planner=Planner(fleet, prices, settings.routing, inputs.form),
@@ -165,7 +166,7 @@ def _fleet(settings: Settings, tools: Tools) -> Fleet:
     for name, section in settings.providers.items():
         chosen = known[name].settings.model_validate(section)
         budget = RetryBudget(retry.budget_ratio, retry.budget_reserve_per_s, retry.budget_ttl_s)
-        accounts[name] = Account(known[name].build(chosen, tools), chosen, budget)
+        accounts[name] = Account(watched(known[name].build(chosen, tools), "vendor"), chosen, budget)
     router, shadow = make_routers(settings.routing, tools.random)
     return Fleet(accounts, router, tools.clock, shadow)
 

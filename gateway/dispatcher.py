@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from gateway import parking
 from gateway.engine import Engine
 from gateway.memory import remember
 from gateway.money import idempotency, ledger
@@ -28,7 +29,6 @@ log = structlog.get_logger()
 CLAIM_INTERVAL_S = 1.0
 PRUNE_INTERVAL_S = 3600.0
 OVERDUE_INTERVAL_S = 3600.0
-CRASH_PAUSE_S = 30.0
 
 
 class Dispatcher:
@@ -75,8 +75,11 @@ class Dispatcher:
         return {"lease_owner": self.owner, "lease_until": until, "fence": 1}
 
     def begin(self, job: Job) -> None:
-        """Drive a job whose lease this process holds."""
+        """Drive a job whose lease this process holds; one that comes with the drain is left to the next process."""
+        if self.draining:
+            return
         run = Run(job, cancel_wanted=job.cancel_requested_at is not None)
+        run.lease_until = job.lease_until or run.lease_until
         self._runs[job.id] = run
         self._tasks[job.id] = asyncio.create_task(self._drive(run), name=job.id)
 
@@ -104,9 +107,9 @@ class Dispatcher:
     async def drain(self, grace_s: float) -> None:
         """Stop claiming, let calls whose outcome would be lost finish, and hand the rest over by releasing leases."""
         self.draining = True
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        # The heart beats on: a reply that is waited for is of use only to a process that still has the lease.
+        heartbeat = [loop for loop in self._loops if loop.get_name() == "heartbeat"]
+        await _end([loop for loop in self._loops if loop not in heartbeat])
         deadline = self._parts.clock.now() + grace_s
         while self._tasks and self._parts.clock.now() < deadline:
             for job_id, task in list(self._tasks.items()):
@@ -116,6 +119,7 @@ class Dispatcher:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await _end(heartbeat)
         released = await self._parts.store.write(rows.release_leases, self.owner, self._parts.clock.now())
         log.info("dispatcher.drained", handed_over=released)
 
@@ -126,16 +130,17 @@ class Dispatcher:
                 run.attempts = await self._parts.store.read(rows.load_attempts, run.job.id)
             await self._engine.drive(run)
         except Exception:  # the boundary of a job's task: whatever went wrong, the other jobs go on
-            await self._park(run)
             log.exception("job.crashed", job=run.job.id, stage=run.stage)
+            await self._note_crash(run)
         finally:
             self._runs.pop(run.job.id, None)
             self._tasks.pop(run.job.id, None)
 
-    async def _park(self, run: Run) -> None:
-        changes = {"lease_owner": None, "lease_until": None, "due_at": self._parts.clock.now() + CRASH_PAUSE_S}
+    async def _note_crash(self, run: Run) -> None:
+        now, crashes_max = self._parts.clock.now(), self._settings.crashes_max
         try:
-            await self._parts.store.write(rows.update_job, run.job, changes)
+            if await self._parts.store.write(parking.note_crash, run.job, now, crashes_max):
+                log.error("job.parked", job=run.job.id, stage=run.stage)
         except rows.LeaseLostError:
             log.warning("job.lease_lost", job=run.job.id)
 
@@ -155,13 +160,22 @@ class Dispatcher:
         claimed = await self._parts.store.write(rows.claim_due, self.owner, now, self._settings.lease_s, room)
         for job in claimed:
             log.info("job.claimed", job=job.id, fence=job.fence)
-            self.begin(job)
+            if job.crashes >= self._settings.crashes_max:
+                await self._parts.store.write(parking.park, job, now, job.crashes)
+                log.error("job.parked", job=job.id, crashes=job.crashes)
+            else:
+                self.begin(job)
 
     async def _heartbeat(self) -> None:
-        if self._tasks:
+        # Only what a task here still drives: a job whose task died is left for the next claim.
+        driven = [self._runs[job_id] for job_id in self._tasks]
+        if driven:
             until = self._parts.clock.now() + self._settings.lease_s
-            # Only what a task here still drives: a job whose task died is left for the next claim.
-            await self._parts.store.write(rows.extend_leases, self.owner, until, tuple(self._tasks))
+            kept = await self._parts.store.write(
+                rows.extend_leases, self.owner, until, tuple(run.job.id for run in driven)
+            )
+            for run in driven:
+                run.lease_until = until if run.job.id in kept else run.lease_until
 
     async def _refresh_balances(self) -> None:
         for name in self._parts.fleet.metered():
@@ -177,3 +191,9 @@ class Dispatcher:
         for hold_id in await self._parts.store.read(ledger.due_holds, now):
             if await self._parts.store.write(end_overdue, hold_id, now):
                 log.warning("hold.overdue", hold=hold_id)
+
+
+async def _end(loops: list[asyncio.Task[None]]) -> None:
+    for loop in loops:
+        loop.cancel()
+    await asyncio.gather(*loops, return_exceptions=True)

@@ -30,6 +30,7 @@ from gateway.runs import Run
 from gateway.settlement import AttemptEnd
 from gateway.store import jobs as rows
 from gateway.store.jobs import Attempt, LeaseLostError
+from gateway.vendor_transport import permitted_by
 from policies.retry import (
     Evidence,
     LookForEvidence,
@@ -86,6 +87,7 @@ class Engine:
         try:
             while run.job.status in ACTIVE:
                 await self._step(run)
+                await self._journal.came_on(run)
         except LeaseLostError:
             log.warning("job.lease_lost", job=run.job.id, fence=run.job.fence)
         finally:
@@ -163,7 +165,9 @@ class Engine:
         self._journal.observe(attempt, "dispatched")
         provider = self._parts.fleet.account(attempt.route).provider
         try:
-            outcome = await provider.submit(request)
+            await self._journal.keep_lease(run)
+            with permitted_by(lambda: self._journal.check_lease(run)):
+                outcome = await provider.submit(request)
             match outcome:
                 case Accepted():
                     await self._journal.accept(run, attempt, outcome)
@@ -338,7 +342,7 @@ class Engine:
         self._parts.bus.publish(run.job.id)
         route = self._parts.fleet.routes[attempt.route]
         delivered = await self._parts.delivery.collect(outcome, run.job.parameters, route)
-        run.critical = False
+        run.critical = attempt.token is None  # what came with the reply itself cannot be asked for again
         if isinstance(delivered, Delivered):
             await self._journal.succeed(run, attempt, outcome.report, delivered)
         elif delivered.passing and attempt.token is not None and self._doubt_left_s(attempt) > 0:

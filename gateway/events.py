@@ -118,6 +118,12 @@ def account_low(connection: Connection, low: LowWater) -> None:
     emit(connection, Event(f"account.low_water:{low.provider}:{low.at:.3f}", "account.low_water", None, low.at, data))
 
 
+def job_parked(connection: Connection, job: Job, at: float, crashes: int) -> bool:
+    """Tell the operator of a job that nobody can drive: its hold stays until somebody decides."""
+    data = {"job_id": job.id, "team_id": job.team_id, "route": job.route, "crashes": crashes}
+    return emit(connection, Event(f"job.parked:{job.id}:{at:.3f}", "job.parked", None, at, data))
+
+
 def price_drifted(connection: Connection, drift: PriceDrift, day: str, at: float) -> bool:
     """Tell the operator, once a day and route, that what a vendor charges is not what the price book says."""
     data = {

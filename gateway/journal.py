@@ -13,7 +13,7 @@ import structlog
 
 from gateway import settlement
 from gateway.delivery import Delivered
-from gateway.jobs import AttemptState, JobStatus
+from gateway.jobs import ACTIVE, AttemptState, JobStatus
 from gateway.money.true_cost import BalanceDelta, true_cost
 from gateway.orders import order_of, routing_kind
 from gateway.parts import Parts
@@ -21,7 +21,8 @@ from gateway.planning import Option, Plan, size_class
 from gateway.problems import JobCanceled, JobProblem
 from gateway.runs import Run
 from gateway.settlement import AttemptEnd, Success
-from gateway.store.jobs import Attempt
+from gateway.store import jobs as rows
+from gateway.store.jobs import Attempt, LeaseLostError
 from policies.values import Observation, ObservationKind
 from providers.contract import Accepted, FailureKind, InDoubt, Report
 from providers.vocabulary import SEED_DRAWN_MAX
@@ -103,6 +104,24 @@ class Journal:
         self._parts.fleet.note_balance(attempt.account, outcome.report.credits_remaining_micros)
         self.observe(attempt, "accepted", eta_s=outcome.eta_s)
         self._parts.bus.publish(run.job.id)
+
+    async def came_on(self, run: Run) -> None:
+        """A step is done: what broke this job's drivers before does not stop it."""
+        if run.job.crashes and run.job.status in ACTIVE:
+            await self._parts.store.write(rows.update_job, run.job, {"crashes": 0})
+            run.job = replace(run.job, crashes=0)
+
+    async def keep_lease(self, run: Run) -> None:
+        """Make sure of the lease before money is spent: a process that was paused may have lost it unawares."""
+        if self._parts.clock.now() >= run.lease_until:
+            until = self._parts.clock.now() + self._parts.settings.jobs.lease_s
+            await self._parts.store.write(rows.update_job, run.job, {"lease_until": until})
+            run.lease_until = until
+
+    def check_lease(self, run: Run) -> None:
+        """Raise LeaseLostError when the lease has run out, so that another process may be driving the job by now."""
+        if self._parts.clock.now() >= run.lease_until:
+            raise LeaseLostError(run.job.id)
 
     async def suspect(self, run: Run, attempt: Attempt) -> None:
         """Book a possible charge that nobody can prove or rule out to the operator's suspense account."""

@@ -1,12 +1,12 @@
 """Holds whose time is over and whose job nobody ends: the last resort, so that no team's budget is bound for ever.
 
 A job that is driven, or free to be claimed, ends by the engine's own deadlines. What is left is a job that had ended
-before, or one that breaks its driver every time and is parked between the tries.
+before, or one that breaks its driver every time: it waits between two tries, or is parked.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, or_, select, update
 
 from gateway import settlement
 from gateway.jobs import ACTIVE, AttemptState, JobStatus
@@ -42,7 +42,8 @@ def end_overdue(connection: Connection, hold_id: str, at: float) -> bool:
 
 
 def _take(connection: Connection, job: Job, at: float) -> Job | None:
-    """The job under a new fence, when it is parked: nobody holds its lease and it is not due."""
-    free = jobs.c.lease_until.is_(None), jobs.c.due_at > at, jobs.c.status.in_(ACTIVE)
+    """The job under a new fence, when nobody holds its lease and nobody would claim it."""
+    idle = or_(jobs.c.due_at > at, jobs.c.parked_at.is_not(None))
+    free = jobs.c.lease_until.is_(None), idle, jobs.c.status.in_(ACTIVE)
     fenced = update(jobs).where(jobs.c.id == job.id, jobs.c.fence == job.fence, *free).values(fence=job.fence + 1)
     return rows.load_job(connection, job.id) if connection.execute(fenced).rowcount == 1 else None

@@ -45,6 +45,7 @@ LIVE: tuple[tuple[str, ...], ...] = (
     ("jobs", "in_doubt_s"),
     ("jobs", "running_max"),
     ("jobs", "attempts_max"),
+    ("jobs", "crashes_max"),
     ("server", "wait_s_max"),
     ("server", "body_bytes_max"),
     ("security", "link_ttl_s"),

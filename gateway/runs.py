@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from gateway.jobs import AttemptState
@@ -17,6 +18,7 @@ class Run:
     """The working state of one job. `critical` is set while stopping would lose the outcome of a call.
 
     `cancel_wanted` stands apart from the job's row, so that a wish that comes in the middle of a write is not lost.
+    `lease_until` is how long this process may act for it without asking the store again.
     `doubt_answered` says that a submit in doubt got an HTTP answer (502, 504) and not silence.
     """
 
@@ -32,6 +34,7 @@ class Run:
     cancel_tried: bool = False
     doubt_answered: bool = False
     critical: bool = False
+    lease_until: float = inf
 
     def next_look_s(self) -> float:
         """Seconds to wait before looking once more at what nobody can tell, doubling up to a minute."""

@@ -138,6 +138,12 @@ class JobsSection(Section):
     heartbeat_s: float = Field(default=4, gt=0, le=200, description="How often a process renews what it owns, seconds.")
     running_max: int = Field(default=200, ge=1, le=10_000, description="Most jobs one process runs at a time.")
     attempts_max: int = Field(default=4, ge=1, le=20, description="Most attempts of one job, over all routes.")
+    crashes_max: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="How often a job may break its driver without coming on before it is parked for an operator.",
+    )
 
 
 class RetrySection(Section):

@@ -7,8 +7,9 @@ it hands on as aiohttp's own, which nothing above knows.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import aiohttp
 import httpx
@@ -18,11 +19,27 @@ from httpx_aiohttp import AiohttpTransport
 NEVER_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
+_permit: ContextVar[Callable[[], None] | None] = ContextVar("permit", default=None)
+
+
+@contextmanager
+def permitted_by(check: Callable[[], None]) -> Iterator[None]:
+    """Ask before each request of the block, at the last moment before it leaves; what `check` raises keeps it here."""
+    token = _permit.set(check)
+    try:
+        yield
+    finally:
+        _permit.reset(token)
+
+
 class VendorTransport(AiohttpTransport):
     """httpx-aiohttp's transport with its errors told apart."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request. Raises ConnectError or ConnectTimeout only where it cannot have left."""
+        check = _permit.get()
+        if check is not None:
+            check()
         with _told_apart(request):
             response = await super().handle_async_request(request)
         assert isinstance(response.stream, httpx.AsyncByteStream)

@@ -44,7 +44,9 @@ class MoneyWatch:
                 log.warning("price.drift", route=one.route, ratio=one.ratio, observations=one.observations)
                 day = datetime.fromtimestamp(now, UTC).date().isoformat()
                 await parts.store.write(events.price_drifted, one, day, now)
-        await parts.store.write(self._keep_usage_webhook, now)
+        wanted, source = money.usage_webhook, parts.settings.server.public_base_url or SOURCE_USUAL
+        url, secret = (wanted.url, wanted.secret.get_secret_value()) if wanted is not None else (None, "")
+        await parts.store.write(webhooks.keep_usage_webhook, url, secret, source=source, at=now)
 
     async def balance(self, provider: str, balance_micros: int) -> None:
         """Write down what a vendor said is left, and tell the operator the first time it is under the floor."""
@@ -53,16 +55,6 @@ class MoneyWatch:
         low = await parts.store.write(note_balance, provider, balance_micros, parts.clock.now(), floor_micros)
         if low is not None:
             log.warning("account.low_water", provider=provider, balance_micros=balance_micros)
-
-    def _keep_usage_webhook(self, connection: Connection, at: float) -> None:
-        wanted = self.parts.settings.money.usage_webhook
-        webhooks.keep_usage_webhook(
-            connection,
-            wanted.url if wanted is not None else None,
-            wanted.secret.get_secret_value() if wanted is not None else "",
-            source=self.parts.settings.server.public_base_url or SOURCE_USUAL,
-            at=at,
-        )
 
 
 def note_balance(

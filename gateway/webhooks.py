@@ -17,7 +17,7 @@ from gateway.store.schema_events import webhook_deliveries, webhooks
 from gateway.webhook_urls import WebhookError, check_url
 
 TEAM_EVENTS = ("job.succeeded", "job.failed", "job.canceled", "job.expired", "budget.soft_limit")
-OPERATOR_EVENTS = ("account.low_water", "price.drift")
+OPERATOR_EVENTS = ("account.low_water", "job.parked", "price.drift")
 USAGE_ID = "usage"
 ROTATION_S = 24 * 3600.0
 

@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "book": "gateway.cli.book:app",
     "balance": "gateway.cli.book:balance",
     "webhooks": "gateway.cli.webhooks:app",
+    "jobs": "gateway.cli.jobs:app",
     "config": "gateway.cli.config:app",
 }
 

@@ -33,7 +33,9 @@ def add(
     url: Annotated[str, typer.Argument(help="Where events are sent, https.", show_default=False)],
     *,
     team: Annotated[OptionalText, typer.Option(help="The team whose events they are.")] = None,
-    operator: Annotated[bool, typer.Option("--operator", help="The operator's events: accounts and prices.")] = False,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="The operator's: accounts, prices, parked jobs.")
+    ] = False,
     event: Annotated[
         Optional[list[str]],  # noqa: UP045 - read at run time
         typer.Option(metavar="TYPE", help="Only this type, such as job.succeeded; repeatable."),

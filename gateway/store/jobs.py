@@ -9,13 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, func, insert, or_, select, update
 
 from gateway.jobs import ACTIVE, AttemptState, JobStatus
 from gateway.store.schema import attempts, jobs
 from providers.vocabulary import Media
 
 Json = dict[str, Any]
+
+# From this many crashes on a job may be what kills its drivers: such are taken up one a turn and in any order, so that
+# the others have come on before the one that is.
+SUSPECT_CRASHES = 2
 
 
 class LeaseLostError(RuntimeError):
@@ -53,6 +57,8 @@ class Job:
     lease_owner: str | None = None
     lease_until: float | None = None
     fence: int = 0
+    crashes: int = 0
+    parked_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,36 +122,47 @@ def list_jobs(connection: Connection, team_id: str, *, before: str | None, limit
 
 
 def claim_due(connection: Connection, owner: str, now: float, lease_s: float, limit: int) -> list[Job]:
-    """Take the lease of unfinished jobs that are due and that nobody holds; each claim raises the fence."""
+    """Take the lease of unfinished jobs that are due and that nobody holds; each claim raises the fence.
+
+    A lease that somebody held and did not hand over is that of a process that died: a crash of the job's driver.
+    """
     free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now)
+    wanted = jobs.c.status.in_(ACTIVE), jobs.c.parked_at.is_(None), jobs.c.due_at <= now, free
+    suspects = select(jobs.c.id).where(*wanted, jobs.c.crashes >= SUSPECT_CRASHES).order_by(func.random()).limit(1)
     due = (
         select(jobs.c.id)
-        .where(jobs.c.status.in_(ACTIVE), jobs.c.due_at <= now, free)
+        .where(*wanted, or_(jobs.c.crashes < SUSPECT_CRASHES, jobs.c.id == suspects.scalar_subquery()))
         .order_by(jobs.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
+    died = case((jobs.c.lease_owner.is_(None), 0), else_=1)
     statement = (
         update(jobs)
         .where(jobs.c.id.in_(due.scalar_subquery()))
-        .values(lease_owner=owner, lease_until=now + lease_s, fence=jobs.c.fence + 1)
+        .values(lease_owner=owner, lease_until=now + lease_s, fence=jobs.c.fence + 1, crashes=jobs.c.crashes + died)
         .returning(jobs)
     )
     return [_job(row) for row in connection.execute(statement).mappings()]
 
 
-def extend_leases(connection: Connection, owner: str, until: float, job_ids: Sequence[str]) -> int:
-    """Keep the leases that this process holds on these jobs; returns how many there are."""
+def extend_leases(connection: Connection, owner: str, until: float, job_ids: Sequence[str]) -> frozenset[str]:
+    """Keep the leases that this process holds on these jobs; returns the jobs whose lease it still had."""
     held = and_(jobs.c.id.in_(job_ids), jobs.c.lease_owner == owner, jobs.c.status.in_(ACTIVE))
-    return connection.execute(update(jobs).where(held).values(lease_until=until)).rowcount
+    extended = update(jobs).where(held).values(lease_until=until).returning(jobs.c.id)
+    return frozenset(connection.execute(extended).scalars())
 
 
 def release_leases(connection: Connection, owner: str | None, now: float) -> int:
-    """Let go of everything that `owner` holds, or that anybody holds: the jobs are due at once for whoever claims."""
+    """Let go of everything that `owner` holds: the jobs are due at once for whoever claims.
+
+    With no owner, of everything that anybody holds: all of them are dead, and their drivers crashed.
+    """
     held: list[ColumnElement[bool]] = [jobs.c.status.in_(ACTIVE), jobs.c.lease_owner.is_not(None)]
     if owner is not None:
         held.append(jobs.c.lease_owner == owner)
-    released = {"lease_owner": None, "lease_until": None, "due_at": now}
+    crashes = jobs.c.crashes + (1 if owner is None else 0)
+    released = {"lease_owner": None, "lease_until": None, "due_at": now, "crashes": crashes}
     return connection.execute(update(jobs).where(*held).values(released)).rowcount
 
 

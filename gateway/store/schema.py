@@ -44,6 +44,7 @@ keys = Table(
 
 # `request` is what the caller wrote and what it became, `plan` the ranking that was used, `result` the finished files.
 # `lease_owner`, `lease_until` and `fence` say which process drives it: every write of the engine carries the fence.
+# `crashes` counts the drivers that broke on it since it last came a step on; with too many it is parked (parking.py).
 jobs = Table(
     "jobs",
     metadata,
@@ -74,6 +75,8 @@ jobs = Table(
     Column("lease_owner", String(40)),
     Column("lease_until", Float),
     Column("fence", Integer, nullable=False, server_default="0"),
+    Column("crashes", Integer, nullable=False, server_default="0"),
+    Column("parked_at", Float),
     _one_of("status", JobStatus),
     CheckConstraint("(status IN ('queued', 'running')) = (finished_at IS NULL)", name="finished"),
 )

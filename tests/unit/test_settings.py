@@ -126,6 +126,7 @@ def test_every_number_has_a_unit_or_is_a_count() -> None:
         "intake.side_max",
         "jobs.running_max",
         "jobs.attempts_max",
+        "jobs.crashes_max",
         "retry.submits_max",
         "retry.budget_ratio",
         "retry.budget_reserve_per_s",

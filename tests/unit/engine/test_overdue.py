@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, update
 
-from gateway import dispatcher
+from gateway import parking
 from gateway.overdue import end_overdue
 from gateway.store.schema import attempts, jobs
 from gateway.store.schema_money import holds
@@ -34,7 +34,7 @@ async def test_a_job_that_always_breaks_its_driver_ends_when_its_hold_is_over(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Parked again and again: it expires, the budget is free, and what may have been charged is in suspense."""
-    monkeypatch.setattr(dispatcher, "CRASH_PAUSE_S", 1_000.0)
+    monkeypatch.setattr(parking, "CRASH_PAUSE_S", 1_000.0)
     alpha = Scripted(trouble=Pending(), trouble_s=9e9)
 
     async def broken(moment: str, call: str) -> None:

@@ -171,8 +171,8 @@ async def test_leases_are_kept_and_let_go_by_their_owner(store: SqliteStore) -> 
     """A heartbeat moves one's own leases on the jobs it names only; letting go makes the jobs due at once."""
     await store.write(add_jobs, a_job(1), a_job(2, due_at=NOW + 500, lease_owner="other", lease_until=NOW + 600))
     await store.write(rows.claim_due, "me", NOW, 15.0, 5)
-    assert await store.write(rows.extend_leases, "me", NOW + 99, ["job_003"]) == 0
-    assert await store.write(rows.extend_leases, "me", NOW + 99, ["job_001", "job_002"]) == 1
+    assert await store.write(rows.extend_leases, "me", NOW + 99, ["job_003"]) == frozenset()
+    assert await store.write(rows.extend_leases, "me", NOW + 99, ["job_001", "job_002"]) == {"job_001"}
     leases = {
         job.id: job.lease_until for job in await store.read(lambda c: rows.list_jobs(c, "team", before=None, limit=9))
     }
@@ -181,6 +181,29 @@ async def test_leases_are_kept_and_let_go_by_their_owner(store: SqliteStore) -> 
     assert [job.id for job in await store.write(rows.claim_due, "you", NOW + 1, 15.0, 5)] == ["job_001"]
     assert await store.write(rows.release_leases, None, NOW + 2) == 2
     assert {job.id for job in await store.write(rows.claim_due, "all", NOW + 2, 15.0, 5)} == {"job_001", "job_002"}
+
+
+async def test_a_lease_that_was_not_handed_over_counts_as_a_crash(store: SqliteStore) -> None:
+    """A first claim and a handed-over lease count nothing; a lease that ran out, or died with its process, does."""
+    await store.write(add_jobs, a_job(1))
+    assert [job.crashes for job in await store.write(rows.claim_due, "me", NOW, 15.0, 1)] == [0]
+    await store.write(rows.release_leases, "me", NOW)
+    assert [job.crashes for job in await store.write(rows.claim_due, "you", NOW, 15.0, 1)] == [0]
+    assert [job.crashes for job in await store.write(rows.claim_due, "them", NOW + 16, 15.0, 1)] == [1]
+    await store.write(rows.release_leases, None, NOW + 17)
+    assert [job.crashes for job in await store.write(rows.claim_due, "all", NOW + 17, 15.0, 1)] == [2]
+
+
+async def test_suspects_are_taken_up_one_a_turn_and_parked_jobs_never(store: SqliteStore) -> None:
+    """Jobs whose drivers crashed do not come back together, so that only the one to blame crashes again."""
+    suspects = [a_job(number, crashes=2) for number in (1, 2, 3)]
+    await store.write(add_jobs, *suspects, a_job(4), a_job(5, crashes=1), a_job(6, parked_at=NOW - 1))
+    first = {job.id for job in await store.write(rows.claim_due, "me", NOW, 15.0, 9)}
+    assert {"job_004", "job_005"} < first
+    turns = [await store.write(rows.claim_due, "me", NOW, 15.0, 9) for _ in range(3)]
+    assert [len(turn) for turn in turns] == [1, 1, 0]
+    claimed = first | {job.id for turn in turns for job in turn}
+    assert claimed == {f"job_00{number}" for number in (1, 2, 3, 4, 5)}
 
 
 async def test_a_cancel_is_noted_once(store: SqliteStore) -> None:
@@ -309,7 +332,9 @@ def _race(connection: Connection, steps: list[tuple[str, str, float]]) -> None:
                 with pytest.raises(LeaseLostError):
                     rows.update_job(connection, last[owner], {"result": {"by": owner}})
         elif step == "beat":
-            assert rows.extend_leases(connection, owner, now + 10.0, ["job_001"]) == (holder == owner)
+            assert rows.extend_leases(connection, owner, now + 10.0, ["job_001"]) == (
+                {"job_001"} if holder == owner else set()
+            )
             until = now + 10.0 if holder == owner else until
         elif step == "release":
             assert rows.release_leases(connection, owner, now) == (holder == owner)
