@@ -103,7 +103,7 @@ async def serve_gateway(port: int, simulator: str, folder: str, mode: str) -> No
             "server": {"public_base_url": f"http://127.0.0.1:{port}"},
         }
     )
-    store = open_store(settings.store.url)
+    store = await open_store(settings.store)
     clock = SystemClock()
     _, _, secret = await store.write(create_key, Ids(clock), NewKey("bench", "bench", clock.now()))
     await store.close()

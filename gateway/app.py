@@ -89,7 +89,7 @@ def build_app(
             transport=VendorTransport(limits=VENDOR_LIMITS), timeout=VENDOR_TIMEOUT_S, trust_env=False
         )
         outbound = watched(Outbound(settings.outbound.allow_hosts), "outbound")
-        parts = compose(settings, chance, client, outbound)
+        parts = await compose(settings, chance, client, outbound)
         dispatcher = Dispatcher(parts, Engine(parts))
         reloader = Reloader(parts, source, plugins()) if source is not None else None
         app.state.service = Service(parts, dispatcher, reloader)
@@ -117,7 +117,7 @@ def build_app(
     )
 
 
-def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient, outbound: Outbound) -> Parts:
+async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient, outbound: Outbound) -> Parts:
     """Make every part of the service. Raises what each part raises for settings that it cannot serve."""
     clock, random = chance.clock, chance.random
     fleet = _fleet(settings, Tools(client, clock, random))
@@ -141,7 +141,7 @@ def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient, outbo
         raise UnpricedRouteError(unpriced)
     return Parts(
         settings=settings,
-        store=watched(open_store(settings.store.url), "store"),
+        store=watched(await open_store(settings.store), "store"),
         bus=MemoryBus(),
         fleet=fleet,
         planner=Planner(fleet, prices, settings.routing, inputs.form),

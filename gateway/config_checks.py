@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from gateway.config_errors import ConfigurationProblem, ConfigurationWarning, nearest, problems_of
 from gateway.money.prices import PriceBook, PriceBookError
 from gateway.settings import Settings
+from gateway.store.database import POSTGRES_SCHEMES
 from providers.capability import Route
 from providers.contract import ProviderPlugin, ProviderSettings, chosen_routes
 
 LEASE_HEARTBEATS_MIN = 3
-STORES = ("sqlite",)
+STORES = ("sqlite", *POSTGRES_SCHEMES)
 BUSES = ("memory",)
 ONE_PROCESS_STORES = frozenset({"sqlite"})
 ONE_PROCESS_BUSES = frozenset({"memory"})
@@ -87,7 +88,7 @@ def _places(settings: Settings) -> Iterator[ConfigurationProblem]:
         ("bus", settings.bus.url, BUSES, "memory://"),
     ):
         if _scheme(url) not in known:
-            yield ConfigurationProblem((section, "url"), f"must begin with {' or '.join(known)}, such as {example}")
+            yield ConfigurationProblem((section, "url"), f"must begin with {' or '.join(known[:2])}, such as {example}")
 
 
 def _processes(settings: Settings) -> Iterator[ConfigurationProblem]:
@@ -96,12 +97,14 @@ def _processes(settings: Settings) -> Iterator[ConfigurationProblem]:
     if _scheme(settings.store.url) in ONE_PROCESS_STORES:
         yield ConfigurationProblem(
             ("store", "url"),
-            f"is a file of one process, and server.replicas is {settings.server.replicas}: set server.replicas to 1",
+            f"is a file of one process, and server.replicas is {settings.server.replicas}: set it to "
+            "postgresql://user:password@host/database, or server.replicas to 1",
         )
     if _scheme(settings.bus.url) in ONE_PROCESS_BUSES:
         yield ConfigurationProblem(
             ("bus", "url"),
-            f"serves one process, and server.replicas is {settings.server.replicas}: set server.replicas to 1",
+            f"serves one process, and server.replicas is {settings.server.replicas}: set it to redis://host:6379/0, "
+            "or server.replicas to 1",
         )
 
 

@@ -62,7 +62,23 @@ class StoreSection(Section):
 
     url: str = Field(
         default="sqlite:///var/vidgate.db",
-        description="Database. `sqlite:///path` is a file of one process.",
+        description="Database. `sqlite:///path` is a file of one process; "
+        "`postgresql://user:password@host/database` serves many, with libpq's options such as `?sslmode=require`.",
+    )
+    connections_max: int = Field(
+        default=10, ge=1, le=1000, description="Most connections of one process to PostgreSQL; they are kept open."
+    )
+    retry_s: float = Field(
+        default=20,
+        ge=0,
+        le=600,
+        description="How long a PostgreSQL that is away is tried again before the caller is told, seconds.",
+    )
+    statement_timeout_s: float = Field(
+        default=10, gt=0, le=600, description="Longest time for one statement on PostgreSQL, seconds."
+    )
+    lock_timeout_s: float = Field(
+        default=5, gt=0, le=600, description="Longest wait of a statement for a lock on PostgreSQL, seconds."
     )
 
 

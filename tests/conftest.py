@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+
+from gateway.settings import StoreSection
+from gateway.store.database import open_store
+from tests.support.postgres import PostgresServer, postgres_server
 
 settings.register_profile("vidgate", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("vidgate")
@@ -32,3 +37,26 @@ def logs_of_this_test_only() -> Iterator[None]:
 def anyio_backend() -> str:
     """The event loop that the product runs on."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL for the whole run of this process, with a database `migrated` that is never written to."""
+    pytest.importorskip("greenlet", reason="greenlet is not installed: pip install 'vidgate[postgres]'")
+    with postgres_server() as server:
+        server.query('CREATE DATABASE "migrated"', "postgres")
+        asyncio.run(_migrate(server.url("migrated")))
+        yield server
+
+
+async def _migrate(url: str) -> None:
+    store = await open_store(StoreSection(url=url))
+    await store.close()
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """The address of a fresh database with the schema of today."""
+    name = postgres.create("migrated")
+    yield postgres.url(name)
+    postgres.drop(name)

@@ -12,9 +12,8 @@ from sqlalchemy import Connection, select
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.servers import run
 from gateway.settings import Settings
-from gateway.store.database import StoreError
+from gateway.store.database import StoreError, open_store
 from gateway.store.schema import teams
-from gateway.store.sqlite import SqliteStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,7 +34,7 @@ async def _once(
 ) -> T:
     try:
         # Beside a running gateway: the database is shared for one short transaction.
-        store = SqliteStore.open(settings.store.url, exclusive=False)
+        store = await open_store(settings.store, exclusive=False)
     except StoreError as error:
         raise CommandError(ExitCode.USAGE, str(error)) from error
     try:

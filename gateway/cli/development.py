@@ -106,7 +106,7 @@ async def take_state(folder: Path, configure: Any) -> tuple[DevState, Configurat
     kept = _read_state(file)
     signing_secret = kept.signing_secret if kept else secrets.token_urlsafe(32)
     configuration: Configuration = configure(signing_secret)
-    store = open_store(configuration.settings.store.url)
+    store = await open_store(configuration.settings.store)
     try:
         key = await store.write(_known_key, kept.key if kept else "")
     finally:

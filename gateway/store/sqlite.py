@@ -88,6 +88,10 @@ class SqliteStore:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._read, partial(_call, fn, args, kwargs))
 
+    async def ping(self) -> None:
+        """Return when the file can be read. Raises StoreUnavailableError."""
+        await self.read(_is_there)
+
     async def close(self) -> None:
         """Finish what is queued and let the connections and the file's lock go."""
         self._closed = True
@@ -141,6 +145,10 @@ class SqliteStore:
                     work.done.set_exception(work.error)
                 else:
                     work.done.set_result(work.result)
+
+
+def _is_there(connection: Connection) -> None:
+    connection.execute(text("SELECT 1"))
 
 
 def _call(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], connection: Connection) -> T:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -74,6 +75,13 @@ def counted(loop: VirtualLoop) -> Iterator[None]:
         yield
     finally:
         loop.threads_busy -= 1
+
+
+class RealPauses(SystemClock):
+    """Real time in a virtual loop, for what waits for a server: a pause is the work of a thread."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, time.sleep, seconds)
 
 
 class VirtualClock(SystemClock):

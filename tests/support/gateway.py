@@ -30,13 +30,13 @@ from gateway.media.artifacts import Artifacts
 from gateway.money import budgets, ledger
 from gateway.money.budgets import Budget
 from gateway.service import Service
-from gateway.settings import Settings
-from gateway.store.database import open_store
+from gateway.settings import Settings, StoreSection
+from gateway.store.database import Patience, open_store
 from gateway.store.schema import attempts, jobs
 from gateway.store.schema_money import entries, holds, idempotency, settlements
 from providers.contract import ProviderPlugin
 from tests.support.checked import CheckedTransport
-from tests.support.clock import VirtualClock, VirtualLoop
+from tests.support.clock import RealPauses, VirtualClock, VirtualLoop, counted
 from tests.support.pictures import picture_base64
 from tests.support.scripted import Scripted, price_book
 from tests.support.threads import CountedObjects, CountedStore
@@ -62,6 +62,12 @@ class Setting:
     http: httpx.AsyncClient | None = None
     seed: int = 1
     claim_interval_s: float = 5.0
+
+    async def open_store(self, settings: StoreSection) -> CountedStore:
+        """Stands where the composition names `open_store`."""
+        with counted(self.loop):
+            store = await open_store(settings, patience=Patience(RealPauses(), Random(self.seed)))
+        return CountedStore(store, self.loop)
 
     def scripted(self) -> list[Scripted]:
         return [vendor for vendor in self.vendors if isinstance(vendor, Scripted)]
@@ -224,8 +230,13 @@ def database(folder: Path) -> Path:
 def make_template(folder: Path) -> Path:
     """An empty database with its schema, made once and copied, because migrating costs more than most tests."""
     path = database(folder)
-    asyncio.run(open_store(f"sqlite:///{path}").close())
+    asyncio.run(_migrate(StoreSection(url=f"sqlite:///{path}")))
     return path
+
+
+async def _migrate(settings: StoreSection) -> None:
+    store = await open_store(settings)
+    await store.close()
 
 
 def fresh_database(folder: Path, template: Path) -> None:
@@ -241,7 +252,7 @@ async def running(setting: Setting) -> AsyncIterator[Gateway]:
     with contextlib.ExitStack() as patches:
         for target, name, value in (
             (gateway.app, "plugins", setting.plugins),
-            (gateway.app, "open_store", lambda url: CountedStore(open_store(url), setting.loop)),
+            (gateway.app, "open_store", setting.open_store),
             (gateway.app, "Artifacts", _ArtifactsOpener(setting.loop)),
             (gateway.dispatcher, "CLAIM_INTERVAL_S", setting.claim_interval_s),
             # What costs real time and shows nothing here: flushing to disk (tests/crash does), certificates, YAML.

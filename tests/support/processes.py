@@ -27,7 +27,7 @@ from gateway.cli.servers import run, serve_until_stopped
 from gateway.clock import SystemClock
 from gateway.ids import Ids
 from gateway.keys import NewKey, create_key
-from gateway.settings import Settings
+from gateway.settings import Settings, StoreSection
 from gateway.store.database import StoreError, open_store
 from providers.contract import SimulatorTools
 from providers.registry import plugins
@@ -203,7 +203,7 @@ def stand(folder: Path, *, switches: Mapping[str, Any], sections: Mapping[str, A
 
 async def _key(folder: Path) -> tuple[str, str]:
     clock = SystemClock()
-    store = open_store(f"sqlite:///{folder / 'vidgate.db'}")
+    store = await open_store(StoreSection(url=f"sqlite:///{folder / 'vidgate.db'}"))
     _, team_id, secret = await store.write(create_key, Ids(clock), NewKey("reel", "test", clock.now()))
     await store.close()
     return secret, team_id

@@ -39,6 +39,10 @@ class CountedStore:
         with counted(self._loop):
             return await self.inner.read(fn, *args, **kwargs)
 
+    async def ping(self) -> None:
+        with counted(self._loop):
+            await self.inner.ping()
+
     async def close(self) -> None:
         with counted(self._loop):
             await self.inner.close()

@@ -130,8 +130,22 @@ def test_several_replicas_are_refused_on_parts_that_serve_one_process() -> None:
     """SQLite and the in-process bus each say so, with what to change."""
     found = faults(GOOD + "server: {replicas: 2}\n")
     assert len(found) == 2
-    assert all("set server.replicas to 1" in fault for fault in found)
-    assert {fault.split(": ")[1] for fault in found} == {"store.url", "bus.url"}
+    assert all("or server.replicas to 1" in fault for fault in found)
+    mended = {fault.split(": ")[1]: fault for fault in found}
+    assert set(mended) == {"store.url", "bus.url"}
+    assert "set it to postgresql://" in mended["store.url"]
+    assert "set it to redis://" in mended["bus.url"]
+
+
+def test_several_replicas_without_redis_are_refused_on_postgresql_too() -> None:
+    """A shared database is not enough: without Redis a replica would not hear of what another one did."""
+    (fault,) = faults(GOOD + "server: {replicas: 2}\nstore: {url: 'postgresql://vidgate@db/vidgate'}\n")
+    assert fault.split(": ")[1] == "bus.url"
+
+
+def test_one_process_on_postgresql_needs_no_redis() -> None:
+    """A single replica may keep its books on PostgreSQL."""
+    assert read(GOOD + "store: {url: 'postgres://vidgate@db/vidgate?sslmode=require'}\n").settings.server.replicas == 1
 
 
 def test_no_provider_is_an_error_that_lists_them() -> None:

@@ -78,7 +78,7 @@ def test_a_provider_that_needs_an_account_is_left_out_without_a_simulator() -> N
 async def test_a_first_start_makes_a_key_with_a_budget(tmp_path: Path) -> None:
     """The key works, and even play money has a limit."""
     state = await state_of(tmp_path)
-    store = open_store(configuration(tmp_path).settings.store.url)
+    store = await open_store(configuration(tmp_path).settings.store)
     try:
         caller = await store.read(find_caller, state.key, 2e9)
         assert caller is not None

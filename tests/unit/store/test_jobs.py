@@ -15,8 +15,8 @@ from sqlalchemy.exc import IntegrityError
 from gateway.jobs import TERMINAL, AttemptState, JobStatus
 from gateway.store import jobs as rows
 from gateway.store import schema
+from gateway.store.database import Store
 from gateway.store.jobs import Attempt, Job, LeaseLostError
-from gateway.store.sqlite import SqliteStore
 from providers.vocabulary import SEED_MAX
 from tests.unit.store.builders import NOW, a_job, add_jobs, add_team, an_attempt, in_memory
 
@@ -31,7 +31,7 @@ def test_a_row_and_its_class_have_the_same_fields(table: Any, row: type) -> None
     assert {column.name for column in table.c} == {field.name for field in fields(row)}
 
 
-async def test_a_job_comes_back_as_it_was_written(store: SqliteStore) -> None:
+async def test_a_job_comes_back_as_it_was_written(store: Store) -> None:
     """Every field survives, JSON, money beyond 32 bits and Unicode among them."""
     job = a_job(
         1,
@@ -49,14 +49,14 @@ async def test_a_job_comes_back_as_it_was_written(store: SqliteStore) -> None:
     assert await store.read(rows.load_job, job.id, "team") == job
 
 
-async def test_a_job_of_another_team_is_not_there(store: SqliteStore) -> None:
+async def test_a_job_of_another_team_is_not_there(store: Store) -> None:
     """A team sees its own jobs; another's is the same as none."""
     await store.write(add_jobs, a_job(1))
     assert await store.read(rows.load_job, "job_001", "another") is None
     assert await store.read(rows.load_job, "job_999") is None
 
 
-async def test_attempts_come_back_in_order_and_whole(store: SqliteStore) -> None:
+async def test_attempts_come_back_in_order_and_whole(store: Store) -> None:
     """The attempts of a job are read first one first, every field as written."""
     job = a_job(1)
     done = an_attempt(job, 1, state=AttemptState.FAILED, finished_at=NOW, failure_kind="timeout", cost_micros=10**12)
@@ -82,7 +82,7 @@ def page_of(connection: Connection, before: str | None) -> list[Job]:
     return rows.list_jobs(connection, "team", before=before, limit=3)
 
 
-async def test_jobs_are_listed_newest_first_and_page_by_page(store: SqliteStore) -> None:
+async def test_jobs_are_listed_newest_first_and_page_by_page(store: Store) -> None:
     """Every job of a team appears on just one page, in the order of its id; nobody else's does."""
 
     def write(connection: Connection) -> None:
@@ -99,7 +99,7 @@ async def test_jobs_are_listed_newest_first_and_page_by_page(store: SqliteStore)
     assert seen == [f"job_{number:03d}" for number in range(6, -1, -1)]
 
 
-async def test_only_due_unfinished_and_free_jobs_are_claimed_oldest_first(store: SqliteStore) -> None:
+async def test_only_due_unfinished_and_free_jobs_are_claimed_oldest_first(store: Store) -> None:
     """Not due, finished and held jobs are passed over; the limit takes those that have waited longest."""
     ended = {"status": JobStatus.FAILED, "finished_at": NOW}
     held = {"lease_owner": "other", "lease_until": NOW + 1}
@@ -121,7 +121,7 @@ async def test_only_due_unfinished_and_free_jobs_are_claimed_oldest_first(store:
     assert await store.write(rows.claim_due, "them", NOW, 15.0, 9) == []
 
 
-async def test_whoever_lost_the_lease_writes_nothing(store: SqliteStore) -> None:
+async def test_whoever_lost_the_lease_writes_nothing(store: Store) -> None:
     """After a second claim every write under the first fence raises, and changes no row."""
     await store.write(add_jobs, a_job(1))
     [mine] = await store.write(rows.claim_due, "me", NOW, 15.0, 1)
@@ -144,7 +144,7 @@ async def test_whoever_lost_the_lease_writes_nothing(store: SqliteStore) -> None
 
 
 @pytest.mark.parametrize("status", sorted(TERMINAL), ids=lambda status: status.value)
-async def test_a_finished_job_is_never_written_again(store: SqliteStore, status: JobStatus) -> None:
+async def test_a_finished_job_is_never_written_again(store: Store, status: JobStatus) -> None:
     """Even the holder of the lease cannot change what has ended."""
     await store.write(add_jobs, a_job(1))
     [job] = await store.write(rows.claim_due, "me", NOW, 15.0, 1)
@@ -156,7 +156,7 @@ async def test_a_finished_job_is_never_written_again(store: SqliteStore, status:
     assert not await store.write(rows.request_cancel, job.id, NOW)
 
 
-async def test_an_attempt_is_changed_only_from_the_state_that_was_read(store: SqliteStore) -> None:
+async def test_an_attempt_is_changed_only_from_the_state_that_was_read(store: Store) -> None:
     """A write over an attempt that has moved on in between is void."""
     await store.write(add_jobs, a_job(1))
     [job] = await store.write(rows.claim_due, "me", NOW, 15.0, 1)
@@ -167,7 +167,7 @@ async def test_an_attempt_is_changed_only_from_the_state_that_was_read(store: Sq
         await store.write(rows.update_attempt, job, attempt, {"state": AttemptState.FAILED, "finished_at": NOW})
 
 
-async def test_leases_are_kept_and_let_go_by_their_owner(store: SqliteStore) -> None:
+async def test_leases_are_kept_and_let_go_by_their_owner(store: Store) -> None:
     """A heartbeat moves one's own leases on the jobs it names only; letting go makes the jobs due at once."""
     await store.write(add_jobs, a_job(1), a_job(2, due_at=NOW + 500, lease_owner="other", lease_until=NOW + 600))
     await store.write(rows.claim_due, "me", NOW, 15.0, 5)
@@ -183,6 +183,7 @@ async def test_leases_are_kept_and_let_go_by_their_owner(store: SqliteStore) -> 
     assert {job.id for job in await store.write(rows.claim_due, "all", NOW + 2, 15.0, 5)} == {"job_001", "job_002"}
 
 
+<<<<<<< HEAD
 async def test_a_lease_that_was_not_handed_over_counts_as_a_crash(store: SqliteStore) -> None:
     """A first claim and a handed-over lease count nothing; a lease that ran out, or died with its process, does."""
     await store.write(add_jobs, a_job(1))
@@ -207,6 +208,9 @@ async def test_suspects_are_taken_up_one_a_turn_and_parked_jobs_never(store: Sql
 
 
 async def test_a_cancel_is_noted_once(store: SqliteStore) -> None:
+=======
+async def test_a_cancel_is_noted_once(store: Store) -> None:
+>>>>>>> f740278 (PostgreSQL as a store: asyncpg under SQLAlchemy Core, retries that ride out a restart, and a real server for the tests)
     """The first wish counts and keeps its time; a repeat is told that it is one."""
     await store.write(add_jobs, a_job(1))
     assert await store.write(rows.request_cancel, "job_001", NOW + 1)
@@ -218,19 +222,17 @@ async def test_a_cancel_is_noted_once(store: SqliteStore) -> None:
 
 @pytest.mark.parametrize("first", OPEN_STATES, ids=lambda state: state.value)
 @pytest.mark.parametrize("second", OPEN_STATES, ids=lambda state: state.value)
-async def test_a_job_has_one_open_attempt_at_most(
-    store: SqliteStore, first: AttemptState, second: AttemptState
-) -> None:
+async def test_a_job_has_one_open_attempt_at_most(store: Store, first: AttemptState, second: AttemptState) -> None:
     """The database itself refuses a second try beside one that is under way."""
     job = a_job(1)
     await store.write(add_jobs, job)
     await store.write(rows.insert_attempt, job, an_attempt(job, 1, state=first))
-    with pytest.raises(IntegrityError, match=r"attempts\.job_id"):
+    with pytest.raises(IntegrityError, match=r"attempts\.job_id|uq_attempts_one_open"):
         await store.write(rows.insert_attempt, job, an_attempt(job, 2, state=second))
 
 
 @pytest.mark.parametrize("closed", CLOSED_STATES, ids=lambda state: state.value)
-async def test_a_closed_attempt_makes_room_for_the_next(store: SqliteStore, closed: AttemptState) -> None:
+async def test_a_closed_attempt_makes_room_for_the_next(store: Store, closed: AttemptState) -> None:
     """Once a try has ended another may be opened; of other jobs there may be any number."""
     jobs = [a_job(1), a_job(2)]
     await store.write(add_jobs, *jobs)
@@ -257,7 +259,7 @@ IMPOSSIBLE: dict[str, tuple[Any, str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE)
-async def test_the_schema_refuses_what_cannot_be(store: SqliteStore, case: str) -> None:
+async def test_the_schema_refuses_what_cannot_be(store: Store, case: str) -> None:
     """Rules stand in the database, so that no caller can break them."""
     table, row_id, changes = IMPOSSIBLE[case]
     job = a_job(1)
@@ -267,7 +269,7 @@ async def test_the_schema_refuses_what_cannot_be(store: SqliteStore, case: str) 
         await store.write(lambda c: c.execute(update(table).where(table.c.id == row_id).values(changes)))
 
 
-async def test_two_keys_never_have_one_hash(store: SqliteStore) -> None:
+async def test_two_keys_never_have_one_hash(store: Store) -> None:
     """A secret belongs to one key."""
     twin = {
         "id": "other",
@@ -282,7 +284,7 @@ async def test_two_keys_never_have_one_hash(store: SqliteStore) -> None:
         await store.write(lambda c: c.execute(insert(schema.keys).values(twin)))
 
 
-async def test_ended_attempts_are_read_oldest_first_and_the_latest_ones(store: SqliteStore) -> None:
+async def test_ended_attempts_are_read_oldest_first_and_the_latest_ones(store: Store) -> None:
     """What the estimators are rebuilt from: the newest attempts up to the limit, in the order they ended."""
 
     def write(connection: Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -13,12 +13,23 @@ import pytest
 from sqlalchemy import Column, Connection, MetaData, Table, Text, event, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
+from gateway.settings import StoreSection
 from gateway.store.conflict import insert_new
 from gateway.store.database import StoreError, open_store
 from gateway.store.schema import teams
 from gateway.store.sqlite import GROUP_MAX, SqliteStore
+from tests.unit.store.builders import add_team
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    """A fresh database file with one team, opened as a server opens it."""
+    opened = SqliteStore.open(f"sqlite:///{tmp_path}/vidgate.db")
+    await opened.write(add_team)
+    yield opened
+    await opened.close()
 
 
 def add(connection: Connection, name: str) -> str:
@@ -223,7 +234,7 @@ async def test_the_file_is_free_again_after_closing(tmp_path: Path) -> None:
     """A server that was closed leaves no lock, and what was written is there for the next one."""
     url = f"sqlite:///{tmp_path}/folder that is made/vidgate.db"
     for number in range(2):
-        opened = open_store(url)
+        opened = await open_store(StoreSection(url=url))
         assert await opened.write(count_and_add, number) == number
         await opened.close()
 
@@ -246,10 +257,10 @@ async def test_a_closed_store_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["mysql://host/db", "vidgate.db", ""])
-def test_an_unknown_kind_of_database_is_refused(url: str) -> None:
+async def test_an_unknown_kind_of_database_is_refused(url: str) -> None:
     """The refusal names what can be used."""
     with pytest.raises(StoreError, match="use sqlite:///path"):
-        open_store(url)
+        await open_store(StoreSection(url=url))
 
 
 async def test_an_existing_row_is_left_alone(store: SqliteStore) -> None:
