@@ -30,7 +30,7 @@ PREFIX = "vidgate-pg-"
 OWNER = "vidgate"
 START_TIMEOUT_S = 60.0
 ACCOUNTS = ("nobody", "postgres", "daemon")
-# Becomes the server, and leaves a shell behind that ends it when standard input ends without a word: the tests are gone.
+# Becomes the server, and leaves a shell behind that ends it when standard input ends without a word: the run is gone.
 GUARDED = 'exec 3<&0; ( (read -r _ <&3 || kill -QUIT $$) & ); exec "$@" </dev/null 3<&-'
 # Durable against a crash of the server, which the tests cause; not against one of the machine, which they do not.
 OPTIONS = {

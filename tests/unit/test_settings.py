@@ -122,6 +122,7 @@ def test_every_number_has_a_unit_or_is_a_count() -> None:
     plain = {
         "server.port",
         "server.replicas",
+        "store.connections_max",
         "intake.pixels_max",
         "intake.side_max",
         "jobs.running_max",

@@ -183,8 +183,7 @@ async def test_leases_are_kept_and_let_go_by_their_owner(store: Store) -> None:
     assert {job.id for job in await store.write(rows.claim_due, "all", NOW + 2, 15.0, 5)} == {"job_001", "job_002"}
 
 
-<<<<<<< HEAD
-async def test_a_lease_that_was_not_handed_over_counts_as_a_crash(store: SqliteStore) -> None:
+async def test_a_lease_that_was_not_handed_over_counts_as_a_crash(store: Store) -> None:
     """A first claim and a handed-over lease count nothing; a lease that ran out, or died with its process, does."""
     await store.write(add_jobs, a_job(1))
     assert [job.crashes for job in await store.write(rows.claim_due, "me", NOW, 15.0, 1)] == [0]
@@ -195,7 +194,7 @@ async def test_a_lease_that_was_not_handed_over_counts_as_a_crash(store: SqliteS
     assert [job.crashes for job in await store.write(rows.claim_due, "all", NOW + 17, 15.0, 1)] == [2]
 
 
-async def test_suspects_are_taken_up_one_a_turn_and_parked_jobs_never(store: SqliteStore) -> None:
+async def test_suspects_are_taken_up_one_a_turn_and_parked_jobs_never(store: Store) -> None:
     """Jobs whose drivers crashed do not come back together, so that only the one to blame crashes again."""
     suspects = [a_job(number, crashes=2) for number in (1, 2, 3)]
     await store.write(add_jobs, *suspects, a_job(4), a_job(5, crashes=1), a_job(6, parked_at=NOW - 1))
@@ -207,10 +206,7 @@ async def test_suspects_are_taken_up_one_a_turn_and_parked_jobs_never(store: Sql
     assert claimed == {f"job_00{number}" for number in (1, 2, 3, 4, 5)}
 
 
-async def test_a_cancel_is_noted_once(store: SqliteStore) -> None:
-=======
 async def test_a_cancel_is_noted_once(store: Store) -> None:
->>>>>>> f740278 (PostgreSQL as a store: asyncpg under SQLAlchemy Core, retries that ride out a restart, and a real server for the tests)
     """The first wish counts and keeps its time; a repeat is told that it is one."""
     await store.write(add_jobs, a_job(1))
     assert await store.write(rows.request_cancel, "job_001", NOW + 1)
