@@ -19,7 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.api import billing, errors, generate, health, jobs, openapi, quote, routes, webhooks
-from gateway.bus.memory import MemoryBus
+from gateway.bus.contract import Bus
+from gateway.bus.open import Surroundings, open_bus
 from gateway.clock import Clock, SystemClock
 from gateway.delivery import Delivery
 from gateway.dispatcher import Dispatcher
@@ -119,8 +120,10 @@ def build_app(
 
 async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient, outbound: Outbound) -> Parts:
     """Make every part of the service. Raises what each part raises for settings that it cannot serve."""
-    clock, random = chance.clock, chance.random
-    fleet = _fleet(settings, Tools(client, clock, random))
+    clock, random, ids = chance.clock, chance.random, Ids(chance.clock)
+    around = Surroundings(ids.new("bus"), clock, random, settings.bus.namespace, settings.jobs.lease_s)
+    bus = open_bus(settings.bus.url, around)
+    fleet = _fleet(settings, Tools(client, clock, random), bus)
     artifacts = watched(Artifacts.open(settings.artifacts.url), "artifacts")
     fetch_limits = FetchLimits(settings.outbound.bytes_max, settings.outbound.timeout_s)
     inputs = Inputs(
@@ -142,7 +145,7 @@ async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient,
     return Parts(
         settings=settings,
         store=watched(await open_store(settings.store), "store"),
-        bus=MemoryBus(),
+        bus=bus,
         fleet=fleet,
         planner=Planner(fleet, prices, settings.routing, inputs.form),
         inputs=inputs,
@@ -155,11 +158,11 @@ async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient,
         ),
         clock=clock,
         random=random,
-        ids=Ids(clock),
+        ids=ids,
     )
 
 
-def _fleet(settings: Settings, tools: Tools) -> Fleet:
+def _fleet(settings: Settings, tools: Tools, bus: Bus) -> Fleet:
     known = plugins()
     retry = settings.retry
     accounts = {}
@@ -168,7 +171,7 @@ def _fleet(settings: Settings, tools: Tools) -> Fleet:
         budget = RetryBudget(retry.budget_ratio, retry.budget_reserve_per_s, retry.budget_ttl_s)
         accounts[name] = Account(watched(known[name].build(chosen, tools), "vendor"), chosen, budget)
     router, shadow = make_routers(settings.routing, tools.random)
-    return Fleet(accounts, router, tools.clock, shadow)
+    return Fleet(accounts, router, tools.clock, shadow, bus, alone=settings.server.replicas == 1)
 
 
 def _endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:

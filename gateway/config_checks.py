@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from gateway.bus.open import bus_fault
 from gateway.config_errors import ConfigurationProblem, ConfigurationWarning, nearest, problems_of
 from gateway.money.prices import PriceBook, PriceBookError
 from gateway.settings import Settings
@@ -18,7 +19,6 @@ from providers.contract import ProviderPlugin, ProviderSettings, chosen_routes
 
 LEASE_HEARTBEATS_MIN = 3
 STORES = ("sqlite", *POSTGRES_SCHEMES)
-BUSES = ("memory",)
 ONE_PROCESS_STORES = frozenset({"sqlite"})
 ONE_PROCESS_BUSES = frozenset({"memory"})
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -83,12 +83,12 @@ def _times(settings: Settings) -> Iterator[ConfigurationProblem]:
 
 
 def _places(settings: Settings) -> Iterator[ConfigurationProblem]:
-    for section, url, known, example in (
-        ("store", settings.store.url, STORES, "sqlite:///var/vidgate.db"),
-        ("bus", settings.bus.url, BUSES, "memory://"),
-    ):
-        if _scheme(url) not in known:
-            yield ConfigurationProblem((section, "url"), f"must begin with {' or '.join(known[:2])}, such as {example}")
+    if _scheme(settings.store.url) not in STORES:
+        expected = f"must begin with {' or '.join(STORES[:2])}, such as sqlite:///var/vidgate.db"
+        yield ConfigurationProblem(("store", "url"), expected)
+    fault = bus_fault(settings.bus.url)
+    if fault is not None:
+        yield ConfigurationProblem(("bus", "url"), fault)
 
 
 def _processes(settings: Settings) -> Iterator[ConfigurationProblem]:

@@ -55,7 +55,12 @@ class Dispatcher:
         if sole:
             await self._parts.store.write(rows.release_leases, None, now)
         for fact in await remember(self._parts.store, now):
-            self._parts.fleet.observe(fact)
+            self._parts.fleet.learn(fact)
+        bus = self._parts.bus
+        bus.on("cancel", self._cancel_wanted)
+        bus.on("poll", self._poll_now)
+        bus.on_fact(self._parts.fleet.hear)
+        await bus.start()
         polling = self._parts.settings.polling
         self._loops = [
             asyncio.create_task(self._every(CLAIM_INTERVAL_S, self._claim), name="claim"),
@@ -87,20 +92,23 @@ class Dispatcher:
         """The run of a job that is driven here."""
         return self._runs.get(job_id)
 
-    def wake(self, job_id: str) -> bool:
-        """Poll a job now; False when it is not driven here."""
+    def wake(self, job_id: str) -> None:
+        """Have a job polled now, by whichever replica drives it."""
+        self._parts.bus.publish("poll", job_id)
+
+    def _poll_now(self, job_id: str) -> None:
         run = self._runs.get(job_id)
-        if run is None or run.stage != "rendering":
-            return False
-        run.wake.set()
-        return True
+        if run is not None and run.stage == "rendering":
+            run.wake.set()
 
     async def cancel(self, job_id: str) -> None:
-        """Note the wish to cancel, and wake the job so that it is seen at once."""
-        now = self._parts.clock.now()
-        await self._parts.store.write(rows.request_cancel, job_id, now)
+        """Note the wish to cancel, and wake the replica that drives the job so that it is seen at once."""
+        await self._parts.store.write(rows.request_cancel, job_id, self._parts.clock.now())
+        self._parts.bus.publish("cancel", job_id)
+
+    def _cancel_wanted(self, job_id: str) -> None:
         run = self._runs.get(job_id)
-        if run is not None:
+        if run is not None and not run.cancel_wanted:
             run.cancel_wanted = True
             run.wake.set()
 
@@ -120,6 +128,7 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await _end(heartbeat)
+        await self._parts.bus.close()
         released = await self._parts.store.write(rows.release_leases, self.owner, self._parts.clock.now())
         log.info("dispatcher.drained", handed_over=released)
 
@@ -176,6 +185,9 @@ class Dispatcher:
             )
             for run in driven:
                 run.lease_until = until if run.job.id in kept else run.lease_until
+                if kept.get(run.job.id):  # a wish that was noted elsewhere, where the bus did not carry it here
+                    self._cancel_wanted(run.job.id)
+        self._parts.bus.renew()
 
     async def _refresh_balances(self) -> None:
         for name in self._parts.fleet.metered():

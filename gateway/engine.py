@@ -81,9 +81,8 @@ class Engine:
 
     async def drive(self, run: Run) -> None:
         """Take a job to its end, or until another process has taken it over."""
-        taken_over = run.open
-        if taken_over is not None and taken_over.route in self._parts.fleet.routes and not run.nothing_outstanding:
-            self._parts.fleet.depart(taken_over.route, taken_over.id, taken_over.sent_at or taken_over.prepared_at)
+        if run.open is not None and not run.nothing_outstanding:
+            self._parts.fleet.take_over(run.open)
         try:
             while run.job.status in ACTIVE:
                 await self._step(run)
@@ -92,7 +91,7 @@ class Engine:
             log.warning("job.lease_lost", job=run.job.id, fence=run.job.fence)
         finally:
             if run.attempts:
-                self._parts.fleet.arrive(run.attempts[-1].id)
+                self._parts.fleet.arrive(run.attempts[-1].id, handed_over=run.job.status in ACTIVE)
 
     async def _step(self, run: Run) -> None:
         attempt = run.open
@@ -129,11 +128,8 @@ class Engine:
             run.stage = "waiting"
             await self._pause(run, plan.ranking.wait_s)
             return
-        # The hold was sized by the first plan: a route that became dearer since is not taken on credit.
-        # And one that did not deliver as ordered would not the next time either.
         wrong = {one.route for one in run.attempts if one.failure_kind == FailureKind.NOT_AS_ORDERED}
-        choices = [plan.options[quote.route] for quote in plan.ranking.ranked if quote.route not in wrong]
-        option = next((one for one in choices if one.team_price_micros <= run.job.held_micros), None)
+        option = plan.choice(run.job.held_micros, wrong)
         if option is None:
             refused = "; ".join(f"{one.route}: {one.reasons[0]}" for one in plan.ranking.refused)
             nobody = NoRouteLeft("; ".join(text for text in (failures, refused) if text) or "no route is left")
@@ -146,6 +142,8 @@ class Engine:
         run.job = replace(run.job, parameters=dict(option.fit.values))
         attempt = self._journal.new_attempt(run, option)
         with self._parts.fleet.room(attempt.route, attempt.id, attempt.prepared_at):
+            if not await self._has_slot(run, attempt):
+                return
             request = await self._parts.inputs.request(run.job, attempt)
             run.critical = True
             attempt = await self._journal.start(run, attempt, plan, option)
@@ -153,21 +151,32 @@ class Engine:
 
     async def _submit_again(self, run: Run, attempt: Attempt) -> None:
         run.stage = "submitting"
+        if not await self._has_slot(run, attempt):
+            if self._parts.clock.now() >= run.job.give_up_at:
+                await self._fail(run, attempt, NextRoute("no time is left"), FailureKind.RATE_LIMITED, "it stayed full")
+            return
         request = await self._parts.inputs.request(run.job, attempt)
         run.critical = True
         changes = {"submits": attempt.submits + 1, "sent_at": self._parts.clock.now()}
         attempt = await self._journal.note(run, attempt, "submit", f"submit {attempt.submits + 1}", changes)
         await self._send(run, attempt, request)
 
+    async def _has_slot(self, run: Run, attempt: Attempt) -> bool:
+        """Take a slot where replicas share limits; when none is free, wait as long as told. The next step sees anew."""
+        wait_s = await self._parts.fleet.take_slot(attempt.route, attempt.id)
+        if wait_s > 0:
+            run.stage = "waiting"
+            await self._pause(run, wait_s)
+        return wait_s <= 0
+
     async def _send(self, run: Run, attempt: Attempt, request: RenderRequest) -> None:
         """Submit once. The intent is committed; what comes back is written before anything else happens."""
         self._parts.fleet.depart(attempt.route, attempt.id, self._parts.clock.now())
         self._journal.observe(attempt, "dispatched")
-        provider = self._parts.fleet.account(attempt.route).provider
         try:
             await self._journal.keep_lease(run)
             with permitted_by(lambda: self._journal.check_lease(run)):
-                outcome = await provider.submit(request)
+                outcome = await self._parts.fleet.account(attempt.route).provider.submit(request)
             match outcome:
                 case Accepted():
                     await self._journal.accept(run, attempt, outcome)
@@ -287,8 +296,9 @@ class Engine:
         run.stage = "rendering" if attempt.state is AttemptState.ACCEPTED else "in_doubt"
         route = self._parts.fleet.routes[attempt.route]
         provider = self._parts.fleet.account(attempt.route).provider
-        delay_s = self._poll_delay_s(run, attempt) if run.stage == "rendering" else run.next_look_s()
-        await self._pause(run, delay_s)
+        eta_s, polling = run.eta_s if run.polls else attempt.eta_s, self._parts.settings.polling
+        delay_s = self._parts.fleet.poll_delay_s(attempt, eta_s, polling)
+        await self._pause(run, delay_s if run.stage == "rendering" else run.next_look_s())
         if await self._canceled_there(run, attempt):
             return
         run.polls += 1
@@ -298,7 +308,7 @@ class Engine:
                 run.eta_s, run.progress = outcome.eta_s, outcome.progress
                 if attempt.state is AttemptState.IN_DOUBT:
                     await self._journal.remembered(run, attempt)
-                self._parts.bus.publish(run.job.id)
+                self._parts.bus.publish("job", run.job.id)
             case Finished():
                 await self._deliver(run, attempt, outcome)
                 return
@@ -311,11 +321,6 @@ class Engine:
                 await self._no_verdict(run, attempt, outcome)
         if self._doubt_left_s(attempt) <= 0:
             await self._outlast(run, run.attempts[-1])
-
-    def _poll_delay_s(self, run: Run, attempt: Attempt) -> float:
-        delay_s = self._parts.fleet.poll_delay_s(attempt, run.eta_s if run.polls else attempt.eta_s)
-        polling = self._parts.settings.polling
-        return min(max(delay_s, polling.delay_min_s), polling.delay_max_s)
 
     async def _canceled_there(self, run: Run, attempt: Attempt) -> bool:
         """Pass a wish to cancel on where the vendor can stop; elsewhere the render runs to its end and is billed."""
@@ -339,7 +344,7 @@ class Engine:
     async def _deliver(self, run: Run, attempt: Attempt, outcome: Finished) -> None:
         """Copy the result at once, compare it with the order, and settle."""
         run.stage, run.critical = "delivering", True
-        self._parts.bus.publish(run.job.id)
+        self._parts.bus.publish("job", run.job.id)
         route = self._parts.fleet.routes[attempt.route]
         delivered = await self._parts.delivery.collect(outcome, run.job.parameters, route)
         run.critical = attempt.token is None  # what came with the reply itself cannot be asked for again

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from gateway.shadow import Shadow
+import structlog
+
+from gateway.bus.contract import Bus, Limits, Slot
+from gateway.bus.memory import MemoryBus
+from gateway.settings import PollingSection
+from gateway.shadow import FAULTS, Shadow
 from gateway.store.jobs import Attempt
 from policies.retry import RetryBudget
 from policies.router import Router
 from policies.values import InFlight, Observation
 from providers.capability import Route
 from providers.contract import Clock, HasBalance, Provider, ProviderSettings
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -36,16 +43,22 @@ class _Flight:
 
 @dataclass(slots=True)
 class Fleet:
-    """Every configured provider and what this process knows of it. A provider is one account, named after it."""
+    """Every configured provider and what this process knows of it. A provider is one account, named after it.
+
+    `alone` says that no other process spends from these accounts.
+    """
 
     accounts: Mapping[str, Account]
     router: Router
     clock: Clock
     shadow: Shadow | None = None
+    bus: Bus = field(default_factory=MemoryBus)
+    alone: bool = True
     routes: dict[str, Route] = field(init=False)
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _by_route: dict[str, dict[str, InFlight]] = field(init=False)
     _shown: dict[str, tuple[InFlight, ...]] = field(default_factory=dict)
+    _elsewhere: dict[str, tuple[float, tuple[InFlight, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Index the routes of every account by name."""
@@ -58,10 +71,16 @@ class Fleet:
         return self.accounts[self.routes[route_name].provider]
 
     def in_flight(self, route_name: str) -> tuple[InFlight, ...]:
-        """The attempts of all jobs that run on a route; the same tuple until one of them changes."""
+        """The attempts of all jobs that run on a route; the same tuple until one of them changes.
+
+        While the route is known to be full, those of other replicas are in it.
+        """
         shown = self._shown.get(route_name)
         if shown is None:
             shown = self._shown[route_name] = tuple(self._by_route[route_name].values())
+        until, others = self._elsewhere.get(route_name, (0.0, ()))
+        if until > self.clock.now():
+            return shown + others
         return shown
 
     def depart(self, route_name: str, attempt_id: str, at: float) -> None:
@@ -70,7 +89,7 @@ class Fleet:
         if attempt_id not in self._flights:
             account.flights += 1
             known = account.balance_at is not None and account.balance_at > account.arrival_at
-            before = account.balance_micros if known and account.flights == 1 else None
+            before = account.balance_micros if known and account.flights == 1 and self.alone else None
             self._flights[attempt_id] = _Flight(route_name, before)
         if account.flights > 1:
             self._blur(account)
@@ -87,8 +106,47 @@ class Fleet:
             self.arrive(attempt_id)
             raise
 
-    def arrive(self, attempt_id: str) -> None:
-        """An attempt has no more work under way; harmless when it was never known."""
+    def limits(self, route_name: str) -> Limits:
+        """What the vendor allows on a route, as configured or as its catalogue says."""
+        route, settings = self.routes[route_name], self.account(route_name).settings
+        return Limits(
+            settings.concurrency_max or route.concurrency_max,
+            settings.requests_per_minute or route.requests_per_minute,
+        )
+
+    async def take_slot(self, route_name: str, attempt_id: str) -> float:
+        """Seconds to wait for a slot that replicas share; 0 when it was taken, or when none is needed."""
+        limits = self._shared_limits(route_name)
+        if not limits:
+            return 0.0
+        now = self.clock.now()
+        self.depart(route_name, attempt_id, now)  # from here on its arrival gives the slot back, whatever happens
+        refused = await self.bus.take(self._slot(route_name, attempt_id), limits)
+        if refused is None:
+            return 0.0
+        self.arrive(attempt_id)
+        others = max(0, refused.busy - len(self._by_route[route_name]))
+        taken = tuple(InFlight(f"elsewhere-{number}", now) for number in range(others))
+        self._elsewhere[route_name] = (now + refused.wait_s, taken)
+        return refused.wait_s
+
+    def take_over(self, attempt: Attempt) -> None:
+        """An attempt that another process had sent is followed here from now on, with its slot."""
+        if attempt.route not in self.routes:
+            return
+        self.depart(attempt.route, attempt.id, attempt.sent_at or attempt.prepared_at)
+        if self._shared_limits(attempt.route).concurrency_max is not None:
+            self.bus.hold(self._slot(attempt.route, attempt.id))
+
+    def _slot(self, route_name: str, attempt_id: str) -> Slot:
+        return Slot(self.routes[route_name].provider, route_name, attempt_id)
+
+    def _shared_limits(self, route_name: str) -> Limits:
+        """A local route runs on this very machine: what it can do at once is nobody else's."""
+        return Limits() if self.routes[route_name].mode == "local" else self.limits(route_name)
+
+    def arrive(self, attempt_id: str, *, handed_over: bool = False) -> None:
+        """An attempt has no more work under way here; its slot is free unless it goes on elsewhere."""
         flight = self._flights.pop(attempt_id, None)
         if flight is None:
             return
@@ -97,6 +155,7 @@ class Fleet:
         account.arrival_at = self.clock.now()
         self._by_route[flight.route].pop(attempt_id, None)
         self._shown.pop(flight.route, None)
+        self.bus.free(attempt_id, handed_over=handed_over)
 
     def balance_before(self, attempt_id: str) -> int | None:
         """The account's credit before an attempt, where nothing else was charged in between; else None."""
@@ -109,21 +168,43 @@ class Fleet:
             for attempt_id in self._by_route[route.name]:
                 self._flights[attempt_id].balance_before_micros = None
 
-    def poll_delay_s(self, attempt: Attempt, eta_s: float | None) -> float:
+    def poll_delay_s(self, attempt: Attempt, eta_s: float | None, bounds: PollingSection) -> float:
         """Seconds until it pays to ask for an accepted attempt again; `eta_s` is the vendor's last word on that."""
-        return self.router.next_poll_delay_s(
+        delay_s = self.router.next_poll_delay_s(
             attempt.route,
             attempt.size_class,
             elapsed_s=self.clock.now() - (attempt.sent_at or attempt.prepared_at),
             eta_s=eta_s,
             nominal_latency_s=self.routes[attempt.route].latency_nominal_s,
         )
+        return min(max(delay_s, bounds.delay_min_s), bounds.delay_max_s)
 
     def observe(self, observation: Observation) -> None:
-        """Feed one fact to the router, and to the shadow beside it."""
+        """Feed one fact to the router and to the shadow beside it, and tell the other replicas."""
+        self.learn(observation)
+        self.bus.share(observation)
+
+    def learn(self, observation: Observation) -> None:
+        """Feed one fact to the router and to the shadow beside it."""
         self.router.observe(observation)
         if self.shadow is not None:
             self.shadow.observe(observation)
+
+    def hear(self, told: Observation) -> None:
+        """Take in what another replica observed, as far as it is about routes and accounts that there are here.
+
+        Its clock may be ahead: nothing was observed later than now. A fact that the router cannot use is said and left.
+        """
+        account = self.accounts.get(told.account)
+        if account is None or (told.route and told.route not in self.routes):
+            return
+        fact = replace(told, at=min(told.at, self.clock.now()))
+        if fact.kind == "balance" and fact.balance_micros is not None and fact.at >= (account.balance_at or 0.0):
+            account.balance_micros, account.balance_at = fact.balance_micros, fact.at
+        try:
+            self.learn(fact)
+        except FAULTS as error:
+            log.warning("fact.refused", kind=fact.kind, error=f"{type(error).__name__}: {error}")
 
     def note_balance(self, name: str, balance_micros: int | None) -> None:
         """Take in the credit that a vendor reported; None is no news."""

@@ -103,7 +103,7 @@ class Journal:
         self._parts.fleet.depart(attempt.route, attempt.id, attempt.sent_at or attempt.prepared_at)
         self._parts.fleet.note_balance(attempt.account, outcome.report.credits_remaining_micros)
         self.observe(attempt, "accepted", eta_s=outcome.eta_s)
-        self._parts.bus.publish(run.job.id)
+        self._parts.bus.publish("job", run.job.id)
 
     async def came_on(self, run: Run) -> None:
         """A step is done: what broke this job's drivers before does not stop it."""
@@ -206,7 +206,7 @@ class Journal:
         self._parts.fleet.note_balance(attempt.account, report.credits_remaining_micros)
         self.observe(attempt, "succeeded", billed_micros=cost.amount_micros)
         self._told("job.succeeded", run, attempt, price_micros=success.price_micros)
-        self._parts.bus.publish(run.job.id)
+        self._parts.bus.publish("job", run.job.id)
 
     async def _balance_delta(self, attempt: Attempt) -> BalanceDelta | None:
         """What left the account, where the vendor does not say what it charged and nothing else could be charged."""
@@ -227,7 +227,7 @@ class Journal:
         """Close a job without a result; its hold is given back."""
         run.job = await self._parts.store.write(settlement.end_job, run.job, status, problem, self._parts.clock.now())
         self._told("job.ended", run, None, status=status, reason=problem.slug)
-        self._parts.bus.publish(run.job.id)
+        self._parts.bus.publish("job", run.job.id)
 
     def observe(
         self,

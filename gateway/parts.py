@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from gateway.bus.memory import MemoryBus
+from gateway.bus.contract import Bus
 from gateway.clock import Clock
 from gateway.delivery import Delivery
 from gateway.fleet import Fleet
@@ -22,7 +22,7 @@ class Parts:
 
     settings: Settings
     store: Store
-    bus: MemoryBus
+    bus: Bus
     fleet: Fleet
     planner: Planner
     inputs: Inputs

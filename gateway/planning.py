@@ -5,7 +5,7 @@ Reads only what is in memory and decides nothing itself: fitting and ranking are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -74,6 +74,15 @@ class Plan:
         ranked = [self.options[quote.route] for quote in self.ranking.ranked]
         fitting = [option for option in self.options.values() if not option.fit.refusals]
         return max((option.worst_micros for option in ranked or fitting), default=0)
+
+    def choice(self, held_micros: int, wrong: Collection[str]) -> Option | None:
+        """The best option that can be paid and was not `wrong` before; None when there is none.
+
+        The hold was sized by the first plan: a route that became dearer since is not taken on credit. One that did not
+        deliver as ordered would not the next time either.
+        """
+        options = (self.options[quote.route] for quote in self.ranking.ranked if quote.route not in wrong)
+        return next((option for option in options if option.team_price_micros <= held_micros), None)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as it is stored and shown."""
@@ -158,7 +167,7 @@ class Planner:
 
     def _candidate(self, order: Order, option: Option) -> Candidate:
         route = option.route
-        account = self.fleet.account(route.name)
+        account, limits = self.fleet.account(route.name), self.fleet.limits(route.name)
         return Candidate(
             route=route.name,
             account=route.provider,
@@ -169,8 +178,8 @@ class Planner:
             balance_micros=account.balance_micros,
             balance_at=account.balance_at,
             in_flight=self.fleet.in_flight(route.name),
-            concurrency_max=account.settings.concurrency_max or route.concurrency_max,
-            requests_per_minute=account.settings.requests_per_minute or route.requests_per_minute,
+            concurrency_max=limits.concurrency_max,
+            requests_per_minute=limits.requests_per_minute,
             preview=route.preview and not self.routing.preview,
             refusals=option.fit.refusals,
         )

@@ -91,9 +91,20 @@ class ArtifactsSection(Section):
 
 
 class BusSection(Section):
-    """What carries wake-ups between replicas; what it carries may be lost."""
+    """What carries wake-ups, observations and shared limits between replicas; what it carries may be lost."""
 
-    url: str = Field(default="memory://", description="`memory://` serves one process.")
+    url: str = Field(
+        default="memory://",
+        repr=False,  # it may hold a password
+        description="`memory://` serves one process. Replicas share a Redis: `redis://host:6379/0` (`rediss://` with "
+        "TLS), `redis+sentinel://host1:26379,host2:26379/master/0`, `redis+cluster://host:6379`; a user and password "
+        "go before the hosts.",
+    )
+    namespace: str = Field(
+        default="vidgate",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="How every key and channel in Redis begins; deployments that share a Redis need one each.",
+    )
 
 
 class SecuritySection(Section):

@@ -18,11 +18,15 @@ async def healthz(_request: Request, _service: Service) -> Response:
 
 
 async def readyz(_request: Request, service: Service) -> Response:
-    """Whether new work can be taken: the store answers and nobody has asked the process to stop."""
+    """Whether new work can be taken: the store answers and nobody has asked the process to stop.
+
+    Without its bus a replica is `degraded` and works on: limits are its own, and others hear of things a little later.
+    """
     checks: dict[str, object] = {
         "store": "ok",
         "draining": service.dispatcher.draining,
         "routes": len(service.parts.fleet.routes),
+        "bus": "degraded" if service.parts.bus.degraded else "ok",
     }
     if service.reloader is not None:
         checks["configuration"] = asdict(service.reloader.state)
@@ -31,4 +35,5 @@ async def readyz(_request: Request, service: Service) -> Response:
     except SQLAlchemyError as error:
         checks["store"] = type(error).__name__
     ready = checks["store"] == "ok" and not service.dispatcher.draining
-    return JSONResponse({"status": "ready" if ready else "not_ready", "checks": checks}, 200 if ready else 503)
+    status = "not_ready" if not ready else "degraded" if service.parts.bus.degraded else "ready"
+    return JSONResponse({"status": status, "checks": checks}, 200 if ready else 503)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from dataclasses import dataclass
 
@@ -64,15 +65,17 @@ async def show_job(service: Service, job_id: str, team_id: str) -> tuple[rows.Jo
 
 async def wait_for(service: Service, job_id: str, team_id: str, wait_s: float) -> tuple[rows.Job, Response]:
     """The job once it has ended, or as it stands when this time is over."""
-    clock = service.parts.clock
+    clock, bus = service.parts.clock, service.parts.bus
     until = clock.now() + wait_s
-    with service.parts.bus.listen(job_id) as event:
+    with bus.listen("job", job_id) as event:
         while True:
             event.clear()
             job, response = await show_job(service, job_id, team_id)
             if job.status in TERMINAL or clock.now() >= until:
                 return job, response
-            await clock.wait(event, until - clock.now())
+            # A job that is driven elsewhere may end without a word reaching here: look again now and then.
+            patience_s = math.inf if service.dispatcher.run_of(job_id) is not None else bus.recheck_s
+            await clock.wait(event, min(until - clock.now(), patience_s))
 
 
 def _load(connection: Connection, job_id: str, team_id: str) -> tuple[rows.Job, list[rows.Attempt]]:

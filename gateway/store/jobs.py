@@ -146,11 +146,11 @@ def claim_due(connection: Connection, owner: str, now: float, lease_s: float, li
     return [_job(row) for row in connection.execute(statement).mappings()]
 
 
-def extend_leases(connection: Connection, owner: str, until: float, job_ids: Sequence[str]) -> frozenset[str]:
-    """Keep the leases that this process holds on these jobs; returns the jobs whose lease it still had."""
+def extend_leases(connection: Connection, owner: str, until: float, job_ids: Sequence[str]) -> dict[str, bool]:
+    """Keep the leases that this process holds on these jobs; those it still had, and whether to stop each was asked."""
     held = and_(jobs.c.id.in_(job_ids), jobs.c.lease_owner == owner, jobs.c.status.in_(ACTIVE))
-    extended = update(jobs).where(held).values(lease_until=until).returning(jobs.c.id)
-    return frozenset(connection.execute(extended).scalars())
+    extended = update(jobs).where(held).values(lease_until=until).returning(jobs.c.id, jobs.c.cancel_requested_at)
+    return {job_id: wished_at is not None for job_id, wished_at in connection.execute(extended)}
 
 
 def release_leases(connection: Connection, owner: str | None, now: float) -> int:

@@ -105,6 +105,8 @@ def test_every_fault_is_told_at_once_in_the_order_of_the_file() -> None:
         ("polling: {delay_min_s: 20, delay_max_s: 10}", "polling.delay_min_s", "at most 10"),
         ("store: {url: 'mysql://db/vidgate'}", "store.url", "sqlite"),
         ("bus: {url: 'nats://host'}", "bus.url", "memory"),
+        ("bus: {url: 'redis+sentinel://host:26379'}", "bus.url", "must name the master"),
+        ("bus: {namespace: 'a b'}", "bus.namespace", "pattern"),
         ("outbound: {allow_hosts: [10.0.0.1/8]}", "outbound.allow_hosts.0", "host bits set"),
         ("outbound: {allow_hosts: [ok.example, 10.0.0.0/99]}", "outbound.allow_hosts.1", "write host:port"),
         ("money: {price_book: /no/such/prices.yaml}", "money.price_book", "No such file"),
@@ -141,6 +143,15 @@ def test_several_replicas_without_redis_are_refused_on_postgresql_too() -> None:
     """A shared database is not enough: without Redis a replica would not hear of what another one did."""
     (fault,) = faults(GOOD + "server: {replicas: 2}\nstore: {url: 'postgresql://vidgate@db/vidgate'}\n")
     assert fault.split(": ")[1] == "bus.url"
+
+
+@pytest.mark.parametrize("bus", ["redis://cache", "redis+sentinel://a,b/main/0", "rediss+cluster://:secret@a:7000,b"])
+def test_several_replicas_on_postgresql_and_redis_may_start(bus: str) -> None:
+    """Every deployment of Redis will do; the password in its URL is not shown with the settings."""
+    text = GOOD + "server: {replicas: 2}\nstore: {url: 'postgresql://vidgate@db/vidgate'}\n"
+    settings = read(f"{text}bus: {{url: '{bus}'}}\n").settings
+    assert settings.bus.url == bus
+    assert bus not in repr(settings)
 
 
 def test_one_process_on_postgresql_needs_no_redis() -> None:

@@ -171,12 +171,15 @@ async def test_leases_are_kept_and_let_go_by_their_owner(store: Store) -> None:
     """A heartbeat moves one's own leases on the jobs it names only; letting go makes the jobs due at once."""
     await store.write(add_jobs, a_job(1), a_job(2, due_at=NOW + 500, lease_owner="other", lease_until=NOW + 600))
     await store.write(rows.claim_due, "me", NOW, 15.0, 5)
-    assert await store.write(rows.extend_leases, "me", NOW + 99, ["job_003"]) == frozenset()
-    assert await store.write(rows.extend_leases, "me", NOW + 99, ["job_001", "job_002"]) == {"job_001"}
+    assert await store.write(rows.extend_leases, "me", NOW + 99, ["job_003"]) == {}
+    assert await store.write(rows.extend_leases, "me", NOW + 99, ["job_001", "job_002"]) == {"job_001": False}
     leases = {
         job.id: job.lease_until for job in await store.read(lambda c: rows.list_jobs(c, "team", before=None, limit=9))
     }
     assert leases == {"job_001": NOW + 99, "job_002": NOW + 600}
+    await store.write(rows.request_cancel, "job_001", NOW)
+    await store.write(rows.request_cancel, "job_002", NOW)
+    assert await store.write(rows.extend_leases, "me", NOW + 99, ["job_001", "job_002"]) == {"job_001": True}
     assert await store.write(rows.release_leases, "me", NOW + 1) == 1
     assert [job.id for job in await store.write(rows.claim_due, "you", NOW + 1, 15.0, 5)] == ["job_001"]
     assert await store.write(rows.release_leases, None, NOW + 2) == 2
@@ -331,7 +334,7 @@ def _race(connection: Connection, steps: list[tuple[str, str, float]]) -> None:
                     rows.update_job(connection, last[owner], {"result": {"by": owner}})
         elif step == "beat":
             assert rows.extend_leases(connection, owner, now + 10.0, ["job_001"]) == (
-                {"job_001"} if holder == owner else set()
+                {"job_001": False} if holder == owner else {}
             )
             until = now + 10.0 if holder == owner else until
         elif step == "release":
