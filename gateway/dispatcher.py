@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from gateway import parking
+from gateway.doubts import ruled
 from gateway.engine import Engine
 from gateway.memory import remember
 from gateway.money import idempotency, ledger
@@ -187,6 +188,10 @@ class Dispatcher:
                 run.lease_until = until if run.job.id in kept else run.lease_until
                 if kept.get(run.job.id):  # a wish that was noted elsewhere, where the bus did not carry it here
                     self._cancel_wanted(run.job.id)
+        doubtful = tuple(run.job.id for run in driven if run.stage == "in_doubt")
+        for job_id in await self._parts.store.read(ruled, doubtful) if doubtful else ():
+            if (ruled_run := self._runs.get(job_id)) is not None:
+                ruled_run.wake.set()
         self._parts.bus.renew()
 
     async def _refresh_balances(self) -> None:

@@ -11,6 +11,8 @@ Every step commits before the next begins, so a crash anywhere leaves rows from 
     prepared, sent           the reply was lost with the process: in doubt
     accepted, known by token poll, deliver, settle; also while the vendor claims not to know it
     in doubt                 look for evidence; repeat only where that is safe; wait for the published deadline
+
+No job ends on a guess: the last thing done before a verdict is to ask once more. An operator's word ends a doubt too.
 """
 
 from __future__ import annotations
@@ -20,51 +22,37 @@ from dataclasses import replace
 import structlog
 
 from gateway.delivery import Delivered
+from gateway.doubts import Ruling
+from gateway.evidence import Evidence
 from gateway.jobs import ACTIVE, AttemptState, JobStatus
 from gateway.journal import Journal
 from gateway.orders import order_of, tried_of
 from gateway.parts import Parts
 from gateway.planning import Option, Plan
-from gateway.problems import DeadlinePassed, NoRouteLeft, OutcomeUnknown, RequestRefused
+from gateway.problems import DeadlinePassed, JobProblem, NoRouteLeft, RequestRefused
 from gateway.runs import Run
-from gateway.settlement import AttemptEnd
-from gateway.store import jobs as rows
+from gateway.settlement import AttemptEnd, JobEnd, never_told
 from gateway.store.jobs import Attempt, LeaseLostError
 from gateway.vendor_transport import permitted_by
-from policies.retry import (
-    Evidence,
-    LookForEvidence,
-    NextRoute,
-    RetryHere,
-    RetryRules,
-    Situation,
-    StayInDoubt,
-    Stop,
-    after_doubt,
-    after_failure,
-    after_refusal,
-)
+from policies import retry
+from policies.retry import LookForEvidence, NextRoute, RetryHere, StayInDoubt, Stop
 from providers.contract import (
     Accepted,
     Failed,
     FailureKind,
     Finished,
     HasCancel,
-    HasLookup,
     InDoubt,
-    NoEvidence,
     NotFound,
     Pending,
     Refused,
     RenderRequest,
     Report,
-    SentAttempt,
 )
 
 log = structlog.get_logger()
 
 REDELIVER_INTERVAL_S = 5.0
-RIVALS_WINDOW_S = 86_400.0
 
 
 class Engine:
@@ -73,11 +61,7 @@ class Engine:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._journal = Journal(parts)
-
-    @property
-    def _rules(self) -> RetryRules:
-        retry = self._parts.settings.retry
-        return RetryRules(retry.ambiguous, retry.submits_max, retry.base_s, retry.cap_s)
+        self._evidence = Evidence(parts)
 
     async def drive(self, run: Run) -> None:
         """Take a job to its end, or until another process has taken it over."""
@@ -99,6 +83,8 @@ class Engine:
             await self._journal.cancel(run, attempt)
         elif attempt is None:
             await self._choose(run)
+        elif (ruling := await self._evidence.ruling(attempt)) is not None:
+            await self._obey(run, attempt, ruling)
         elif attempt.route not in self._parts.fleet.routes:
             await self._orphaned(run, attempt)
         elif attempt.token is not None:
@@ -117,11 +103,10 @@ class Engine:
         failures = "; ".join(f"{one.route}: {one.failure_kind}" for one in run.attempts)
         if now >= run.job.give_up_at:
             late = DeadlinePassed(f"no vendor had it in time; {failures or 'nothing was tried'}")
-            await self._journal.end(run, JobStatus.EXPIRED, late)
+            await self._end(run, JobStatus.EXPIRED, late)
             return
         if len(run.attempts) >= self._parts.settings.jobs.attempts_max:
-            spent = NoRouteLeft(f"{len(run.attempts)} attempts failed: {failures}")
-            await self._journal.end(run, JobStatus.FAILED, spent)
+            await self._end(run, JobStatus.FAILED, NoRouteLeft(f"{len(run.attempts)} attempts failed: {failures}"))
             return
         plan = self._parts.planner.plan(order_of(run.job), now, tried_of(run.attempts))
         if plan.ranking.wait_s is not None:
@@ -133,9 +118,26 @@ class Engine:
         if option is None:
             refused = "; ".join(f"{one.route}: {one.reasons[0]}" for one in plan.ranking.refused)
             nobody = NoRouteLeft("; ".join(text for text in (failures, refused) if text) or "no route is left")
-            await self._journal.end(run, JobStatus.FAILED, nobody)
-            return
-        await self._submit(run, plan, option)
+            await self._end(run, JobStatus.FAILED, nobody)
+        elif not await self._late(run, before=len(run.attempts)):
+            await self._submit(run, plan, option)
+
+    async def _end(self, run: Run, status: JobStatus, problem: JobProblem) -> None:
+        """End a job without a result, after one last look at what was given up in doubt."""
+        if not await self._late(run, before=len(run.attempts) + 1):
+            await self._journal.end(run, JobEnd(status, problem))
+
+    async def _late(self, run: Run, *, before: int) -> bool:
+        """Look back at the attempts before this number that were given up in doubt; True when a render is taken up."""
+        for attempt, suspense in await self._evidence.given_up(run, before):
+            found = await self._evidence.look_back(run, attempt)
+            if isinstance(found, Accepted):
+                plan = self._parts.planner.plan(order_of(run.job), self._parts.clock.now())
+                await self._journal.take_up(run, attempt, suspense, found, plan.options[attempt.route])
+                return True
+            if isinstance(found, NotFound):
+                await self._journal.cleared(attempt, suspense, found)
+        return False
 
     async def _submit(self, run: Run, plan: Plan, option: Option) -> None:
         run.stage = "submitting"
@@ -192,21 +194,21 @@ class Engine:
     async def _refused(self, run: Run, attempt: Attempt, outcome: Refused) -> None:
         self._parts.fleet.arrive(attempt.id)
         self._journal.observe(attempt, "failed", failure=outcome.kind, retry_after_s=outcome.retry_after_s)
-        decision = after_refusal(
-            outcome.kind, outcome.retry_after_s, self._situation(run, attempt), self._rules, self._parts.random
-        )
+        situation, rules = self._parts.fleet.situation(attempt, run.job.deadline_at), self._parts.settings.retry.rules
+        decision = retry.after_refusal(outcome.kind, outcome.retry_after_s, situation, rules, self._parts.random)
         if isinstance(decision, RetryHere):
-            self._withdraw(attempt)
+            self._parts.fleet.withdraw(attempt.route)
             await self._again(run, attempt, decision, outcome.detail)
         else:
             await self._fail(run, attempt, decision, outcome.kind, outcome.detail)
 
-    async def _again(self, run: Run, attempt: Attempt, decision: RetryHere, detail: str) -> None:
+    async def _again(
+        self, run: Run, attempt: Attempt, decision: RetryHere, detail: str, *, suspected: bool = False
+    ) -> None:
         """Commit that nothing is outstanding, wait, and let the next step submit again."""
         run.stage = "retrying"
         text = f"{detail}; {decision.why}; again in {decision.delay_s:.1f} s"
-        changes = {"state": AttemptState.PREPARED, "sent_at": None}
-        await self._journal.note(run, attempt, "retry", text, changes)
+        await self._journal.again(run, attempt, text, suspected=suspected)
         await self._pause(run, decision.delay_s)
 
     # A submit whose outcome nobody knows
@@ -216,67 +218,79 @@ class Engine:
         run.stage = "in_doubt"
         if attempt.state is AttemptState.PREPARED:
             attempt = await self._journal.lost_reply(run, attempt)
-        evidence: Evidence = "not_looked"
-        decision = self._after_doubt(run, attempt, evidence)
+        decision = self._after_doubt(run, attempt, "not_looked")
+        found: retry.Evidence = "not_looked"
         if isinstance(decision, LookForEvidence):
             found = await self._look(run, attempt)
-            if isinstance(found, Accepted):
-                await self._journal.accept(run, run.attempts[-1], found)
-                return
             attempt = run.attempts[-1]
-            evidence = "not_accepted" if isinstance(found, NotFound) else "none"
-            decision = self._after_doubt(run, attempt, evidence)
+            if attempt.state is AttemptState.ACCEPTED:
+                return
+            decision = self._after_doubt(run, attempt, found)
         if isinstance(decision, StayInDoubt | LookForEvidence):
             await self._outlast(run, attempt)
-            return
+        else:
+            suspected = found != "not_accepted"
+            await self._leave(run, attempt, decision, "the outcome of the submit was unknown", suspected=suspected)
+
+    async def _leave(
+        self, run: Run, attempt: Attempt, decision: RetryHere | NextRoute, detail: str, *, suspected: bool
+    ) -> None:
+        """Leave a submit in doubt behind; unless it is known not to be charged, it may have been."""
         self._journal.observe(attempt, "failed", failure=FailureKind.UNAVAILABLE)
         self._parts.fleet.arrive(attempt.id)
-        if evidence != "not_accepted":
-            await self._journal.suspect(run, attempt)
         if isinstance(decision, RetryHere):
-            await self._again(run, attempt, decision, "the outcome of the submit was unknown")
+            await self._again(run, attempt, decision, detail, suspected=suspected)
+            return
+        now, kind = self._parts.clock.now(), FailureKind.UNAVAILABLE
+        end = AttemptEnd(kind, detail, now, suspected=suspected, then=decision.why)
+        await self._journal.fail(run, attempt, end, Report())
+
+    async def _obey(self, run: Run, attempt: Attempt, ruling: Ruling) -> None:
+        """Take an operator's word for what became of a submit."""
+        if ruling.verdict == "accepted":
+            await self._journal.accept(run, attempt, Accepted(ruling.token or {}), ruling.told)
+        elif ruling.verdict == "not_accepted":
+            decision = self._after_doubt(run, attempt, "not_accepted")
+            assert isinstance(decision, RetryHere | NextRoute)
+            await self._leave(run, attempt, decision, ruling.told, suspected=False)
         else:
-            await self._fail(run, attempt, decision, FailureKind.UNAVAILABLE, "its outcome was unknown")
+            charged = attempt.price_micros if ruling.charged_micros is None else ruling.charged_micros
+            end = AttemptEnd(FailureKind.LOST, ruling.told, self._parts.clock.now(), charged, reason=ruling.told)
+            job_end = never_told(attempt) if ruling.verdict == "lost" else None
+            await self._journal.fail(run, attempt, end, Report(cost_micros=charged), job_end)
 
     def _after_doubt(
-        self, run: Run, attempt: Attempt, evidence: Evidence
+        self, run: Run, attempt: Attempt, found: retry.Evidence
     ) -> RetryHere | NextRoute | LookForEvidence | StayInDoubt:
-        billing = self._parts.fleet.routes[attempt.route].ambiguous_billing
-        decision = after_doubt(evidence, billing, self._situation(run, attempt), self._rules, self._parts.random)
+        if attempt.route not in self._parts.fleet.routes:
+            return NextRoute("the configuration no longer has this route")
+        billing, rules = self._parts.fleet.routes[attempt.route].ambiguous_billing, self._parts.settings.retry.rules
+        situation = self._parts.fleet.situation(attempt, run.job.deadline_at, answered=run.doubt_answered)
+        decision = retry.after_doubt(found, billing, situation, rules, self._parts.random)
         if isinstance(decision, RetryHere):
-            self._withdraw(attempt)
+            self._parts.fleet.withdraw(attempt.route)
         return decision
 
-    async def _look(self, run: Run, attempt: Attempt) -> Accepted | NotFound | None:
-        """Ask the vendor's own records, once they have had time to settle; None when they do not tell."""
-        provider = self._parts.fleet.account(attempt.route).provider
-        if not isinstance(provider, HasLookup):
-            return None
+    async def _look(self, run: Run, attempt: Attempt) -> retry.Evidence:
+        """Ask the vendor's own records, once they have had time to settle; a render that they have is followed."""
+        if not self._evidence.can_tell(attempt):
+            return "none"
         await self._pause(run, self._parts.settings.retry.verify_settle_s)
-        sent_at = attempt.sent_at or attempt.prepared_at
-        rivals = await self._parts.store.read(rows.rivals, attempt, sent_at - RIVALS_WINDOW_S)
-        request = await self._parts.inputs.request(run.job, attempt)
-        sent = SentAttempt(request, sent_at, self._parts.clock.now(), attempt.credits_before_micros, rivals.claimed)
-        found = await provider.lookup(sent)
-        if isinstance(found, Accepted) and rivals.twin:
-            found = NoEvidence("the records have a render of these inputs, which another lost attempt may have started")
-        text = "the vendor's records have it" if isinstance(found, Accepted) else found.detail
-        last = attempt.events[-1]
-        if (last["what"], last["detail"]) != ("looked_up", text):  # a look a minute for a day tells the same once
-            await self._journal.note(run, attempt, "looked_up", text, {})
-        return found if isinstance(found, Accepted | NotFound) else None
+        found = await self._evidence.look(run, attempt)
+        attempt = await self._journal.looked(run, attempt, found)
+        if isinstance(found, Accepted):
+            await self._journal.accept(run, attempt, found)
+        return "not_accepted" if isinstance(found, NotFound) else "none"
 
     async def _outlast(self, run: Run, attempt: Attempt) -> None:
         """Nobody can tell yet. Keep the hold until the published deadline; the loss is then the operator's."""
         run.stage = "in_doubt"
-        left_s = self._doubt_left_s(attempt)
+        left_s = self._evidence.left_s(attempt)
         if left_s > 0:
             await self._pause(run, min(run.next_look_s(), left_s))
             return
-        await self._journal.suspect(run, attempt)
-        await self._fail(run, attempt, None, FailureKind.LOST, "its outcome stayed unknown")
-        problem = OutcomeUnknown(f"{attempt.route} never told what became of it; nothing is charged")
-        await self._journal.end(run, JobStatus.EXPIRED, problem)
+        end = AttemptEnd(FailureKind.LOST, "its outcome stayed unknown", self._parts.clock.now(), suspected=True)
+        await self._journal.fail(run, attempt, end, Report(), never_told(attempt))
 
     async def _orphaned(self, run: Run, attempt: Attempt) -> None:
         """An attempt on a route that the configuration no longer has: it can be outlasted, or left when never sent."""
@@ -286,9 +300,6 @@ class Engine:
         else:
             await self._outlast(run, attempt)
 
-    def _doubt_left_s(self, attempt: Attempt) -> float:
-        return (attempt.sent_at or attempt.prepared_at) + self._parts.settings.jobs.in_doubt_s - self._parts.clock.now()
-
     # A render that the vendor has accepted
 
     async def _follow(self, run: Run, attempt: Attempt) -> None:
@@ -297,11 +308,13 @@ class Engine:
         route = self._parts.fleet.routes[attempt.route]
         provider = self._parts.fleet.account(attempt.route).provider
         eta_s, polling = run.eta_s if run.polls else attempt.eta_s, self._parts.settings.polling
-        delay_s = self._parts.fleet.poll_delay_s(attempt, eta_s, polling)
-        await self._pause(run, delay_s if run.stage == "rendering" else run.next_look_s())
+        is_running = run.stage == "rendering"
+        delay_s = self._parts.fleet.poll_delay_s(attempt, eta_s, polling) if is_running else run.next_look_s()
+        await self._pause(run, min(delay_s, max(0.0, self._evidence.left_s(attempt))))
         if await self._canceled_there(run, attempt):
             return
         run.polls += 1
+        is_last = self._evidence.left_s(attempt) <= 0
         outcome = await provider.check(route, attempt.token or {})
         match outcome:
             case Pending():
@@ -315,11 +328,11 @@ class Engine:
             case Failed():
                 kind, charged = outcome.kind, outcome.report.cost_micros or 0
                 self._journal.observe(attempt, "failed", failure=kind, billed_micros=charged)
-                await self._fail(run, attempt, after_failure(kind), kind, outcome.detail, outcome.report)
+                await self._fail(run, attempt, retry.after_failure(kind), kind, outcome.detail, outcome.report)
                 return
             case InDoubt():
                 await self._no_verdict(run, attempt, outcome)
-        if self._doubt_left_s(attempt) <= 0:
+        if is_last:
             await self._outlast(run, run.attempts[-1])
 
     async def _canceled_there(self, run: Run, attempt: Attempt) -> bool:
@@ -339,7 +352,7 @@ class Engine:
             return
         self._journal.unanswered(run, attempt, outcome)
         if outcome.retry_after_s:
-            await self._pause(run, max(0.0, min(outcome.retry_after_s, self._doubt_left_s(attempt))))
+            await self._pause(run, max(0.0, min(outcome.retry_after_s, self._evidence.left_s(attempt))))
 
     async def _deliver(self, run: Run, attempt: Attempt, outcome: Finished) -> None:
         """Copy the result at once, compare it with the order, and settle."""
@@ -350,7 +363,7 @@ class Engine:
         run.critical = attempt.token is None  # what came with the reply itself cannot be asked for again
         if isinstance(delivered, Delivered):
             await self._journal.succeed(run, attempt, outcome.report, delivered)
-        elif delivered.passing and attempt.token is not None and self._doubt_left_s(attempt) > 0:
+        elif delivered.passing and attempt.token is not None and self._evidence.left_s(attempt) > 0:
             log.warning("result.not_yet", job=run.job.id, route=attempt.route, detail=delivered.detail)
             await self._pause(run, REDELIVER_INTERVAL_S)
         else:
@@ -358,26 +371,23 @@ class Engine:
             charged = outcome.report.cost_micros
             report = replace(outcome.report, cost_micros=attempt.price_micros if charged is None else charged)
             self._journal.observe(attempt, "failed", failure=delivered.kind, billed_micros=report.cost_micros or 0)
-            decision = after_failure(delivered.kind)
+            decision = retry.after_failure(delivered.kind)
             await self._fail(run, attempt, decision, delivered.kind, delivered.detail, report)
 
     async def _fail(
         self,
         run: Run,
         attempt: Attempt,
-        decision: NextRoute | Stop | None,
+        decision: NextRoute | Stop,
         kind: FailureKind,
         detail: str,
         report: Report | None = None,
     ) -> None:
         """Close an attempt; with `Stop` close the job too, otherwise the next step looks for another route."""
         cost_micros = report.cost_micros if report is not None else None
-        end = AttemptEnd(kind, detail, self._parts.clock.now(), cost_micros or 0, attempt.account)
-        why = f"{detail}; {decision.why}" if decision is not None else detail
-        await self._journal.fail(run, attempt, end, why, report or Report())
-        if isinstance(decision, Stop):
-            problem = RequestRefused(f"{attempt.route}: {detail}", reason=kind)
-            await self._journal.end(run, JobStatus.FAILED, problem)
+        end = AttemptEnd(kind, detail, self._parts.clock.now(), cost_micros or 0, then=decision.why)
+        refused = JobEnd(JobStatus.FAILED, RequestRefused(f"{attempt.route}: {detail}", reason=kind))
+        await self._journal.fail(run, attempt, end, report or Report(), refused if isinstance(decision, Stop) else None)
 
     # What the steps above share
 
@@ -387,14 +397,3 @@ class Engine:
         await self._parts.clock.wait(run.wake, seconds)
         run.wake.clear()
         run.critical = critical
-
-    def _withdraw(self, attempt: Attempt) -> None:
-        """Take a repeat out of the budget in the breath that found it allowed: before anything is awaited."""
-        self._parts.fleet.account(attempt.route).budget.withdraw(self._parts.clock.now())
-
-    def _situation(self, run: Run, attempt: Attempt) -> Situation:
-        now, route = self._parts.clock.now(), self._parts.fleet.routes[attempt.route]
-        slack_s = run.job.deadline_at - now - route.latency_nominal_s
-        return Situation(
-            attempt.submits, slack_s, self._parts.fleet.account(route.name).budget.allows(now), run.doubt_answered
-        )

@@ -13,7 +13,7 @@ from gateway.bus.memory import MemoryBus
 from gateway.settings import PollingSection
 from gateway.shadow import FAULTS, Shadow
 from gateway.store.jobs import Attempt
-from policies.retry import RetryBudget
+from policies.retry import RetryBudget, Situation
 from policies.router import Router
 from policies.values import InFlight, Observation
 from providers.capability import Route
@@ -178,6 +178,16 @@ class Fleet:
             nominal_latency_s=self.routes[attempt.route].latency_nominal_s,
         )
         return min(max(delay_s, bounds.delay_min_s), bounds.delay_max_s)
+
+    def situation(self, attempt: Attempt, deadline_at: float, *, answered: bool = False) -> Situation:
+        """Where an attempt stands when it is to be decided whether it is submitted again."""
+        now = self.clock.now()
+        slack_s = deadline_at - now - self.routes[attempt.route].latency_nominal_s
+        return Situation(attempt.submits, slack_s, self.account(attempt.route).budget.allows(now), answered)
+
+    def withdraw(self, route_name: str) -> None:
+        """Take a repeat out of the budget in the breath that found it allowed: before anything is awaited."""
+        self.account(route_name).budget.withdraw(self.clock.now())
 
     def observe(self, observation: Observation) -> None:
         """Feed one fact to the router and to the shadow beside it, and tell the other replicas."""

@@ -14,17 +14,18 @@ import structlog
 from gateway import settlement
 from gateway.delivery import Delivered
 from gateway.jobs import ACTIVE, AttemptState, JobStatus
+from gateway.money.losses import InSuspense
 from gateway.money.true_cost import BalanceDelta, true_cost
 from gateway.orders import order_of, routing_kind
 from gateway.parts import Parts
 from gateway.planning import Option, Plan, size_class
-from gateway.problems import JobCanceled, JobProblem
+from gateway.problems import JobCanceled
 from gateway.runs import Run
-from gateway.settlement import AttemptEnd, Success
+from gateway.settlement import AttemptEnd, JobEnd, Success
 from gateway.store import jobs as rows
 from gateway.store.jobs import Attempt, LeaseLostError
 from policies.values import Observation, ObservationKind
-from providers.contract import Accepted, FailureKind, InDoubt, Report
+from providers.contract import Accepted, FailureKind, InDoubt, LookupOutcome, NotFound, Report
 from providers.vocabulary import SEED_DRAWN_MAX
 
 log = structlog.get_logger()
@@ -68,17 +69,57 @@ class Journal:
 
     async def start(self, run: Run, attempt: Attempt, plan: Plan, option: Option) -> Attempt:
         """Commit the intent, with the receipt and, on a later route, the new plan."""
-        changes: dict[str, Any] = {
-            "route": attempt.route,
-            "parameters": run.job.parameters,
-            "receipt": _receipt(option, attempt.wire),
-        }
+        changes = _route_changes(run, attempt, option)
         if run.attempts:
             changes["replans"] = [*run.job.replans, plan.to_json()]
         run.job, attempt = await self._parts.store.write(settlement.start_attempt, run.job, attempt, changes)
         run.put(attempt)
         self._parts.fleet.account(attempt.route).budget.deposit(attempt.prepared_at)
         self._told("attempt.started", run, attempt)
+        return attempt
+
+    async def take_up(self, run: Run, lost: Attempt, suspense: InSuspense, found: Accepted, option: Option) -> None:
+        """Follow the render of an attempt that was given up in doubt: the records have it after all."""
+        now = self._parts.clock.now()
+        run.job = replace(run.job, parameters=dict(option.fit.values))
+        text = f"the vendor's records have the render that attempt {lost.number} had lost"
+        attempt = replace(
+            self.new_attempt(run, option),
+            wire=lost.wire,
+            seed=lost.seed,
+            price_micros=lost.price_micros,
+            submits=0,
+            sent_at=lost.prepared_at,
+            state=AttemptState.ACCEPTED,
+            accepted_at=now,
+            token=found.token,
+            eta_s=found.eta_s,
+            vendor_request_id=found.report.request_id,
+            credits_before_micros=None,
+            events=[{"at": now, "what": "taken_up", "detail": text}],
+        )
+        changes = _route_changes(run, attempt, option)
+        run.job, attempt = await self._parts.store.write(settlement.take_up, run.job, attempt, changes, suspense)
+        run.put(attempt)
+        self._parts.fleet.depart(attempt.route, attempt.id, now)
+        self._told("attempt.taken_up", run, attempt, lost=lost.id)
+        self._parts.bus.publish("job", run.job.id)
+
+    async def cleared(self, lost: Attempt, suspense: InSuspense, found: NotFound) -> None:
+        """The complete records do not have a submit that was given up: nothing is suspected any more."""
+        await self._parts.store.write(settlement.clear_absent, suspense, self._parts.clock.now(), found.detail)
+        log.info("suspense.cleared", job=lost.job_id, attempt=suspense.name, detail=found.detail)
+
+    async def looked(self, run: Run, attempt: Attempt, found: LookupOutcome) -> Attempt:
+        """What the vendor's records told; the same answer again is counted on its line of the story."""
+        text = "the vendor's records have it" if isinstance(found, Accepted) else found.detail
+        last, now = attempt.events[-1], self._parts.clock.now()
+        if (last["what"], last["detail"]) != ("looked_up", text):
+            return await self.note(run, attempt, "looked_up", text, {})
+        again = {**last, "times": last.get("times", 1) + 1, "last_at": now}
+        changes = {"events": [*attempt.events[:-1], again]}
+        attempt = await self._parts.store.write(settlement.note_attempt, run.job, attempt, changes)
+        run.put(attempt)
         return attempt
 
     async def note(self, run: Run, attempt: Attempt, what: str, detail: str, changes: dict[str, Any]) -> Attempt:
@@ -89,7 +130,9 @@ class Journal:
         self._told(f"attempt.{what}", run, attempt, detail=detail)
         return attempt
 
-    async def accept(self, run: Run, attempt: Attempt, outcome: Accepted) -> None:
+    async def accept(
+        self, run: Run, attempt: Attempt, outcome: Accepted, detail: str = "the vendor accepted it"
+    ) -> None:
         """The vendor runs it: the token is committed before the first poll."""
         changes = {
             "state": AttemptState.ACCEPTED,
@@ -98,7 +141,7 @@ class Journal:
             "eta_s": outcome.eta_s,
             "vendor_request_id": outcome.report.request_id,
         }
-        attempt = await self.note(run, attempt, "accepted", "the vendor accepted it", changes)
+        attempt = await self.note(run, attempt, "accepted", detail, changes)
         run.stage, run.eta_s = "rendering", outcome.eta_s
         self._parts.fleet.depart(attempt.route, attempt.id, attempt.sent_at or attempt.prepared_at)
         self._parts.fleet.note_balance(attempt.account, outcome.report.credits_remaining_micros)
@@ -123,26 +166,40 @@ class Journal:
         if self._parts.clock.now() >= run.lease_until:
             raise LeaseLostError(run.job.id)
 
-    async def suspect(self, run: Run, attempt: Attempt) -> None:
-        """Book a possible charge that nobody can prove or rule out to the operator's suspense account."""
-        await self._parts.store.write(settlement.suspect_charge, run.job, attempt, attempt.account)
+    async def again(self, run: Run, attempt: Attempt, detail: str, *, suspected: bool) -> None:
+        """Nothing is outstanding any more and it is submitted again; a charge of the lost submit may be suspected."""
+        event = {"at": self._parts.clock.now(), "what": "retry", "detail": detail}
+        changes = {"state": AttemptState.PREPARED, "sent_at": None, "events": [*attempt.events, event]}
+        if suspected:
+            run.put(await self._parts.store.write(settlement.repeat_suspected, run.job, attempt, changes))
+        else:
+            run.put(await self._parts.store.write(settlement.note_attempt, run.job, attempt, changes))
+        self._told("attempt.retry", run, attempt, detail=detail)
 
     async def doubt(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
         """The submit may have been accepted: the attempt is in doubt until evidence or the deadline says otherwise."""
         run.doubt_answered = outcome.status is not None
-        detail = f"{outcome.detail}: it may have been accepted"
-        await self.note(run, attempt, "in_doubt", detail, {"state": AttemptState.IN_DOUBT})
+        await self._open_doubt(run, attempt, f"{outcome.detail}: it may have been accepted")
         self.unanswered(run, attempt, outcome)
 
     async def lost_reply(self, run: Run, attempt: Attempt) -> Attempt:
         """The process that sent it ended before the vendor's reply was written."""
-        text = "the process ended before the vendor's reply was written"
-        return await self.note(run, attempt, "in_doubt", text, {"state": AttemptState.IN_DOUBT})
+        return await self._open_doubt(run, attempt, "the process ended before the vendor's reply was written")
 
     async def forgotten(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
         """The vendor says that it does not know a job it had accepted."""
-        text = f"{outcome.detail}: the vendor no longer knows the job"
-        await self.note(run, attempt, "in_doubt", text, {"state": AttemptState.IN_DOUBT})
+        await self._open_doubt(run, attempt, f"{outcome.detail}: the vendor no longer knows the job")
+
+    async def _open_doubt(self, run: Run, attempt: Attempt, detail: str) -> Attempt:
+        """Write that an attempt is in doubt, with the deadline that is published from now on."""
+        until = (attempt.sent_at or attempt.prepared_at) + self._parts.settings.jobs.in_doubt_s
+        event = {"at": self._parts.clock.now(), "what": "in_doubt", "detail": detail, "until": until}
+        changes = {"state": AttemptState.IN_DOUBT, "events": [*attempt.events, event]}
+        attempt = await self._parts.store.write(settlement.note_attempt, run.job, attempt, changes)
+        run.put(attempt)
+        self._told("attempt.in_doubt", run, attempt, detail=detail, until=until)
+        self._parts.bus.publish("job", run.job.id)
+        return attempt
 
     async def remembered(self, run: Run, attempt: Attempt) -> None:
         """The vendor knows the job again."""
@@ -154,10 +211,13 @@ class Journal:
         level = log.warning if outcome.unrecognised else log.info
         level("vendor.no_verdict", job=run.job.id, route=attempt.route, status=outcome.status, detail=outcome.detail)
 
-    async def fail(self, run: Run, attempt: Attempt, end: AttemptEnd, why: str, report: Report) -> None:
+    async def fail(
+        self, run: Run, attempt: Attempt, end: AttemptEnd, report: Report, job_end: JobEnd | None = None
+    ) -> None:
         """Close an attempt that delivered nothing; what the vendor charged is the operator's loss.
 
-        A vendor that accepted it and does not say what it charged is believed by the fall of its balance.
+        A vendor that accepted it and does not say what it charged is believed by the fall of its balance. With
+        `job_end` the job ends in the same transaction.
         """
         source = "reported" if report.cost_micros is not None else None
         if source is None and attempt.token is not None:
@@ -165,17 +225,25 @@ class Journal:
             fell = true_cost(reported_micros=None, balance=balance, book_micros=attempt.price_micros)
             if fell.source == "balance":
                 source, report = "balance", replace(report, cost_micros=fell.amount_micros)
-                end = replace(end, loss_micros=fell.amount_micros)
+                end = replace(end, loss_micros=fell.amount_micros, suspected=False)
         changes = {
             "cost_micros": report.cost_micros,
             "cost_source": source,
             "vendor_request_id": report.request_id or attempt.vendor_request_id,
-            "events": [*attempt.events, {"at": end.at, "what": "failed", "detail": why}],
+            "events": [*attempt.events, {"at": end.at, "what": "failed", "detail": end.told}],
         }
-        run.put(await self._parts.store.write(settlement.fail_attempt, run.job, attempt, end, changes))
+        if job_end is None:
+            attempt = await self._parts.store.write(settlement.fail_attempt, run.job, attempt, end, changes)
+        else:
+            run.job, attempt = await self._parts.store.write(
+                settlement.fail_and_end, run.job, attempt, end, changes, job_end
+            )
+        run.put(attempt)
         run.polls, run.looks, run.eta_s, run.progress = 0, 0, None, None
         self._parts.fleet.arrive(attempt.id)
-        self._told("attempt.failed", run, attempt, kind=end.kind, detail=why)
+        self._told("attempt.failed", run, attempt, kind=end.kind, detail=end.told)
+        if job_end is not None:
+            self._told_end(run, job_end)
 
     async def succeed(self, run: Run, attempt: Attempt, report: Report, delivered: Delivered) -> None:
         """Close attempt and job, and bill the true cost with the team's margin, never above the caller's own limit."""
@@ -217,16 +285,22 @@ class Journal:
 
     async def cancel(self, run: Run, attempt: Attempt | None) -> None:
         """Close a job that the caller stopped while no vendor was working for it, or whose vendor stopped."""
-        if attempt is not None:
-            end = AttemptEnd("canceled", "canceled by the caller", self._parts.clock.now())
-            await self.fail(run, attempt, end, end.detail, Report())
-            self.observe(attempt, "canceled")
-        await self.end(run, JobStatus.CANCELED, JobCanceled("canceled by the caller; nothing is charged"))
+        job_end = JobEnd(JobStatus.CANCELED, JobCanceled("canceled by the caller; nothing is charged"))
+        if attempt is None:
+            await self.end(run, job_end)
+            return
+        end = AttemptEnd("canceled", "canceled by the caller", self._parts.clock.now())
+        await self.fail(run, attempt, end, Report(), job_end)
+        self.observe(attempt, "canceled")
 
-    async def end(self, run: Run, status: JobStatus, problem: JobProblem) -> None:
+    async def end(self, run: Run, end: JobEnd) -> None:
         """Close a job without a result; its hold is given back."""
-        run.job = await self._parts.store.write(settlement.end_job, run.job, status, problem, self._parts.clock.now())
-        self._told("job.ended", run, None, status=status, reason=problem.slug)
+        now = self._parts.clock.now()
+        run.job = await self._parts.store.write(settlement.end_job, run.job, end.status, end.problem, now)
+        self._told_end(run, end)
+
+    def _told_end(self, run: Run, end: JobEnd) -> None:
+        self._told("job.ended", run, None, status=end.status, reason=end.problem.slug)
         self._parts.bus.publish("job", run.job.id)
 
     def observe(
@@ -261,6 +335,15 @@ class Journal:
     def _told(self, event: str, run: Run, attempt: Attempt | None, **facts: object) -> None:
         where = {"route": attempt.route, "attempt": attempt.id} if attempt is not None else {}
         log.info(event, job=run.job.id, team=run.job.team_id, **where, **facts)
+
+
+def _route_changes(run: Run, attempt: Attempt, option: Option) -> dict[str, Any]:
+    """What a job's row says of the route that is on: its name, parameters and receipt."""
+    return {
+        "route": attempt.route,
+        "parameters": run.job.parameters,
+        "receipt": _receipt(option, attempt.wire),
+    }
 
 
 def _deviations(attempt: Attempt, model: str, report: Report) -> list[str]:

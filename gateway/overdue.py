@@ -32,9 +32,8 @@ def end_overdue(connection: Connection, hold_id: str, at: float) -> bool:
         return False
     attempt = rows.open_attempt(rows.load_attempts(connection, job.id))
     if attempt is not None:
-        if attempt.state is not AttemptState.PREPARED or attempt.sent_at is not None:
-            settlement.suspect_charge(connection, parked, attempt, attempt.account)
-        lost = AttemptEnd(FailureKind.LOST, "its job could not be driven to an end", at)
+        suspected = attempt.state is not AttemptState.PREPARED or attempt.sent_at is not None
+        lost = AttemptEnd(FailureKind.LOST, "its job could not be driven to an end", at, suspected=suspected)
         settlement.fail_attempt(connection, parked, attempt, lost, {})
     unknown = OutcomeUnknown("what became of it could not be found out in time; nothing is charged")
     settlement.end_job(connection, parked, JobStatus.EXPIRED, unknown, at, kind="expired")

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from gateway.signatures import secret_bytes
 from gateway.webhook_urls import check_url
+from policies.retry import RetryRules
 from policies.settings import RoutingSettings
 from policies.values import Objective
 
@@ -201,6 +202,11 @@ class RetrySection(Section):
         le=120,
         description="Pause before looking for evidence, so that the vendor's books can catch up.",
     )
+
+    @property
+    def rules(self) -> RetryRules:
+        """The limits as the policy takes them."""
+        return RetryRules(self.ambiguous, self.submits_max, self.base_s, self.cap_s)
 
 
 class PollingSection(Section):

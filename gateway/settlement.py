@@ -15,8 +15,9 @@ from gateway import events
 from gateway.jobs import AttemptState, IllegalMoveError, JobStatus, move_attempt, move_job
 from gateway.money import ledger
 from gateway.money.drift import PriceObservation, observe_price
+from gateway.money.losses import InSuspense
 from gateway.money.true_cost import TrueCost
-from gateway.problems import JobProblem
+from gateway.problems import JobProblem, OutcomeUnknown
 from gateway.store import jobs as rows
 from gateway.store.jobs import Attempt, Job
 
@@ -44,19 +45,46 @@ def note_attempt(connection: Connection, job: Job, attempt: Attempt, changes: Ma
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """How an attempt ended without a result. `loss_micros` is what the vendor charged for it: the operator's loss."""
+    """How an attempt ended without a result. `loss_micros` is what the vendor charged for it: the operator's loss.
+
+    `suspected` says that nobody knows whether it charged anything. `reason` explains the booking, where the kind does
+    not say it all; `then` tells in the attempt's story what follows.
+    """
 
     kind: str
     detail: str
     at: float
     loss_micros: int = 0
-    provider: str = ""
+    suspected: bool = False
+    reason: str = ""
+    then: str = ""
+
+    @property
+    def told(self) -> str:
+        """The last line of the attempt's story."""
+        return f"{self.detail}; {self.then}" if self.then else self.detail
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """How a job ended without a result."""
+
+    status: JobStatus
+    problem: JobProblem
+
+
+def never_told(attempt: Attempt) -> JobEnd:
+    """The end of a job whose attempt nobody could tell the outcome of."""
+    problem = OutcomeUnknown(f"{attempt.route} never told what became of it; nothing is charged")
+    return JobEnd(JobStatus.EXPIRED, problem)
 
 
 def fail_attempt(
     connection: Connection, job: Job, attempt: Attempt, end: AttemptEnd, changes: Mapping[str, Any]
 ) -> Attempt:
-    """Close an attempt that failed and book what the vendor charged for it to the operator."""
+    """Close an attempt that failed and book what the vendor charged for it, or may have, to the operator."""
+    if end.suspected:
+        suspect_charge(connection, job, attempt)
     changes = {
         **changes,
         "state": AttemptState.FAILED,
@@ -66,11 +94,34 @@ def fail_attempt(
     }
     if end.loss_micros:
         request_id = changes.get("vendor_request_id")
+        reason = end.reason or end.kind
         loss = ledger.Loss(
-            job.id, attempt.id, end.provider, end.loss_micros, end.at, end.kind, attempt.route, request_id
+            job.id, attempt.id, attempt.account, end.loss_micros, end.at, reason, attempt.route, request_id
         )
         ledger.book_loss(connection, loss)
     return note_attempt(connection, job, attempt, changes)
+
+
+def fail_and_end(
+    connection: Connection, job: Job, attempt: Attempt, end: AttemptEnd, changes: Mapping[str, Any], job_end: JobEnd
+) -> tuple[Job, Attempt]:
+    """Close the last attempt with its job as one: a crash in between must not leave a job that tries another route."""
+    attempt = fail_attempt(connection, job, attempt, end, changes)
+    return end_job(connection, job, job_end.status, job_end.problem, end.at), attempt
+
+
+def take_up(
+    connection: Connection, job: Job, attempt: Attempt, changes: Mapping[str, Any], suspense: InSuspense
+) -> tuple[Job, Attempt]:
+    """Follow a render that was given up as lost, as a further attempt that bears its cost: the suspense is over."""
+    reason = f"its render was found and is followed as attempt {attempt.number}"
+    ledger.clear_suspense(connection, suspense.name, charged_micros=0, at=attempt.prepared_at, reason=reason)
+    return start_attempt(connection, job, attempt, changes)
+
+
+def clear_absent(connection: Connection, suspense: InSuspense, at: float, detail: str) -> None:
+    """End the suspense of a submit that the vendor's complete records do not have."""
+    ledger.clear_suspense(connection, suspense.name, charged_micros=0, at=at, reason=f"looked up again: {detail}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +224,13 @@ def end_job(
     return ended
 
 
-def suspect_charge(connection: Connection, job: Job, attempt: Attempt, provider: str) -> None:
+def repeat_suspected(connection: Connection, job: Job, attempt: Attempt, changes: Mapping[str, Any]) -> Attempt:
+    """Book the possible charge of a submit in doubt and write that the attempt is submitted again, as one."""
+    suspect_charge(connection, job, attempt)
+    return note_attempt(connection, job, attempt, changes)
+
+
+def suspect_charge(connection: Connection, job: Job, attempt: Attempt) -> None:
     """Book a possible duplicate charge of a vendor to the operator's suspense account, never to the team.
 
     It is booked at the time of the submit, however much later it is given up: there the vendor's charge will be found.
@@ -182,7 +239,7 @@ def suspect_charge(connection: Connection, job: Job, attempt: Attempt, provider:
         job_id=job.id,
         # Every submit may have been charged: a second one in doubt is a second suspense.
         attempt_id=attempt.id if attempt.submits <= 1 else f"{attempt.id}/{attempt.submits}",
-        provider=provider,
+        provider=attempt.account,
         amount_micros=attempt.price_micros,
         at=attempt.sent_at or attempt.prepared_at,
         reason="the outcome of a submit is not known",

@@ -147,6 +147,10 @@ def _attempt_schema() -> dict[str, Any]:
         "state": {"enum": [state.value for state in AttemptState]},
         "submits": {"type": "integer"},
         "events": {"type": "array", "items": {"type": "object"}},
+        "doubt": {
+            "type": ["object", "null"],
+            "description": "Of an attempt in doubt: `since` and `until` when, what was looked at, and what is next.",
+        },
         "failure": {"type": ["object", "null"]},
         "cost_micros": {"type": ["integer", "null"]},
     }

@@ -6,10 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from gateway.doubts import doubt_of
 from gateway.jobs import AttemptState, JobStatus
 from gateway.store.jobs import Attempt, Job
 
 MICROS = 1_000_000
+DOUBT_NEXT = (
+    "Asked again within a minute, as far as the vendor can tell; a result that comes is delivered and billed as ever. "
+    "At `until` it is asked once more; if nobody can tell even then, the job expires and costs the team nothing."
+)
 
 
 def rfc3339(at: float | None) -> str | None:
@@ -96,11 +101,32 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "accepted_at": rfc3339(attempt.accepted_at),
         "finished_at": rfc3339(attempt.finished_at),
         "submits": attempt.submits,
-        "events": [{**event, "at": rfc3339(event["at"])} for event in attempt.events],
+        "events": [_event(event) for event in attempt.events],
+        "doubt": _doubt(attempt),
         "failure": {"kind": attempt.failure_kind, "detail": attempt.failure_detail} if failed else None,
         "cost_micros": attempt.cost_micros,
         "cost_source": attempt.cost_source,
         "seed": attempt.seed,
+    }
+
+
+def _event(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: rfc3339(value) if name in {"at", "last_at", "until"} else value for name, value in event.items()}
+
+
+def _doubt(attempt: Attempt) -> dict[str, Any] | None:
+    """What is published of an attempt in doubt: since when, until when, what was looked at and what comes next."""
+    doubt = doubt_of(attempt)
+    if doubt is None:
+        return None
+    return {
+        "since": rfc3339(doubt.since),
+        "until": rfc3339(doubt.until),
+        "why": doubt.why,
+        "looks": doubt.looks,
+        "looked_at": rfc3339(doubt.looked_at),
+        "found": doubt.found,
+        "next": DOUBT_NEXT,
     }
 
 

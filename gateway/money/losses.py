@@ -2,6 +2,7 @@
 
     book_loss        loss -> provider       a failed or needless attempt was charged
     suspend          suspense -> provider   an attempt in doubt may have been charged
+    in_suspense      what was suspended and not cleared yet
     clear_suspense   loss -> suspense       it was; or provider -> suspense: it was not
     top_up           provider -> treasury   credit was bought
     correct          any two accounts       a new entry that mends an old one, with its reason
@@ -14,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, case, func, literal, select
 
 from gateway.money import budget_counts
 from gateway.money.amounts import require_micros
@@ -72,6 +73,24 @@ class Suspense:
 
     def __post_init__(self) -> None:
         require_micros(self.amount_micros)
+
+
+@dataclass(frozen=True, slots=True)
+class InSuspense:
+    """A suspense that nobody has cleared yet. `name` is its attempt's id, with `/2` for a second submit's."""
+
+    name: str
+    job_id: str
+    provider: str
+    route: str | None
+    amount_micros: int
+    at: float
+    reason: str
+
+    @property
+    def attempt_id(self) -> str:
+        """The attempt whose submit it was."""
+        return self.name.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +163,18 @@ def suspend(connection: Connection, suspense: Suspense) -> Booked | AlreadyBooke
     account = provider_account(suspense.provider)
     written = book(connection, fact, debit=SUSPENSE, credit=account, amount_micros=suspense.amount_micros)
     return Booked(suspense.amount_micros) if written else AlreadyBooked(fact.reference)
+
+
+def in_suspense(connection: Connection, *, job_id: str | None = None) -> list[InSuspense]:
+    """Every suspense that nobody has cleared yet, or a job's, the oldest first."""
+    cleared = entries.alias("cleared")
+    clearing = select(cleared.c.id).where(cleared.c.reference == literal("clear:") + entries.c.attempt_id)
+    query = select(entries).where(entries.c.kind == "suspend", ~clearing.exists()).order_by(entries.c.at, entries.c.id)
+    rows = connection.execute(query if job_id is None else query.where(entries.c.job_id == job_id))
+    return [
+        InSuspense(row.attempt_id, row.job_id, row.provider, row.route, row.amount_micros, row.at, row.reason)
+        for row in rows
+    ]
 
 
 def clear_suspense(

@@ -112,6 +112,12 @@ def load_attempts(connection: Connection, job_id: str) -> list[Attempt]:
     return [_attempt(row) for row in rows.mappings()]
 
 
+def load_attempt(connection: Connection, attempt_id: str) -> Attempt | None:
+    """An attempt by its id."""
+    row = connection.execute(select(attempts).where(attempts.c.id == attempt_id)).mappings().one_or_none()
+    return _attempt(row) if row is not None else None
+
+
 def list_jobs(connection: Connection, team_id: str, *, before: str | None, limit: int) -> list[Job]:
     """A team's jobs, newest first, older than the job id `before` (ids sort by time)."""
     query = select(jobs).where(jobs.c.team_id == team_id)

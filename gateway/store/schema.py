@@ -1,8 +1,21 @@
-"""The tables of the service: teams, keys, jobs and attempts. The money tables stand in schema_money.py."""
+"""The tables of the service: teams, keys, jobs, attempts, and the rulings on them. Money stands in schema_money.py."""
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Float, ForeignKey, Index, Integer, String, Table, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.types import TypeEngine
 
 from gateway.jobs import AttemptState, JobStatus
@@ -128,4 +141,21 @@ Index(
     unique=True,
     sqlite_where=text("state IN ('prepared', 'accepted', 'in_doubt')"),
     postgresql_where=text("state IN ('prepared', 'accepted', 'in_doubt')"),
+)
+
+# An operator's word on an attempt in doubt, once for each doubt: what became of the submit, who says so, and why.
+rulings = Table(
+    "rulings",
+    metadata,
+    Column("attempt_id", String(40), ForeignKey("attempts.id"), primary_key=True),
+    Column("doubt", Integer, primary_key=True),
+    Column("verdict", String(16), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("who", String(120), nullable=False),
+    Column("why", String(500), nullable=False),
+    Column("token", Text),
+    Column("charged_micros", Whole),
+    CheckConstraint("verdict IN ('accepted', 'not_accepted', 'charged', 'lost')", name="verdict"),
+    CheckConstraint("(verdict = 'accepted') = (token IS NOT NULL)", name="token"),
+    CheckConstraint("(verdict = 'charged') = (charged_micros IS NOT NULL)", name="charged"),
 )

@@ -1,0 +1,81 @@
+"""What can be known of a lost submit: the vendor's own records, an operator's word, and how long it is asked for.
+
+The records are a vendor's history, wallet or balance, behind its adapter's `lookup`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from gateway.doubts import Ruling, doubt_of, ruling_of
+from gateway.jobs import AttemptState
+from gateway.money.losses import InSuspense, in_suspense
+from gateway.parts import Parts
+from gateway.runs import Run
+from gateway.store import jobs as rows
+from gateway.store.jobs import Attempt
+from providers.contract import Accepted, HasLookup, LookupOutcome, NoEvidence, SentAttempt
+
+RIVALS_WINDOW_S = 86_400.0
+
+
+class Evidence:
+    """Asks, and answers with what was found; what follows from it is the engine's to say."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def can_tell(self, attempt: Attempt) -> bool:
+        """Whether the attempt's vendor has records that can be asked."""
+        known = attempt.route in self._parts.fleet.routes
+        return known and isinstance(self._parts.fleet.account(attempt.route).provider, HasLookup)
+
+    async def ruling(self, attempt: Attempt) -> Ruling | None:
+        """An operator's word on an attempt that is in doubt: a row, whichever process wrote it."""
+        is_in_doubt = attempt.state is AttemptState.IN_DOUBT
+        return await self._parts.store.read(ruling_of, attempt) if is_in_doubt else None
+
+    def left_s(self, attempt: Attempt) -> float:
+        """Seconds to the deadline: the one that was published, where the attempt is in doubt."""
+        doubt = doubt_of(attempt)
+        usual = (attempt.sent_at or attempt.prepared_at) + self._parts.settings.jobs.in_doubt_s
+        return (usual if doubt is None or doubt.until is None else doubt.until) - self._parts.clock.now()
+
+    async def look(self, run: Run, attempt: Attempt) -> LookupOutcome:
+        """Ask about the submit that is in doubt now."""
+        return await self._ask(run, attempt, attempt.sent_at or attempt.prepared_at, self._parts.clock.now())
+
+    async def look_back(self, run: Run, attempt: Attempt) -> LookupOutcome:
+        """Ask about every submit of an attempt that was given up."""
+        assert attempt.finished_at is not None
+        return await self._ask(run, attempt, attempt.prepared_at, attempt.finished_at)
+
+    async def given_up(self, run: Run, before: int) -> Sequence[tuple[Attempt, InSuspense]]:
+        """The attempts before this number that were given up in doubt and can be looked up until their deadline."""
+        if not run.attempts:
+            return ()
+        now, in_doubt_s = self._parts.clock.now(), self._parts.settings.jobs.in_doubt_s
+        suspended = {one.attempt_id: one for one in await self._parts.store.read(_of_job, run.job.id)}
+        return [
+            (attempt, suspended[attempt.id])
+            for attempt in run.attempts
+            if attempt.id in suspended and attempt.finished_at is not None and attempt.token is None
+            if attempt.number < before and now < attempt.prepared_at + in_doubt_s and self.can_tell(attempt)
+        ]
+
+    async def _ask(self, run: Run, attempt: Attempt, since: float, until: float) -> LookupOutcome:
+        provider = self._parts.fleet.account(attempt.route).provider
+        assert isinstance(provider, HasLookup)
+        rivals = await self._parts.store.read(rows.rivals, attempt, since - RIVALS_WINDOW_S)
+        request = await self._parts.inputs.request(run.job, attempt)
+        sent = SentAttempt(request, since, until, attempt.credits_before_micros, rivals.claimed)
+        found = await provider.lookup(sent)
+        if isinstance(found, Accepted) and rivals.twin:
+            return NoEvidence("the records have a render of these inputs, which another lost attempt may have started")
+        return found
+
+
+def _of_job(connection: Connection, job_id: str) -> list[InSuspense]:
+    return in_suspense(connection, job_id=job_id)
