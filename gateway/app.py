@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api import billing, errors, generate, health, jobs, openapi, quote, routes, webhooks
+from gateway.api import billing, errors, events, generate, health, jobs, openapi, quote, routes, webhooks
 from gateway.bus.contract import Bus
 from gateway.bus.open import Surroundings, open_bus
 from gateway.clock import Clock, SystemClock
@@ -194,6 +194,7 @@ ROUTES = [
         ("/jobs", ["GET"], jobs.list_jobs),
         ("/jobs/{job_id}", ["GET"], jobs.get_job),
         ("/jobs/{job_id}/content", ["GET"], jobs.get_content),
+        ("/jobs/{job_id}/events", ["GET"], events.job_events),
         ("/jobs/{job_id}/cancel", ["POST"], jobs.cancel_job),
         ("/inputs/{name}", ["GET"], jobs.get_input),
         ("/callbacks/{attempt_id}/{token}", ["POST"], jobs.callback),

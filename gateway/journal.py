@@ -103,7 +103,6 @@ class Journal:
         run.put(attempt)
         self._parts.fleet.depart(attempt.route, attempt.id, now)
         self._told("attempt.taken_up", run, attempt, lost=lost.id)
-        self._parts.bus.publish("job", run.job.id)
 
     async def cleared(self, lost: Attempt, suspense: InSuspense, found: NotFound) -> None:
         """The complete records do not have a submit that was given up: nothing is suspected any more."""
@@ -146,7 +145,6 @@ class Journal:
         self._parts.fleet.depart(attempt.route, attempt.id, attempt.sent_at or attempt.prepared_at)
         self._parts.fleet.note_balance(attempt.account, outcome.report.credits_remaining_micros)
         self.observe(attempt, "accepted", eta_s=outcome.eta_s)
-        self._parts.bus.publish("job", run.job.id)
 
     async def came_on(self, run: Run) -> None:
         """A step is done: what broke this job's drivers before does not stop it."""
@@ -198,7 +196,6 @@ class Journal:
         attempt = await self._parts.store.write(settlement.note_attempt, run.job, attempt, changes)
         run.put(attempt)
         self._told("attempt.in_doubt", run, attempt, detail=detail, until=until)
-        self._parts.bus.publish("job", run.job.id)
         return attempt
 
     async def remembered(self, run: Run, attempt: Attempt) -> None:
@@ -274,7 +271,6 @@ class Journal:
         self._parts.fleet.note_balance(attempt.account, report.credits_remaining_micros)
         self.observe(attempt, "succeeded", billed_micros=cost.amount_micros)
         self._told("job.succeeded", run, attempt, price_micros=success.price_micros)
-        self._parts.bus.publish("job", run.job.id)
 
     async def _balance_delta(self, attempt: Attempt) -> BalanceDelta | None:
         """What left the account, where the vendor does not say what it charged and nothing else could be charged."""
@@ -301,7 +297,6 @@ class Journal:
 
     def _told_end(self, run: Run, end: JobEnd) -> None:
         self._told("job.ended", run, None, status=end.status, reason=end.problem.slug)
-        self._parts.bus.publish("job", run.job.id)
 
     def observe(
         self,
@@ -333,8 +328,10 @@ class Journal:
         self._parts.fleet.observe(fact)
 
     def _told(self, event: str, run: Run, attempt: Attempt | None, **facts: object) -> None:
+        """Log what was just committed, and wake whoever follows the job."""
         where = {"route": attempt.route, "attempt": attempt.id} if attempt is not None else {}
         log.info(event, job=run.job.id, team=run.job.team_id, **where, **facts)
+        self._parts.bus.publish("job", run.job.id)
 
 
 def _route_changes(run: Run, attempt: Attempt, option: Option) -> dict[str, Any]:

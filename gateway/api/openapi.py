@@ -189,6 +189,9 @@ def _paths() -> dict[str, Any]:
             "The finished file; Range requests work.",
             FILE,
         ),
+        "/jobs/{job_id}/events": _at_job(
+            "get", "The job's story as server-sent events; Last-Event-ID resumes it.", {"200": _event_stream()}
+        ),
         "/jobs/{job_id}/cancel": _at_job("post", "Ask for the job to be stopped.", {"202": _json(JOB)}),
         "/routes": {"get": _operation("Every route with its capabilities and how it stands.", {"200": _json({})})},
         "/usage": {"get": _operation("The team's use, by any mix of groups.", {"200": _report()})},
@@ -246,6 +249,12 @@ def _operation(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     refused = {"description": "A problem (RFC 9457); docs/problems/ has a page for each type.", "content": problem}
     return {"summary": summary, "responses": {**responses, "default": refused}}
+
+
+def _event_stream() -> dict[str, Any]:
+    """Events by name, with ids to resume from; progress has none."""
+    said = "created, started, accepted, retry, in_doubt, failed, delivered, … with ids; progress without; last: ended."
+    return {"description": said, "content": {"text/event-stream": {}}}
 
 
 def _report() -> dict[str, Any]:

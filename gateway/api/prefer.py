@@ -6,13 +6,16 @@ import base64
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.shown import job_json, reply_headers
+from gateway.api.story import progress_of
 from gateway.jobs import TERMINAL
 from gateway.problems import NotFound
 from gateway.service import Service
@@ -51,10 +54,8 @@ def preference_of(request: Request, wait_s_max: float) -> Preference:
 
 async def show_job(service: Service, job_id: str, team_id: str) -> tuple[rows.Job, Response]:
     """A job as it stands, for its own team. Raises NotFound."""
-    job, attempts = await service.parts.store.read(_load, job_id, team_id)
-    run = service.dispatcher.run_of(job_id)
-    progress = run.shown() if run is not None and job.status not in TERMINAL else None
-    shown = job_json(job, attempts, progress)
+    job, attempts = await service.parts.store.read(load_job, job_id, team_id)
+    shown = job_json(job, attempts, progress_shown(service, job, attempts))
     if job.result is not None and job.parameters.get("output") == "inline":
         for file in shown["result"]["files"]:
             data = await service.parts.delivery.artifacts.get(file["sha256"])
@@ -78,7 +79,16 @@ async def wait_for(service: Service, job_id: str, team_id: str, wait_s: float) -
             await clock.wait(event, min(until - clock.now(), patience_s))
 
 
-def _load(connection: Connection, job_id: str, team_id: str) -> tuple[rows.Job, list[rows.Attempt]]:
+def progress_shown(service: Service, job: rows.Job, attempts: Sequence[rows.Attempt]) -> dict[str, Any]:
+    """How a job stands: as its driver knows when it is driven here, else as its rows tell."""
+    run = service.dispatcher.run_of(job.id)
+    if run is not None and job.status not in TERMINAL:
+        return run.shown()
+    return progress_of(job, attempts, service.parts.clock.now())
+
+
+def load_job(connection: Connection, job_id: str, team_id: str) -> tuple[rows.Job, list[rows.Attempt]]:
+    """A job of this team with its attempts. Raises NotFound."""
     job = rows.load_job(connection, job_id, team_id)
     if job is None:
         raise NotFound(f"there is no job {job_id}")

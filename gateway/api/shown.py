@@ -101,7 +101,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "accepted_at": rfc3339(attempt.accepted_at),
         "finished_at": rfc3339(attempt.finished_at),
         "submits": attempt.submits,
-        "events": [_event(event) for event in attempt.events],
+        "events": [event_json(event) for event in attempt.events],
         "doubt": _doubt(attempt),
         "failure": {"kind": attempt.failure_kind, "detail": attempt.failure_detail} if failed else None,
         "cost_micros": attempt.cost_micros,
@@ -110,7 +110,8 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _event(event: Mapping[str, Any]) -> dict[str, Any]:
+def event_json(event: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of an attempt's story as it is shown."""
     return {name: rfc3339(value) if name in {"at", "last_at", "until"} else value for name, value in event.items()}
 
 

@@ -1,0 +1,82 @@
+"""A job's story as events in a fixed order, and how it stands, both from its rows alone. Pure.
+
+Every replica tells the same events under the same ids, `attempt.line`, beginning with 0.0. Lines are only ever added,
+so an id says how far somebody has read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.api.shown import event_json, job_json, rfc3339
+from gateway.jobs import TERMINAL, AttemptState, JobStatus
+from gateway.store.jobs import Attempt, Job, open_attempt
+
+Place = tuple[int, int]
+BEFORE_ALL: Place = (-1, 0)
+END: Place = (1_000_000_000, 0)
+END_ID = "end"
+_PLACE = re.compile(r"^(\d{1,9})\.(\d{1,9})$", re.ASCII)
+_STAGES = {AttemptState.ACCEPTED: "rendering", AttemptState.IN_DOUBT: "in_doubt"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One event of a story; `name` is created, started, submit, accepted, retry, in_doubt, failed, …, ended."""
+
+    place: Place
+    name: str
+    data: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """Its place as text."""
+        return END_ID if self.place == END else f"{self.place[0]}.{self.place[1]}"
+
+
+def place_of(event_id: str | None) -> Place:
+    """How far the holder of this id has read; one that is none of ours begins at the beginning."""
+    if event_id == END_ID:
+        return END
+    match = _PLACE.match(event_id or "")
+    return (int(match.group(1)), int(match.group(2))) if match else BEFORE_ALL
+
+
+def story(job: Job, attempts: Sequence[Attempt]) -> Iterator[Line]:
+    """Everything that has happened to a job, in order."""
+    yield Line(
+        (0, 0), "created", {"job": job.id, "at": rfc3339(job.created_at), "deadline_at": rfc3339(job.deadline_at)}
+    )
+    for attempt in attempts:
+        where = {"job": job.id, "attempt": attempt.number, "route": attempt.route}
+        for index, event in enumerate(attempt.events):
+            shown = event_json(event)
+            what = str(shown.pop("what"))
+            name = "started" if index == 0 and what == "submit" else what
+            yield Line((attempt.number, index), name, {**where, **shown})
+    if job.status in TERMINAL:
+        shown = job_json(job, attempts)
+        told = {name: shown[name] for name in ("status", "route", "bill", "error", "links")}
+        yield Line(END, "ended", {"job": job.id, "at": shown["finished_at"], **told})
+
+
+def progress_of(job: Job, attempts: Sequence[Attempt], now: float) -> dict[str, Any]:
+    """How a job stands as far as its rows tell: what is shown of one that another replica drives."""
+    attempt = open_attempt(attempts)
+    if job.status in TERMINAL or job.status is JobStatus.QUEUED:
+        return _standing(job.status)
+    if attempt is None:
+        return _standing("routing")
+    if attempt.state is AttemptState.PREPARED:
+        return _standing("retrying" if attempt.sent_at is None else "submitting")
+    left_s = None
+    if attempt.state is AttemptState.ACCEPTED and attempt.eta_s is not None:
+        left_s = max(0.0, (attempt.accepted_at or attempt.prepared_at) + attempt.eta_s - now)
+    return _standing(_STAGES.get(attempt.state, job.status), left_s)
+
+
+def _standing(stage: str, eta_s: float | None = None) -> dict[str, Any]:
+    return {"stage": stage, "fraction": None, "eta_s": eta_s}
