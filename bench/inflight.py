@@ -10,7 +10,7 @@ Beside it in the same run, the least that could be done: one bare asyncio task a
 same HTTP client at the same mean rate, and keeps nothing.
 
 The targets at the last level: at most 12 KiB a job over the idle process, and a p99 of the event loop's lag under
-50 ms. The exit status is 1 when one of them is missed. `--trace` lists where the memory was taken instead (tracemalloc).
+50 ms. The exit status is 1 when one of them is missed. `--trace` lists where the memory was taken (tracemalloc).
 """
 
 from __future__ import annotations
@@ -250,14 +250,16 @@ async def measure(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]
     port = stage.free_port()
     simulator = f"http://127.0.0.1:{port}"
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}"), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        with stage.running(__file__, ["--serve-simulator", str(port)]):
-            async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=120) as client:
-                await stage.until_up(client, simulator)
-                (await client.patch(f"{simulator}/_sandbox/settings", json=SLOW)).raise_for_status()
-                bench = Bench(options, client, progress)
-                gateway = await bench.gateway(simulator)
-                bare = [] if options.trace else await bench.bare(simulator, gateway)
+    with (
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        stage.running(__file__, ["--serve-simulator", str(port)]),
+    ):
+        async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=120) as client:
+            await stage.until_up(client, simulator)
+            (await client.patch(f"{simulator}/_sandbox/settings", json=SLOW)).raise_for_status()
+            bench = Bench(options, client, progress)
+            gateway = await bench.gateway(simulator)
+            bare = [] if options.trace else await bench.bare(simulator, gateway)
     return {"gateway": gateway, "bare tasks": bare}
 
 

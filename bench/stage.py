@@ -1,4 +1,4 @@
-"""What the benches over real processes share: the simulated vendor, the gateway's settings over it, a picture, a port."""
+"""What the benches over real processes share: the simulated vendor, a gateway's settings over it, a picture, a port."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ Recovery is the ordinary claim: a job whose lease ran out is claimed like a new 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -23,6 +23,7 @@ from gateway.runs import Run
 from gateway.settings import JobsSection
 from gateway.store import jobs as rows
 from gateway.store.jobs import Job
+from gateway.timetable import Timetable
 from gateway.watch import WATCH_INTERVAL_S, MoneyWatch
 
 log = structlog.get_logger()
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 CLAIM_INTERVAL_S = 1.0
 PRUNE_INTERVAL_S = 3600.0
 OVERDUE_INTERVAL_S = 3600.0
+# So that other writes come between: thousands of leases are not renewed in one breath.
+HEARTBEAT_JOBS_MAX = 500
 
 
 class Dispatcher:
@@ -41,6 +44,7 @@ class Dispatcher:
         self._outbox = Outbox(parts.store, parts.delivery.outbound, parts.clock, parts.random)
         self.watch = MoneyWatch(parts)
         self._runs: dict[str, Run] = {}
+        self._timetable = Timetable(self._resume)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loops: list[asyncio.Task[None]] = []
         self.owner = parts.ids.new("proc")
@@ -75,7 +79,7 @@ class Dispatcher:
 
     def lease(self) -> dict[str, Any]:
         """The lease columns of a job that is admitted here; empty when this process has its hands full."""
-        if self.draining or len(self._tasks) >= self._settings.running_max:
+        if self.draining or len(self._runs) >= self._settings.running_max:
             return {}
         until = self._parts.clock.now() + self._settings.lease_s
         return {"lease_owner": self.owner, "lease_until": until, "fence": 1}
@@ -84,10 +88,8 @@ class Dispatcher:
         """Drive a job whose lease this process holds; one that comes with the drain is left to the next process."""
         if self.draining:
             return
-        run = Run(job, cancel_wanted=job.cancel_requested_at is not None)
-        run.lease_until = job.lease_until or run.lease_until
-        self._runs[job.id] = run
-        self._tasks[job.id] = asyncio.create_task(self._drive(run), name=job.id)
+        run = self._runs[job.id] = Run.of(job)
+        self._resume(run)
 
     def run_of(self, job_id: str) -> Run | None:
         """The run of a job that is driven here."""
@@ -100,7 +102,7 @@ class Dispatcher:
     def _poll_now(self, job_id: str) -> None:
         run = self._runs.get(job_id)
         if run is not None and run.stage == "rendering":
-            run.wake.set()
+            self._timetable.wake(run)
 
     async def cancel(self, job_id: str) -> None:
         """Note the wish to cancel, and wake the replica that drives the job so that it is seen at once."""
@@ -111,11 +113,12 @@ class Dispatcher:
         run = self._runs.get(job_id)
         if run is not None and not run.cancel_wanted:
             run.cancel_wanted = True
-            run.wake.set()
+            self._timetable.wake(run)
 
     async def drain(self, grace_s: float) -> None:
         """Stop claiming, let calls whose outcome would be lost finish, and hand the rest over by releasing leases."""
         self.draining = True
+        self._timetable.clear()
         # The heart beats on: a reply that is waited for is of use only to a process that still has the lease.
         heartbeat = [loop for loop in self._loops if loop.get_name() == "heartbeat"]
         await _end([loop for loop in self._loops if loop not in heartbeat])
@@ -133,26 +136,31 @@ class Dispatcher:
         released = await self._parts.store.write(rows.release_leases, self.owner, self._parts.clock.now())
         log.info("dispatcher.drained", handed_over=released)
 
+    def _resume(self, run: Run) -> None:
+        self._tasks[run.job_id] = asyncio.create_task(self._drive(run), name=run.job_id)
+
     async def _drive(self, run: Run) -> None:
-        """One job to its end. A fault of ours parks the job for a while instead of taking the process down."""
+        """One job to its next sleep or its end. A fault of ours parks it for a while, and the process goes on."""
+        sleep_s = None
         try:
-            if run.job.fence > 1 or run.job.route is not None:
-                run.attempts = await self._parts.store.read(rows.load_attempts, run.job.id)
-            await self._engine.drive(run)
+            sleep_s = await self._engine.drive(run)
         except Exception:  # the boundary of a job's task: whatever went wrong, the other jobs go on
-            log.exception("job.crashed", job=run.job.id, stage=run.stage)
+            log.exception("job.crashed", job=run.job_id, stage=run.stage)
             await self._note_crash(run)
         finally:
-            self._runs.pop(run.job.id, None)
-            self._tasks.pop(run.job.id, None)
+            self._tasks.pop(run.job_id, None)
+            if sleep_s is None:
+                self._runs.pop(run.job_id, None)
+            elif not self.draining:
+                self._timetable.put(run, sleep_s)
 
     async def _note_crash(self, run: Run) -> None:
         now, crashes_max = self._parts.clock.now(), self._settings.crashes_max
         try:
-            if await self._parts.store.write(parking.note_crash, run.job, now, crashes_max):
-                log.error("job.parked", job=run.job.id, stage=run.stage)
+            if await self._parts.store.write(parking.note_crash, run.lease, now, crashes_max):
+                log.error("job.parked", job=run.job_id, stage=run.stage)
         except rows.LeaseLostError:
-            log.warning("job.lease_lost", job=run.job.id)
+            log.warning("job.lease_lost", job=run.job_id)
 
     async def _every(self, interval_s: float, act: Callable[[], Awaitable[object]]) -> None:
         while True:
@@ -163,7 +171,7 @@ class Dispatcher:
             await self._parts.clock.sleep(interval_s)
 
     async def _claim(self) -> None:
-        room = self._settings.running_max - len(self._tasks)
+        room = self._settings.running_max - len(self._runs)
         if room <= 0:
             return
         now = self._parts.clock.now()
@@ -177,21 +185,19 @@ class Dispatcher:
                 self.begin(job)
 
     async def _heartbeat(self) -> None:
-        # Only what a task here still drives: a job whose task died is left for the next claim.
-        driven = [self._runs[job_id] for job_id in self._tasks]
-        if driven:
+        """Keep the leases of what is still driven here: a job whose task died is left for the next claim."""
+        for driven in batched(tuple(self._runs.values()), HEARTBEAT_JOBS_MAX):
             until = self._parts.clock.now() + self._settings.lease_s
-            kept = await self._parts.store.write(
-                rows.extend_leases, self.owner, until, tuple(run.job.id for run in driven)
-            )
+            ids = tuple(run.job_id for run in driven)
+            kept = await self._parts.store.write(rows.extend_leases, self.owner, until, ids)
             for run in driven:
-                run.lease_until = until if run.job.id in kept else run.lease_until
-                if kept.get(run.job.id):  # a wish that was noted elsewhere, where the bus did not carry it here
-                    self._cancel_wanted(run.job.id)
-        doubtful = tuple(run.job.id for run in driven if run.stage == "in_doubt")
+                run.lease_until = until if run.job_id in kept else run.lease_until
+                if kept.get(run.job_id):  # a wish that was noted elsewhere, where the bus did not carry it here
+                    self._cancel_wanted(run.job_id)
+        doubtful = tuple(run.job_id for run in self._runs.values() if run.stage == "in_doubt")
         for job_id in await self._parts.store.read(ruled, doubtful) if doubtful else ():
             if (ruled_run := self._runs.get(job_id)) is not None:
-                ruled_run.wake.set()
+                self._timetable.wake(ruled_run)
         self._parts.bus.renew()
 
     async def _refresh_balances(self) -> None:
@@ -208,6 +214,11 @@ class Dispatcher:
         for hold_id in await self._parts.store.read(ledger.due_holds, now):
             if await self._parts.store.write(end_overdue, hold_id, now):
                 log.warning("hold.overdue", hold=hold_id)
+
+
+def batched(runs: Sequence[Run], size: int) -> Iterator[Sequence[Run]]:
+    """The runs, so many at a time."""
+    return (runs[start : start + size] for start in range(0, len(runs), size))
 
 
 async def _end(loops: list[asyncio.Task[None]]) -> None:

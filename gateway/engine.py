@@ -1,8 +1,10 @@
 """The job engine: the one file with control flow. Intent, submit, token, poll, result, verify, store, settle.
 
-A job is driven by one task, one step at a time, from whatever its rows say: a fresh job, one whose process died and one
-that was handed over are the same to it. The rules (retry, next route, when to poll) are `policies`; what is written is
-written by journal.py, each time in one transaction under the fence of the job's lease.
+A job is driven one step at a time, from whatever its rows say: a fresh job, one whose process died and one that was
+handed over are the same to it. The rules (retry, next route, when to poll) are `policies`; what is written is written
+by journal.py, each time in one transaction under the fence of the job's lease.
+A step that has to wait says for how long (`run.sleep`) and returns: a sleeping job is an entry in a timetable and no
+task. While a vendor renders, it does not keep its rows in memory either (`run.rest`).
 
 Every step commits before the next begins, so a crash anywhere leaves rows from which the next claim goes on:
 
@@ -24,20 +26,21 @@ import structlog
 from gateway.delivery import Delivered
 from gateway.doubts import Ruling
 from gateway.evidence import Evidence
-from gateway.jobs import ACTIVE, AttemptState, JobStatus
+from gateway.jobs import AttemptState, JobStatus
 from gateway.journal import Journal
 from gateway.orders import order_of, tried_of
 from gateway.parts import Parts
 from gateway.planning import Option, Plan
-from gateway.problems import DeadlinePassed, JobProblem, NoRouteLeft, RequestRefused
-from gateway.runs import Run
+from gateway.problems import DeadlinePassed, JobProblem, NoRouteLeft
+from gateway.runs import Render, Run
 from gateway.settlement import AttemptEnd, JobEnd, never_told
 from gateway.store.jobs import Attempt, LeaseLostError
 from gateway.vendor_transport import permitted_by
 from policies import retry
-from policies.retry import LookForEvidence, NextRoute, RetryHere, StayInDoubt, Stop
+from policies.retry import LookForEvidence, NextRoute, RetryHere, StayInDoubt
 from providers.contract import (
     Accepted,
+    CheckOutcome,
     Failed,
     FailureKind,
     Finished,
@@ -63,21 +66,27 @@ class Engine:
         self._journal = Journal(parts)
         self._evidence = Evidence(parts)
 
-    async def drive(self, run: Run) -> None:
-        """Take a job to its end, or until another process has taken it over."""
-        if run.open is not None and not run.nothing_outstanding:
-            self._parts.fleet.take_over(run.open)
+    async def drive(self, run: Run) -> float | None:
+        """Take a job on until it may sleep: the seconds to its next step, or None when it is over for this process."""
+        sleeping = False
         try:
-            while run.job.status in ACTIVE:
-                await self._step(run)
+            while run.active and not sleeping:
+                run.begin_step()
+                await (self._step(run) if run.render is None else self._ask(run, run.render))
                 await self._journal.came_on(run)
+                sleeping = run.sleep_s > 0
         except LeaseLostError:
-            log.warning("job.lease_lost", job=run.job.id, fence=run.job.fence)
+            log.warning("job.lease_lost", job=run.job_id, fence=run.fence)
         finally:
-            if run.attempts:
-                self._parts.fleet.arrive(run.attempts[-1].id, handed_over=run.job.status in ACTIVE)
+            if not sleeping and run.attempt_id is not None:
+                self._parts.fleet.arrive(run.attempt_id, handed_over=run.active)
+        return run.sleep_s if sleeping else None
 
     async def _step(self, run: Run) -> None:
+        if run.unread:
+            await run.read(self._parts.store)
+            if run.open is not None and not run.nothing_outstanding:
+                self._parts.fleet.take_over(run.open)
         attempt = run.open
         if run.cancel_wanted and run.nothing_outstanding:
             await self._journal.cancel(run, attempt)
@@ -111,13 +120,12 @@ class Engine:
         plan = self._parts.planner.plan(order_of(run.job), now, tried_of(run.attempts))
         if plan.ranking.wait_s is not None:
             run.stage = "waiting"
-            await self._pause(run, plan.ranking.wait_s)
+            run.sleep(plan.ranking.wait_s)
             return
         wrong = {one.route for one in run.attempts if one.failure_kind == FailureKind.NOT_AS_ORDERED}
         option = plan.choice(run.job.held_micros, wrong)
         if option is None:
-            refused = "; ".join(f"{one.route}: {one.reasons[0]}" for one in plan.ranking.refused)
-            nobody = NoRouteLeft("; ".join(text for text in (failures, refused) if text) or "no route is left")
+            nobody = NoRouteLeft("; ".join(filter(None, (failures, plan.refusals()))) or "no route is left")
             await self._end(run, JobStatus.FAILED, nobody)
         elif not await self._late(run, before=len(run.attempts)):
             await self._submit(run, plan, option)
@@ -155,7 +163,9 @@ class Engine:
         run.stage = "submitting"
         if not await self._has_slot(run, attempt):
             if self._parts.clock.now() >= run.job.give_up_at:
-                await self._fail(run, attempt, NextRoute("no time is left"), FailureKind.RATE_LIMITED, "it stayed full")
+                await self._journal.close(
+                    run, attempt, NextRoute("no time is left"), FailureKind.RATE_LIMITED, "it stayed full"
+                )
             return
         request = await self._parts.inputs.request(run.job, attempt)
         run.critical = True
@@ -168,7 +178,7 @@ class Engine:
         wait_s = await self._parts.fleet.take_slot(attempt.route, attempt.id)
         if wait_s > 0:
             run.stage = "waiting"
-            await self._pause(run, wait_s)
+            run.sleep(wait_s)
         return wait_s <= 0
 
     async def _send(self, run: Run, attempt: Attempt, request: RenderRequest) -> None:
@@ -198,18 +208,16 @@ class Engine:
         decision = retry.after_refusal(outcome.kind, outcome.retry_after_s, situation, rules, self._parts.random)
         if isinstance(decision, RetryHere):
             self._parts.fleet.withdraw(attempt.route)
-            await self._again(run, attempt, decision, outcome.detail)
+            await self._again(run, attempt, decision, outcome.detail, suspected=False)
         else:
-            await self._fail(run, attempt, decision, outcome.kind, outcome.detail)
+            await self._journal.close(run, attempt, decision, outcome.kind, outcome.detail)
 
-    async def _again(
-        self, run: Run, attempt: Attempt, decision: RetryHere, detail: str, *, suspected: bool = False
-    ) -> None:
-        """Commit that nothing is outstanding, wait, and let the next step submit again."""
+    async def _again(self, run: Run, attempt: Attempt, decision: RetryHere, detail: str, *, suspected: bool) -> None:
+        """Commit that nothing is outstanding, and let the next step submit again after a pause."""
         run.stage = "retrying"
         text = f"{detail}; {decision.why}; again in {decision.delay_s:.1f} s"
         await self._journal.again(run, attempt, text, suspected=suspected)
-        await self._pause(run, decision.delay_s)
+        run.sleep(decision.delay_s)
 
     # A submit whose outcome nobody knows
 
@@ -221,6 +229,9 @@ class Engine:
         decision = self._after_doubt(run, attempt, "not_looked")
         found: retry.Evidence = "not_looked"
         if isinstance(decision, LookForEvidence):
+            if self._evidence.can_tell(attempt) and not run.slept:
+                run.sleep(self._parts.settings.retry.verify_settle_s, idle=True)
+                return
             found = await self._look(run, attempt)
             attempt = run.attempts[-1]
             if attempt.state is AttemptState.ACCEPTED:
@@ -240,10 +251,9 @@ class Engine:
         self._parts.fleet.arrive(attempt.id)
         if isinstance(decision, RetryHere):
             await self._again(run, attempt, decision, detail, suspected=suspected)
-            return
-        now, kind = self._parts.clock.now(), FailureKind.UNAVAILABLE
-        end = AttemptEnd(kind, detail, now, suspected=suspected, then=decision.why)
-        await self._journal.fail(run, attempt, end, Report())
+        else:
+            lost = FailureKind.UNAVAILABLE
+            await self._journal.close(run, attempt, decision, lost, detail, suspected=suspected)
 
     async def _obey(self, run: Run, attempt: Attempt, ruling: Ruling) -> None:
         """Take an operator's word for what became of a submit."""
@@ -272,10 +282,9 @@ class Engine:
         return decision
 
     async def _look(self, run: Run, attempt: Attempt) -> retry.Evidence:
-        """Ask the vendor's own records, once they have had time to settle; a render that they have is followed."""
+        """Ask the vendor's own records, which have had time to settle; a render that they have is followed."""
         if not self._evidence.can_tell(attempt):
             return "none"
-        await self._pause(run, self._parts.settings.retry.verify_settle_s)
         found = await self._evidence.look(run, attempt)
         attempt = await self._journal.looked(run, attempt, found)
         if isinstance(found, Accepted):
@@ -287,7 +296,7 @@ class Engine:
         run.stage = "in_doubt"
         left_s = self._evidence.left_s(attempt)
         if left_s > 0:
-            await self._pause(run, min(run.next_look_s(), left_s))
+            run.sleep(min(run.next_look_s(), left_s))
             return
         end = AttemptEnd(FailureKind.LOST, "its outcome stayed unknown", self._parts.clock.now(), suspected=True)
         await self._journal.fail(run, attempt, end, Report(), never_told(attempt))
@@ -296,104 +305,96 @@ class Engine:
         """An attempt on a route that the configuration no longer has: it can be outlasted, or left when never sent."""
         if run.nothing_outstanding:
             decision = NextRoute("the configuration no longer has this route")
-            await self._fail(run, attempt, decision, FailureKind.MODEL_GONE, "not sent again")
+            await self._journal.close(run, attempt, decision, FailureKind.MODEL_GONE, "not sent again")
         else:
             await self._outlast(run, attempt)
 
     # A render that the vendor has accepted
 
     async def _follow(self, run: Run, attempt: Attempt) -> None:
-        """Ask once, when it pays to ask. A timeout is not a verdict: only the vendor's word or the deadline is."""
-        run.stage = "rendering" if attempt.state is AttemptState.ACCEPTED else "in_doubt"
-        route = self._parts.fleet.routes[attempt.route]
-        provider = self._parts.fleet.account(attempt.route).provider
-        eta_s, polling = run.eta_s if run.polls else attempt.eta_s, self._parts.settings.polling
-        is_running = run.stage == "rendering"
-        delay_s = self._parts.fleet.poll_delay_s(attempt, eta_s, polling) if is_running else run.next_look_s()
-        await self._pause(run, min(delay_s, max(0.0, self._evidence.left_s(attempt))))
-        if await self._canceled_there(run, attempt):
+        """Let the vendor work, then ask."""
+        render = Render.of(attempt, self._evidence.until(attempt))
+        if run.slept:
+            await self._ask(run, render)
+        else:
+            run.stage = "rendering" if render.known else "in_doubt"
+            self._await_news(run, render)
+            run.idle = True
+
+    def _await_news(self, run: Run, render: Render, hint_s: float = 0.0) -> None:
+        """Sleep until it pays to ask, and as long as the vendor wants to be left alone, within the deadline."""
+        if render.known:
+            run.rest(render)
+        eta_s, polling = run.eta_s if run.polls else render.eta_s, self._parts.settings.polling
+        delay_s = self._parts.fleet.poll_delay_s(render, eta_s, polling) if render.known else run.next_look_s()
+        run.sleep(min(max(delay_s, hint_s), render.until - self._parts.clock.now()))
+
+    async def _ask(self, run: Run, render: Render) -> None:
+        """Ask once. A timeout is not a verdict: only the vendor's word or the deadline is.
+
+        While there is no news, nothing is read and nothing is written.
+        """
+        if await self._canceled_there(run, render):
             return
         run.polls += 1
-        is_last = self._evidence.left_s(attempt) <= 0
-        outcome = await provider.check(route, attempt.token or {})
+        is_last = self._parts.clock.now() >= render.until
+        provider, route = self._parts.fleet.account(render.route).provider, self._parts.fleet.routes[render.route]
+        outcome = await provider.check(route, render.token)
         match outcome:
-            case Pending():
-                run.eta_s, run.progress = outcome.eta_s, outcome.progress
-                if attempt.state is AttemptState.IN_DOUBT:
-                    await self._journal.remembered(run, attempt)
-                self._parts.bus.publish("job", run.job.id)
+            case Pending() if render.known and not is_last:
+                if run.progressed(outcome):
+                    self._parts.bus.publish("job", run.job_id)
+                self._await_news(run, render)
+            case InDoubt() if not is_last and not (outcome.gone and render.known):
+                self._journal.unanswered(run.job_id, render.route, outcome)
+                self._await_news(run, render, outcome.retry_after_s or 0.0)
+            case _:
+                await self._news(run, await run.rouse(self._parts.store), outcome)
+                if is_last and isinstance(outcome, Pending | InDoubt):
+                    await self._outlast(run, run.attempts[-1])
+
+    async def _news(self, run: Run, attempt: Attempt, outcome: CheckOutcome) -> None:
+        """The vendor said something that changes the rows."""
+        match outcome:
+            case Pending() if attempt.state is AttemptState.IN_DOUBT:
+                await self._journal.remembered(run, attempt)
             case Finished():
                 await self._deliver(run, attempt, outcome)
-                return
             case Failed():
                 kind, charged = outcome.kind, outcome.report.cost_micros or 0
                 self._journal.observe(attempt, "failed", failure=kind, billed_micros=charged)
-                await self._fail(run, attempt, retry.after_failure(kind), kind, outcome.detail, outcome.report)
-                return
-            case InDoubt():
-                await self._no_verdict(run, attempt, outcome)
-        if is_last:
-            await self._outlast(run, run.attempts[-1])
+                await self._journal.close(run, attempt, retry.after_failure(kind), kind, outcome.detail, outcome.report)
+            case InDoubt() if outcome.gone and attempt.state is AttemptState.ACCEPTED:
+                await self._journal.forgotten(run, attempt, outcome)
 
-    async def _canceled_there(self, run: Run, attempt: Attempt) -> bool:
+    async def _canceled_there(self, run: Run, render: Render) -> bool:
         """Pass a wish to cancel on where the vendor can stop; elsewhere the render runs to its end and is billed."""
-        provider = self._parts.fleet.account(attempt.route).provider
+        provider = self._parts.fleet.account(render.route).provider
         if not run.cancel_wanted or run.cancel_tried or not isinstance(provider, HasCancel):
             return False
         run.cancel_tried = True
-        if not await provider.cancel(self._parts.fleet.routes[attempt.route], attempt.token or {}):
+        if not await provider.cancel(self._parts.fleet.routes[render.route], render.token):
             return False
-        await self._journal.cancel(run, attempt)
+        await self._journal.cancel(run, await run.rouse(self._parts.store))
         return True
-
-    async def _no_verdict(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
-        if outcome.gone and attempt.state is AttemptState.ACCEPTED:
-            await self._journal.forgotten(run, attempt, outcome)
-            return
-        self._journal.unanswered(run, attempt, outcome)
-        if outcome.retry_after_s:
-            await self._pause(run, max(0.0, min(outcome.retry_after_s, self._evidence.left_s(attempt))))
 
     async def _deliver(self, run: Run, attempt: Attempt, outcome: Finished) -> None:
         """Copy the result at once, compare it with the order, and settle."""
         run.stage, run.critical = "delivering", True
         self._parts.bus.publish("job", run.job.id)
-        route = self._parts.fleet.routes[attempt.route]
-        delivered = await self._parts.delivery.collect(outcome, run.job.parameters, route)
+        delivered = await self._parts.delivery.collect(
+            outcome, run.job.parameters, self._parts.fleet.routes[attempt.route]
+        )
         run.critical = attempt.token is None  # what came with the reply itself cannot be asked for again
         if isinstance(delivered, Delivered):
             await self._journal.succeed(run, attempt, outcome.report, delivered)
         elif delivered.passing and attempt.token is not None and self._evidence.left_s(attempt) > 0:
             log.warning("result.not_yet", job=run.job.id, route=attempt.route, detail=delivered.detail)
-            await self._pause(run, REDELIVER_INTERVAL_S)
+            run.sleep(REDELIVER_INTERVAL_S)
         else:
             # The vendor delivered and bills: what the team is not charged for is the operator's loss.
             charged = outcome.report.cost_micros
             report = replace(outcome.report, cost_micros=attempt.price_micros if charged is None else charged)
             self._journal.observe(attempt, "failed", failure=delivered.kind, billed_micros=report.cost_micros or 0)
             decision = retry.after_failure(delivered.kind)
-            await self._fail(run, attempt, decision, delivered.kind, delivered.detail, report)
-
-    async def _fail(
-        self,
-        run: Run,
-        attempt: Attempt,
-        decision: NextRoute | Stop,
-        kind: FailureKind,
-        detail: str,
-        report: Report | None = None,
-    ) -> None:
-        """Close an attempt; with `Stop` close the job too, otherwise the next step looks for another route."""
-        cost_micros = report.cost_micros if report is not None else None
-        end = AttemptEnd(kind, detail, self._parts.clock.now(), cost_micros or 0, then=decision.why)
-        refused = JobEnd(JobStatus.FAILED, RequestRefused(f"{attempt.route}: {detail}", reason=kind))
-        await self._journal.fail(run, attempt, end, report or Report(), refused if isinstance(decision, Stop) else None)
-
-    # What the steps above share
-
-    async def _pause(self, run: Run, seconds: float) -> None:
-        """Wait, unless a callback, a wish to cancel or a drain wakes the job first."""
-        critical, run.critical = run.critical, False
-        await self._parts.clock.wait(run.wake, seconds)
-        run.wake.clear()
-        run.critical = critical
+            await self._journal.close(run, attempt, decision, delivered.kind, delivered.detail, report)

@@ -37,15 +37,19 @@ class Evidence:
         is_in_doubt = attempt.state is AttemptState.IN_DOUBT
         return await self._parts.store.read(ruling_of, attempt) if is_in_doubt else None
 
-    def left_s(self, attempt: Attempt) -> float:
-        """Seconds to the deadline: the one that was published, where the attempt is in doubt."""
+    def until(self, attempt: Attempt) -> float:
+        """The deadline: the one that was published, where the attempt is in doubt."""
         doubt = doubt_of(attempt)
-        usual = (attempt.sent_at or attempt.prepared_at) + self._parts.settings.jobs.in_doubt_s
-        return (usual if doubt is None or doubt.until is None else doubt.until) - self._parts.clock.now()
+        usual = attempt.began_at + self._parts.settings.jobs.in_doubt_s
+        return usual if doubt is None or doubt.until is None else doubt.until
+
+    def left_s(self, attempt: Attempt) -> float:
+        """Seconds to the deadline."""
+        return self.until(attempt) - self._parts.clock.now()
 
     async def look(self, run: Run, attempt: Attempt) -> LookupOutcome:
         """Ask about the submit that is in doubt now."""
-        return await self._ask(run, attempt, attempt.sent_at or attempt.prepared_at, self._parts.clock.now())
+        return await self._ask(run, attempt, attempt.began_at, self._parts.clock.now())
 
     async def look_back(self, run: Run, attempt: Attempt) -> LookupOutcome:
         """Ask about every submit of an attempt that was given up."""

@@ -10,6 +10,7 @@ import structlog
 
 from gateway.bus.contract import Bus, Limits, Slot
 from gateway.bus.memory import MemoryBus
+from gateway.runs import Render
 from gateway.settings import PollingSection
 from gateway.shadow import FAULTS, Shadow
 from gateway.store.jobs import Attempt
@@ -134,7 +135,7 @@ class Fleet:
         """An attempt that another process had sent is followed here from now on, with its slot."""
         if attempt.route not in self.routes:
             return
-        self.depart(attempt.route, attempt.id, attempt.sent_at or attempt.prepared_at)
+        self.depart(attempt.route, attempt.id, attempt.began_at)
         if self._shared_limits(attempt.route).concurrency_max is not None:
             self.bus.hold(self._slot(attempt.route, attempt.id))
 
@@ -168,14 +169,14 @@ class Fleet:
             for attempt_id in self._by_route[route.name]:
                 self._flights[attempt_id].balance_before_micros = None
 
-    def poll_delay_s(self, attempt: Attempt, eta_s: float | None, bounds: PollingSection) -> float:
-        """Seconds until it pays to ask for an accepted attempt again; `eta_s` is the vendor's last word on that."""
+    def poll_delay_s(self, render: Render, eta_s: float | None, bounds: PollingSection) -> float:
+        """Seconds until it pays to ask for a render again; `eta_s` is the vendor's last word on that."""
         delay_s = self.router.next_poll_delay_s(
-            attempt.route,
-            attempt.size_class,
-            elapsed_s=self.clock.now() - (attempt.sent_at or attempt.prepared_at),
+            render.route,
+            render.size_class,
+            elapsed_s=self.clock.now() - render.sent_at,
             eta_s=eta_s,
-            nominal_latency_s=self.routes[attempt.route].latency_nominal_s,
+            nominal_latency_s=self.routes[render.route].latency_nominal_s,
         )
         return min(max(delay_s, bounds.delay_min_s), bounds.delay_max_s)
 

@@ -13,17 +13,18 @@ import structlog
 
 from gateway import settlement
 from gateway.delivery import Delivered
-from gateway.jobs import ACTIVE, AttemptState, JobStatus
+from gateway.jobs import AttemptState, JobStatus
 from gateway.money.losses import InSuspense
 from gateway.money.true_cost import BalanceDelta, true_cost
 from gateway.orders import order_of, routing_kind
 from gateway.parts import Parts
 from gateway.planning import Option, Plan, size_class
-from gateway.problems import JobCanceled
+from gateway.problems import JobCanceled, RequestRefused
 from gateway.runs import Run
 from gateway.settlement import AttemptEnd, JobEnd, Success
 from gateway.store import jobs as rows
 from gateway.store.jobs import Attempt, LeaseLostError
+from policies.retry import NextRoute, Stop
 from policies.values import Observation, ObservationKind
 from providers.contract import Accepted, FailureKind, InDoubt, LookupOutcome, NotFound, Report
 from providers.vocabulary import SEED_DRAWN_MAX
@@ -142,15 +143,15 @@ class Journal:
         }
         attempt = await self.note(run, attempt, "accepted", detail, changes)
         run.stage, run.eta_s = "rendering", outcome.eta_s
-        self._parts.fleet.depart(attempt.route, attempt.id, attempt.sent_at or attempt.prepared_at)
+        self._parts.fleet.depart(attempt.route, attempt.id, attempt.began_at)
         self._parts.fleet.note_balance(attempt.account, outcome.report.credits_remaining_micros)
         self.observe(attempt, "accepted", eta_s=outcome.eta_s)
 
     async def came_on(self, run: Run) -> None:
         """A step is done: what broke this job's drivers before does not stop it."""
-        if run.job.crashes and run.job.status in ACTIVE:
-            await self._parts.store.write(rows.update_job, run.job, {"crashes": 0})
-            run.job = replace(run.job, crashes=0)
+        if run.crashes and run.active and not run.idle:
+            await self._parts.store.write(rows.update_job, run.lease, {"crashes": 0})
+            run.crashes = 0
 
     async def keep_lease(self, run: Run) -> None:
         """Make sure of the lease before money is spent: a process that was paused may have lost it unawares."""
@@ -178,7 +179,7 @@ class Journal:
         """The submit may have been accepted: the attempt is in doubt until evidence or the deadline says otherwise."""
         run.doubt_answered = outcome.status is not None
         await self._open_doubt(run, attempt, f"{outcome.detail}: it may have been accepted")
-        self.unanswered(run, attempt, outcome)
+        self.unanswered(run.job.id, attempt.route, outcome)
 
     async def lost_reply(self, run: Run, attempt: Attempt) -> Attempt:
         """The process that sent it ended before the vendor's reply was written."""
@@ -190,7 +191,7 @@ class Journal:
 
     async def _open_doubt(self, run: Run, attempt: Attempt, detail: str) -> Attempt:
         """Write that an attempt is in doubt, with the deadline that is published from now on."""
-        until = (attempt.sent_at or attempt.prepared_at) + self._parts.settings.jobs.in_doubt_s
+        until = attempt.began_at + self._parts.settings.jobs.in_doubt_s
         event = {"at": self._parts.clock.now(), "what": "in_doubt", "detail": detail, "until": until}
         changes = {"state": AttemptState.IN_DOUBT, "events": [*attempt.events, event]}
         attempt = await self._parts.store.write(settlement.note_attempt, run.job, attempt, changes)
@@ -203,10 +204,28 @@ class Journal:
         text = "the vendor knows the job again"
         await self.note(run, attempt, "accepted", text, {"state": AttemptState.ACCEPTED})
 
-    def unanswered(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
+    def unanswered(self, job_id: str, route: str, outcome: InDoubt) -> None:
         """Log a reply without a verdict; one that matches nothing documented warns, for it may be a new wire fact."""
         level = log.warning if outcome.unrecognised else log.info
-        level("vendor.no_verdict", job=run.job.id, route=attempt.route, status=outcome.status, detail=outcome.detail)
+        level("vendor.no_verdict", job=job_id, route=route, status=outcome.status, detail=outcome.detail)
+
+    async def close(
+        self,
+        run: Run,
+        attempt: Attempt,
+        decision: NextRoute | Stop,
+        kind: FailureKind,
+        detail: str,
+        report: Report | None = None,
+        *,
+        suspected: bool = False,
+    ) -> None:
+        """Close an attempt; with `Stop` close the job too, otherwise the next step looks for another route."""
+        cost_micros = report.cost_micros if report is not None else None
+        now = self._parts.clock.now()
+        end = AttemptEnd(kind, detail, now, cost_micros or 0, suspected=suspected, then=decision.why)
+        refused = JobEnd(JobStatus.FAILED, RequestRefused(f"{attempt.route}: {detail}", reason=kind))
+        await self.fail(run, attempt, end, report or Report(), refused if isinstance(decision, Stop) else None)
 
     async def fail(
         self, run: Run, attempt: Attempt, end: AttemptEnd, report: Report, job_end: JobEnd | None = None
@@ -317,7 +336,7 @@ class Journal:
             account=attempt.account,
             job=attempt.job_id,
             attempt=attempt.id,
-            elapsed_s=now - (attempt.sent_at or attempt.prepared_at),
+            elapsed_s=now - attempt.began_at,
             failure=routing_kind(failure) if failure is not None else None,
             retry_after_s=retry_after_s,
             eta_s=eta_s,

@@ -59,13 +59,12 @@ def routing_kind(kind: str) -> values.FailureKind:
 def observations_of(attempt: Attempt) -> list[Observation]:
     """What the router would have been told of a finished attempt, had it been there: how it rebuilds what it knew."""
     assert attempt.finished_at is not None
-    sent_at = attempt.sent_at or attempt.prepared_at
     succeeded = attempt.state is AttemptState.SUCCEEDED
     if not succeeded and attempt.failure_kind not in ROUTING_KINDS:
         return []
     started = Observation(
         kind="dispatched",
-        at=sent_at,
+        at=attempt.began_at,
         route=attempt.route,
         account=attempt.account,
         job=attempt.job_id,
@@ -77,7 +76,7 @@ def observations_of(attempt: Attempt) -> list[Observation]:
         started,
         kind="succeeded" if succeeded else "failed",
         at=attempt.finished_at,
-        elapsed_s=attempt.finished_at - sent_at,
+        elapsed_s=attempt.finished_at - attempt.began_at,
         failure=None if succeeded else routing_kind(attempt.failure_kind or ""),
         billed_micros=attempt.cost_micros or 0,
     )

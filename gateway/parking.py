@@ -12,19 +12,22 @@ from sqlalchemy import Connection, select, update
 from gateway import events
 from gateway.jobs import ACTIVE
 from gateway.store import jobs as rows
-from gateway.store.jobs import Job
+from gateway.store.jobs import Job, Lease, LeaseLostError
 from gateway.store.schema import jobs
 
 # Between two tries of a job whose driver raised.
 CRASH_PAUSE_S = 30.0
 
 
-def note_crash(connection: Connection, job: Job, at: float, crashes_max: int) -> bool:
+def note_crash(connection: Connection, lease: Lease, at: float, crashes_max: int) -> bool:
     """Let go of a job whose driver raised, for a pause; True when it was once too often and the job is parked.
 
     Raises LeaseLostError when another process drives it now.
     """
-    crashes = connection.execute(select(jobs.c.crashes).where(jobs.c.id == job.id)).scalar_one() + 1
+    job = rows.load_job(connection, lease.id)
+    if job is None or job.fence != lease.fence:
+        raise LeaseLostError(lease.id)
+    crashes = job.crashes + 1
     if crashes >= crashes_max:
         park(connection, job, at, crashes)
         return True

@@ -84,6 +84,10 @@ class Plan:
         options = (self.options[quote.route] for quote in self.ranking.ranked if quote.route not in wrong)
         return next((option for option in options if option.team_price_micros <= held_micros), None)
 
+    def refusals(self) -> str:
+        """Every refused route with its first reason, as text."""
+        return "; ".join(f"{one.route}: {one.reasons[0]}" for one in self.ranking.refused)
+
     def to_json(self) -> dict[str, Any]:
         """The plan as it is stored and shown."""
         return {

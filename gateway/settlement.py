@@ -241,7 +241,7 @@ def suspect_charge(connection: Connection, job: Job, attempt: Attempt) -> None:
         attempt_id=attempt.id if attempt.submits <= 1 else f"{attempt.id}/{attempt.submits}",
         provider=attempt.account,
         amount_micros=attempt.price_micros,
-        at=attempt.sent_at or attempt.prepared_at,
+        at=attempt.began_at,
         reason="the outcome of a submit is not known",
         route=attempt.route,
         provider_request_id=attempt.vendor_request_id,

@@ -27,6 +27,14 @@ class LeaseLostError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """What a write under a lease must know of its job."""
+
+    id: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A row of `jobs`. Times are unix seconds, money is micro-USD."""
 
@@ -90,6 +98,11 @@ class Attempt:
     cost_source: str | None = None
     seed: int | None = None
     model: str | None = None
+
+    @property
+    def began_at(self) -> float:
+        """When its last submit was sent, or else when it was prepared."""
+        return self.sent_at or self.prepared_at
 
 
 def insert_job(connection: Connection, job: Job) -> None:
@@ -172,7 +185,7 @@ def release_leases(connection: Connection, owner: str | None, now: float) -> int
     return connection.execute(update(jobs).where(*held).values(released)).rowcount
 
 
-def update_job(connection: Connection, job: Job, changes: Mapping[str, Any]) -> None:
+def update_job(connection: Connection, job: Job | Lease, changes: Mapping[str, Any]) -> None:
     """Change a job under its fence. Raises LeaseLostError when another process has taken it over."""
     statement = update(jobs).where(jobs.c.id == job.id, jobs.c.fence == job.fence, jobs.c.status.in_(ACTIVE))
     if connection.execute(statement.values(dict(changes))).rowcount != 1:

@@ -168,7 +168,7 @@ async def test_only_so_many_jobs_run_at_a_time_and_the_rest_wait_their_turn(star
     ids = [await gateway.submit() for _ in range(10)]
     most = 0
     for _ in range(60):
-        most = max(most, len(gateway.service.dispatcher._tasks))
+        most = max(most, len(gateway.service.dispatcher._runs))
         await gateway.clock.sleep(0.5)
     assert {(await gateway.ended(job_id))["status"] for job_id in ids} == {"succeeded"}
     assert most == 3
