@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, str] = {
     "accounts": "gateway.cli.money:accounts",
     "book": "gateway.cli.book:app",
     "balance": "gateway.cli.book:balance",
+    "doubts": "gateway.cli.doubts:app",
     "webhooks": "gateway.cli.webhooks:app",
     "jobs": "gateway.cli.jobs:app",
     "config": "gateway.cli.config:app",
