@@ -15,8 +15,9 @@ from sqlalchemy import Connection
 from gateway.events import soft_limits_crossed
 from gateway.money import idempotency, ledger
 from gateway.money.amounts import usd_text
+from gateway.money.budgets import UnknownTeamError
 from gateway.money.idempotency import Fresh, InProgress, Mismatch, Replay
-from gateway.problems import BudgetExceeded, IdempotencyMismatch, RequestInProgress
+from gateway.problems import BudgetExceeded, IdempotencyMismatch, RequestInProgress, Unauthorized
 from gateway.store import jobs as rows
 from gateway.store.jobs import Job
 
@@ -61,7 +62,8 @@ def replay(connection: Connection, team_id: str, key: IdempotencyKey, at: float)
 def admit(connection: Connection, admission: Admission) -> Answer:
     """Admit a job, or replay the answer of the request that had this Idempotency-Key first.
 
-    Raises IdempotencyMismatch and RequestInProgress; a refused budget is an answer, because it is kept for replay.
+    Raises IdempotencyMismatch, RequestInProgress and Unauthorized, when the team was deleted since its key was looked
+    up; a refused budget is an answer, because it is kept for replay.
     """
     job, key = admission.job, admission.key
     if key is not None:
@@ -78,7 +80,10 @@ def admit(connection: Connection, admission: Admission) -> Answer:
         expires_at=admission.hold_expires_at,
         tags=job.request["metadata"],
     )
-    held = ledger.hold(connection, hold)
+    try:
+        held = ledger.hold(connection, hold)
+    except UnknownTeamError:
+        raise Unauthorized(f"team {job.team_id} was deleted a moment ago") from None
     if isinstance(held, ledger.BudgetRefusal):
         answer = _refusal(held)
     else:

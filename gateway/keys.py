@@ -75,16 +75,19 @@ class KeyRow:
 
 
 class KeyGrantError(ValueError):
-    """A key that its issuer may not issue: the sentence names the limits it goes beyond."""
+    """A key that may not be issued: the sentence names its team, its issuer or the limits it goes beyond."""
 
 
 def create_key(connection: Connection, ids: Ids, new: NewKey) -> tuple[str, str, str]:
     """Make a key and answer with its id, its team's id and the secret, which is shown only here.
 
-    Raises KeyGrantError for a key that would grant more than its issuer has.
+    Raises KeyGrantError for a key that would grant more than its issuer has, or for a team that was deleted.
     """
     grants = _issuable(connection, new)
-    team_id = connection.execute(select(teams.c.id).where(teams.c.name == new.team_name)).scalar_one_or_none()
+    team = connection.execute(select(teams.c.id, teams.c.deleted_at).where(teams.c.name == new.team_name)).one_or_none()
+    if team is not None and team.deleted_at is not None:
+        raise KeyGrantError(f"team {new.team_name} was deleted, and its name stays with its books: choose another")
+    team_id = None if team is None else team.id
     if team_id is None:
         team_id = ids.new("team")
         values = {"id": team_id, "name": new.team_name, "plan": dict(new.plan or {}), "created_at": new.at}
@@ -182,7 +185,7 @@ def find_caller(connection: Connection, secret: str, at: float) -> Caller | None
             teams,
         )
         .join(teams, teams.c.id == keys.c.team_id)
-        .where(or_(keys.c.hash == hashed, keys.c.old_hash == hashed))
+        .where(or_(keys.c.hash == hashed, keys.c.old_hash == hashed), teams.c.deleted_at.is_(None))
     )
     row = connection.execute(query).one_or_none()
     if row is None or not _is_live(row, at):

@@ -100,7 +100,7 @@ def retire(
 
 
 def _set(connection: Connection, wanted: Budget, team: str, at: float) -> str:
-    team_id, _ = team_of(connection, team)
+    team_id, _ = team_of(connection, team, live=True)
     if wanted.key_id is not None:
         owner = connection.execute(select(keys.c.team_id).where(keys.c.id == wanted.key_id)).scalar_one_or_none()
         if owner != team_id:

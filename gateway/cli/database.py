@@ -43,14 +43,17 @@ async def _once(
         await store.close()
 
 
-def team_of(connection: Connection, name: str) -> tuple[str, str]:
-    """A team's id and time zone by its name. Raises CommandError naming the teams that there are."""
-    row = connection.execute(select(teams.c.id, teams.c.timezone).where(teams.c.name == name)).one_or_none()
+def team_of(connection: Connection, name: str, *, live: bool = False) -> tuple[str, str]:
+    """A team's id and time zone by its name; with `live` only one that was not deleted. Raises CommandError."""
+    query = select(teams.c.id, teams.c.timezone, teams.c.deleted_at).where(teams.c.name == name)
+    row = connection.execute(query).one_or_none()
     if row is None:
         known = connection.execute(select(teams.c.name).order_by(teams.c.name)).scalars().all()
         raise CommandError(
             ExitCode.USAGE, f"there is no team {name!r}", f"one of: {', '.join(known[:20])}" if known else ""
         )
+    if live and row.deleted_at is not None:
+        raise CommandError(ExitCode.USAGE, f"team {name} was deleted at {when(row.deleted_at)} UTC")
     return row.id, row.timezone
 
 

@@ -17,14 +17,16 @@ from sqlalchemy import Connection, select, update
 from gateway.cli.database import in_database, team_of, when
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import AsJson, unfolded
-from gateway.cli.output import print_json, result_console
+from gateway.cli.output import print_json, result_console, usd
 from gateway.cli.serve import ConfigFile, read_configuration
 from gateway.cli.tables import Form, show_rows
+from gateway.clock import SystemClock
 from gateway.money.margin import TeamPlan
 from gateway.store.schema import teams
+from gateway.teams import Deleted, StillBusy, delete_team
 from gateway.wishes import ROUTING, Preference, plain_plan
 
-COLUMNS = ("team", "timezone", "plan", "since", "id")
+COLUMNS = ("team", "timezone", "plan", "since", "state", "id")
 TERMS_PANEL = "Terms of the team"
 OptionalText = Optional[str]  # noqa: UP045 - read at run time
 
@@ -91,6 +93,38 @@ def set_(
     result_console().print(f"[bold]{name}[/]  {team['timezone']}, plan: {team['plan'] or 'the usual margin'}")
 
 
+@app.command("delete")
+def delete(
+    name: Annotated[str, typer.Argument(help="The team.", show_default=False)],
+    *,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a team for good: its keys end, its budgets and webhooks too.
+
+    Its jobs, bills and statements stay, and so does its name: it is not given to
+    another team. A team with running jobs is not deleted: cancel them, or wait.
+
+    [bold]Example[/]
+        vidgate teams delete film
+    """
+    found = in_database(read_configuration(config).settings, _delete, name, SystemClock().now())
+    if isinstance(found, StillBusy):
+        raise CommandError(
+            ExitCode.USAGE,
+            f"team {name} has {found.open_holds} open holds ({usd(found.held_micros)}) and {found.active_jobs} running "
+            "jobs: cancel them or wait for their end, then delete it",
+        )
+    if as_json:
+        print_json({"team": name, **dataclasses.asdict(found)})
+        return
+    result_console().print(
+        f"team {name} is deleted, with {found.keys} keys, {found.budgets} budgets and {found.webhooks} webhooks; "
+        "its books stay",
+        markup=False,
+    )
+
+
 def _zone(text: str) -> str:
     try:
         return ZoneInfo(text).key
@@ -119,10 +153,14 @@ def _plan(text: str) -> dict[str, Any]:
 
 
 def _set(connection: Connection, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    team_id, _ = team_of(connection, name)
+    team_id, _ = team_of(connection, name, live=True)
     connection.execute(update(teams).where(teams.c.id == team_id).values(dict(changes)))
     row = connection.execute(select(teams.c.timezone, teams.c.plan).where(teams.c.id == team_id)).one()
     return {"team": name, "id": team_id, "timezone": row.timezone, "plan": row.plan}
+
+
+def _delete(connection: Connection, name: str, at: float) -> Deleted | StillBusy:
+    return delete_team(connection, team_of(connection, name, live=True)[0], at)
 
 
 def _listed(connection: Connection) -> list[dict[str, Any]]:
@@ -132,6 +170,7 @@ def _listed(connection: Connection) -> list[dict[str, Any]]:
             "timezone": row.timezone,
             "plan": json.dumps(row.plan) if row.plan else "the usual margin",
             "since": when(row.created_at),
+            "state": "live" if row.deleted_at is None else f"deleted {when(row.deleted_at)}",
             "id": row.id,
         }
         for row in connection.execute(select(teams).order_by(teams.c.name))

@@ -155,7 +155,7 @@ def replay(
 
 
 def _add(connection: Connection, team: str | None, new: store.NewWebhook) -> str:
-    team_id = None if team is None else team_of(connection, team)[0]
+    team_id = None if team is None else team_of(connection, team, live=True)[0]
     return store.add_webhook(connection, store.NewWebhook(new.webhook_id, team_id, new.url, new.at, new.events))
 
 

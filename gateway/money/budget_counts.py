@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, bindparam, case, func, insert, literal, select, update
@@ -89,8 +90,10 @@ def open_window(connection: Connection, budget: Budget, window: Window) -> bool:
 def count_hold(connection: Connection, hold_id: str, counted_in: Sequence[tuple[str, float]]) -> None:
     """Write down in which windows a hold counts."""
     if counted_in:
-        rows = [{"hold_id": hold_id, "budget_id": budget, "starts_at": start} for budget, start in counted_in]
-        _COUNT.each(connection, rows)
+        rows: dict[str, Any] = {"of_hold": hold_id}
+        for number, (budget, start) in enumerate(counted_in):
+            rows |= {f"budget_{number}": budget, f"start_{number}": start}
+        _count(len(counted_in)).changed(connection, rows)
 
 
 def give_back(connection: Connection, counted_in: Sequence[tuple[str, float]], amount_micros: int) -> None:
@@ -123,12 +126,23 @@ _COUNTS = Prepared(
         budget_windows.c.budget_id == bindparam("of_budget"), budget_windows.c.starts_at == bindparam("of_start")
     )
 )
-_COUNT = Prepared(insert(hold_budgets))
 _WINDOWS_OF = Prepared(
     select(hold_budgets.c.budget_id, hold_budgets.c.starts_at)
     .where(hold_budgets.c.hold_id == bindparam("of_hold"))
     .order_by(hold_budgets.c.budget_id, hold_budgets.c.starts_at)
 )
+
+
+@lru_cache
+def _count(windows: int) -> Prepared:
+    """One INSERT of a hold into so many windows."""
+    hold: Any = bindparam("of_hold")
+    numbers = range(windows)
+    rows = [
+        {"hold_id": hold, "budget_id": bindparam(f"budget_{n}"), "starts_at": bindparam(f"start_{n}")} for n in numbers
+    ]
+    return Prepared(insert(hold_budgets).values(rows))
+
 
 _MOVE = Prepared(
     update(budget_windows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, String, and_, bindparam, column, insert, select, table, update
+from sqlalchemy import Connection, Float, String, and_, bindparam, column, insert, select, table, update
 
 from gateway.money.budget_counts import Budget, Taken, counts_of, give_back, is_window, open_window, take
 from gateway.money.windows import Window, WindowKind, window_at
@@ -20,6 +20,7 @@ __all__ = [
     "SoftLimit",
     "UnknownTeamError",
     "budget_states",
+    "lock_team",
     "reserve",
     "retire_budget",
     "set_budget",
@@ -27,11 +28,11 @@ __all__ = [
 
 Scope = Literal["team", "key"]
 
-_teams = table("teams", column("id", String), column("timezone", String))
+_teams = table("teams", column("id", String), column("timezone", String), column("deleted_at", Float))
 
 
 class UnknownTeamError(LookupError):
-    """There is no such team."""
+    """There is no such team, or no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def set_budget(connection: Connection, budget: Budget, at: float) -> str:
     An active budget of the same scope and window keeps its id and its counts, and takes the new limits. A new one
     starts from what the scope has spent and held in the present window. Raises UnknownTeamError.
     """
-    timezone = _lock_team(connection, budget.team_id, exclusive=True)
+    timezone = lock_team(connection, budget.team_id, exclusive=True)
     changed = connection.execute(
         update(budgets)
         .where(_same_scope(budget), budgets.c.window == budget.window, budgets.c.retired_at.is_(None))
@@ -128,7 +129,7 @@ def reserve(
     connection: Connection, *, team_id: str, key_id: str | None, amount_micros: int, at: float
 ) -> Reservation | BudgetRefusal:
     """Reserve an amount in every budget that applies, in all of them or in none. Raises UnknownTeamError."""
-    timezone = _lock_team(connection, team_id)
+    timezone = lock_team(connection, team_id)
     counted: list[tuple[str, float]] = []
     taken_from: list[tuple[Budget, Window, Taken]] = []
     for budget in _active(connection, team_id):
@@ -209,11 +210,13 @@ def _timezone(connection: Connection, team_id: str) -> str:
 # runs one writer at a time and leaves the clause out.
 _TEAM = select(_teams.c.timezone).where(_teams.c.id == bindparam("team_id"))
 _UNLOCKED_TEAM = Prepared(_TEAM)
-_SHARED_TEAM = Prepared(_TEAM.with_for_update(read=True))
-_WHOLE_TEAM = Prepared(_TEAM.with_for_update())
+_LIVE_TEAM = _TEAM.where(_teams.c.deleted_at.is_(None))
+_SHARED_TEAM = Prepared(_LIVE_TEAM.with_for_update(read=True))
+_WHOLE_TEAM = Prepared(_LIVE_TEAM.with_for_update())
 
 
-def _lock_team(connection: Connection, team_id: str, *, exclusive: bool = False) -> str:
+def lock_team(connection: Connection, team_id: str, *, exclusive: bool = False) -> str:
+    """Keep a team as it is until the end of the transaction; its time zone. Raises UnknownTeamError."""
     return _zone_of(connection, team_id, _WHOLE_TEAM if exclusive else _SHARED_TEAM)
 
 

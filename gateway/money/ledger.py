@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, cast
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from gateway.money import budget_counts, budgets
 from gateway.money.amounts import require_micros
@@ -74,7 +74,6 @@ __all__ = [
     "check",
     "clear_suspense",
     "correct",
-    "deletion_refusal",
     "due_holds",
     "expire",
     "expire_due",
@@ -265,17 +264,6 @@ def due_holds(connection: Connection, at: float, count_max: int = 100) -> list[s
         .limit(count_max)
     )
     return list(connection.execute(query).scalars())
-
-
-def deletion_refusal(connection: Connection, team_id: str) -> str | None:
-    """Why a team cannot be deleted, as a sentence; None when nothing of it is on the books."""
-    counted = select(holds.c.state, func.count()).where(holds.c.team_id == team_id).group_by(holds.c.state)
-    counts = {row[0]: row[1] for row in connection.execute(counted)}
-    if counts.get("open"):
-        return f"team {team_id} has {counts['open']} open holds: cancel its jobs or wait for their end"
-    if counts:
-        return f"team {team_id} has settled jobs, which stay on the books: revoke its keys instead"
-    return None
 
 
 # Whoever changes the row from `open` settles the hold; everybody else, at the same time or later, finds it settled.

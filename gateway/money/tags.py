@@ -9,6 +9,8 @@ TAGS_MAX = 16
 NAME_LENGTH_MAX = 64
 VALUE_LENGTH_MAX = 256
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
 
 def tags_text(tags: Mapping[str, str]) -> str:
     """Tags as canonical JSON; raise ValueError for too many, too long or other than text."""
@@ -17,7 +19,7 @@ def tags_text(tags: Mapping[str, str]) -> str:
     for name, value in tags.items():
         if len(name) > NAME_LENGTH_MAX or len(value) > VALUE_LENGTH_MAX:
             raise ValueError(f"tag {name[:NAME_LENGTH_MAX]!r} is too long")
-    return json.dumps(dict(tags), sort_keys=True, separators=(",", ":"))
+    return _CANONICAL.encode(dict(tags))
 
 
 def tags_from(text: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import StrEnum
+from functools import lru_cache
 from math import floor
 from zoneinfo import ZoneInfo
 
@@ -38,8 +39,12 @@ def window_at(kind: WindowKind, at: float, timezone: str) -> Window:
     """
     if kind is WindowKind.TOTAL:
         return Window(0.0, None)
+    return _calendar_window(kind, _date(at, ZoneInfo(timezone)), timezone)
+
+
+@lru_cache(maxsize=1024)
+def _calendar_window(kind: WindowKind, today: date, timezone: str) -> Window:
     zone = ZoneInfo(timezone)
-    today = _date(at, zone)
     first, following = _edges(kind, today)
     return Window(_midnight(first, zone), _midnight(following, zone))
 

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, func, insert, or_, select, update
 
 from gateway.jobs import ACTIVE, AttemptState, JobStatus
+from gateway.store.prepared import Prepared
 from gateway.store.schema import attempts, jobs
 from providers.vocabulary import Media
 
@@ -105,9 +106,13 @@ class Attempt:
         return self.sent_at or self.prepared_at
 
 
+_NAMES = {row: tuple(column.name for column in fields(row)) for row in (Job, Attempt)}
+_INSERT_JOB = Prepared(insert(jobs))
+
+
 def insert_job(connection: Connection, job: Job) -> None:
-    """Write a new job."""
-    connection.execute(insert(jobs), _values(job))
+    """Write a new job; what it does not have yet is left out."""
+    _INSERT_JOB.changed(connection, {name: value for name, value in _values(job).items() if value is not None})
 
 
 def load_job(connection: Connection, job_id: str, team_id: str | None = None) -> Job | None:
@@ -254,7 +259,7 @@ def _hold_fence(connection: Connection, job: Job) -> None:
 
 
 def _values(row: Job | Attempt) -> Json:
-    return {column.name: getattr(row, column.name) for column in fields(row)}
+    return {name: getattr(row, name) for name in _NAMES[type(row)]}
 
 
 def _job(row: RowMapping) -> Job:

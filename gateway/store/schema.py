@@ -29,6 +29,7 @@ def _one_of(column: str, values: type[JobStatus] | type[AttemptState]) -> CheckC
     return CheckConstraint(f"{column} IN ({', '.join(repr(value.value) for value in values)})", name=column)
 
 
+# A deleted team's row stays, because the books name it; so does its name.
 teams = Table(
     "teams",
     metadata,
@@ -37,6 +38,7 @@ teams = Table(
     Column("timezone", String(64), nullable=False, server_default="UTC"),
     Column("plan", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("deleted_at", Float),
 )
 
 keys = Table(

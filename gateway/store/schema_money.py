@@ -139,7 +139,6 @@ hold_budgets = Table(
     Column("hold_id", Text, ForeignKey("holds.id"), primary_key=True),
     Column("budget_id", Text, primary_key=True),
     Column("starts_at", Seconds, primary_key=True),
-    Index("ix_hold_budgets_budget_id_starts_at", "budget_id", "starts_at"),
     sqlite_strict=True,
 )
 

@@ -159,14 +159,14 @@ def _run_in_savepoint(connection: Connection, work: _Work, *, alone: bool) -> No
     if alone:
         work.result = work.run(connection)
         return
-    savepoint = connection.begin_nested()
+    driver: Any = connection.connection.driver_connection
+    driver.execute("SAVEPOINT work")
     try:
         work.result = work.run(connection)
     except Exception as error:  # the caller's own error goes back to the caller; the group goes on
-        savepoint.rollback()
+        driver.execute("ROLLBACK TO work")
         work.error = error
-    else:
-        savepoint.commit()
+    driver.execute("RELEASE work")
 
 
 def _engine(path: Path, *, begin: str, pool: int) -> Engine:
@@ -181,7 +181,8 @@ def _engine(path: Path, *, begin: str, pool: int) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.execute(text(begin))
+        driver: Any = connection.connection.driver_connection
+        driver.execute(begin)
 
     return engine
 

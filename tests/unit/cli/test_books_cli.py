@@ -72,6 +72,27 @@ def test_a_new_team_is_made_with_its_terms_and_an_old_one_keeps_its_own(vidgate:
     assert (code, "keeps its terms" in err) == (ExitCode.USAGE, True)
 
 
+def test_a_deleted_team_keeps_its_books_and_its_name(vidgate: Run) -> None:
+    """It is listed as deleted; reports go on, terms, budgets and keys do not; a second time there is nothing to do."""
+    told(vidgate, "budgets", "set", "--team", "film", "--window", "month", "--limit-usd", "5")
+    bill = told(vidgate, "usage", "--team", "film")
+    gone = told(vidgate, "teams", "delete", "film")
+    assert (gone["team"], gone["budgets"]) == ("film", 1)
+    (listed,) = told(vidgate, "teams", "list")
+    assert listed["state"].startswith("deleted ")
+    assert told(vidgate, "usage", "--team", "film") == bill
+    assert told(vidgate, "budgets", "list") == []
+    for refused in (
+        ("teams", "delete", "film"),
+        ("teams", "set", "film", "--timezone", "UTC"),
+        ("budgets", "set", "--team", "film", "--window", "day", "--limit-usd", "1"),
+        ("keys", "create", "--team", "film"),
+        ("webhooks", "add", "https://example.com/hook", "--team", "film"),
+    ):
+        code, _, err = vidgate(*refused)
+        assert (code, "was deleted" in err) == (ExitCode.USAGE, True), (refused, err)
+
+
 def test_credit_is_booked_once_by_its_name(vidgate: Run) -> None:
     """A top-up under a name and an opening balance do not repeat; two without a name are two."""
     before = balances(vidgate)["provider:segmind"]

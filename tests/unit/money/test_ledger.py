@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Connection, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, select
 
 from gateway.money import ledger
 from gateway.money.amounts import AmountError
@@ -128,17 +127,6 @@ def test_the_bill_explains_itself(connection: Connection) -> None:
         assert (row.hold_id, row.job_id, row.attempt_id) == ("h", "job-h", "attempt-h")
         assert (row.provider, row.route, row.provider_request_id) == ("vendor", "vendor/model", "vendor-7")
         assert row.period == "2026-10"
-
-
-def test_a_team_with_open_holds_is_not_deleted(connection: Connection) -> None:
-    """Neither the question nor the database lets a team go that has money under way or on the books."""
-    assert ledger.deletion_refusal(connection, "beta") is None
-    hold(connection)
-    assert "1 open holds" in str(ledger.deletion_refusal(connection, "beta"))
-    with pytest.raises(IntegrityError, match="FOREIGN KEY"):
-        connection.execute(text("DELETE FROM teams WHERE id = 'beta'"))
-    capture(connection)
-    assert "stay on the books" in str(ledger.deletion_refusal(connection, "beta"))
 
 
 def test_tags_are_kept_with_the_hold_and_bounded(connection: Connection) -> None:

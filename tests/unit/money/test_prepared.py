@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Connection, bindparam, create_engine, event, insert, literal, select, text, update
+from sqlalchemy import (
+    Connection,
+    Text,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    type_coerce,
+    update,
+)
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from gateway.store.prepared import Prepared
-from gateway.store.schema_money import budgets, holds
+from gateway.store.schema import teams
+from gateway.store.schema_money import budgets, hold_budgets, holds
 from tests.unit.money.builders import budget, hold
 
 LIMITS = select(budgets.c.id, budgets.c.limit_micros + literal(5)).where(budgets.c.team_id == bindparam("team"))
@@ -36,6 +50,36 @@ def test_an_insert_takes_the_columns_it_is_given(connection: Connection) -> None
     make = Prepared(insert(budgets))
     make.each(connection, [row, {**row, "id": "c", "key_id": "b1"}])
     assert connection.execute(select(budgets.c.id, budgets.c.key_id)).all() == [("b", None), ("c", "b1")]
+
+
+def test_json_is_written_as_the_usual_way_writes_it(connection: Connection) -> None:
+    """Text, objects and null; a column that is left out keeps its default."""
+    rows = [{"id": name, "name": name, "plan": {"percent": "5", "ü": [1, None]}, "created_at": 1.0} for name in "pq"]
+    Prepared(insert(teams)).changed(connection, rows[0])
+    connection.execute(insert(teams), rows[1])
+    query = select(func.quote(type_coerce(teams.c.plan, Text))).where(teams.c.name.in_(("p", "q")))
+    fast, usual = connection.execute(query).scalars()
+    assert fast == usual
+    assert connection.execute(select(teams.c.plan).where(teams.c.id == "p")).scalar_one() == rows[0]["plan"]
+
+
+def test_several_rows_in_one_statement_are_those_of_the_usual_way(connection: Connection) -> None:
+    """Parameters of their own for each row, one that all rows share."""
+    made = insert(hold_budgets).values(
+        [
+            {"hold_id": bindparam("of_hold"), "budget_id": bindparam(f"b{n}"), "starts_at": bindparam(f"s{n}")}
+            for n in range(2)
+        ]
+    )
+    for name in ("fast", "usual"):
+        hold(connection, name)
+        values = {"of_hold": name, "b0": "x", "s0": 1.0, "b1": "y", "s1": 2.0}
+        if name == "fast":
+            Prepared(made).changed(connection, values)
+        else:
+            connection.execute(made, values)
+    rows = connection.execute(select(hold_budgets).order_by(hold_budgets.c.hold_id, hold_budgets.c.budget_id)).all()
+    assert rows == [(name, *row) for name in ("fast", "usual") for row in (("x", 1.0), ("y", 2.0))]
 
 
 def test_a_broken_rule_is_the_same_error(connection: Connection) -> None:
