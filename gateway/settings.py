@@ -308,6 +308,11 @@ class MoneySection(Section):
         le=1000,
         description="Added to the vendor's cost for a team without a plan of its own.",
     )
+    show_cost: bool = Field(
+        default=False,
+        description="Whether teams see what vendors charge, and so the margin, beside their own price; a team's plan "
+        "may say otherwise.",
+    )
     default_budget_micros: int | None = Field(
         default=None,
         ge=0,

@@ -6,7 +6,7 @@ from functools import partial
 
 from policies.plans import Assessment
 from policies.ranking import expected_money
-from policies.screening import Screened, dollars
+from policies.screening import Screened
 from policies.values import JobFacts, Reasons, Refusal, RouteQuote
 
 
@@ -30,11 +30,11 @@ def quote(job: JobFacts, one: Assessment, score: float, now: float) -> RouteQuot
 
 
 def sentences(one: Assessment, left_s: float) -> tuple[str, ...]:
-    """What one option promises, in words, `left_s` seconds before the deadline."""
+    """What one option promises, in words, `left_s` seconds before the deadline. No amounts: teams read this."""
     option, law = one.option, one.option.law
     wait_s = option.delay_s + option.wait_s
     promise = (
-        f"{dollars(option.price_micros)}, p50 {wait_s + law.p50_s:.0f} s, p95 {wait_s + law.p95_s:.0f} s, "
+        f"p50 {wait_s + law.p50_s:.0f} s, p95 {wait_s + law.p95_s:.0f} s, "
         f"{100.0 * one.on_time:.1f} % on time before the deadline in {left_s:.0f} s"
     )
     return (promise, *circumstances(one, wait_s))
@@ -46,7 +46,8 @@ def circumstances(one: Assessment, wait_s: float) -> list[str]:
     if wait_s >= 0.5:
         unusual.append(f"waits {wait_s:.0f} s for its turn")
     if option.price > option.price_micros:
-        unusual.append(f"the account's credit is running out: counted as {dollars(option.price)}")
+        dearer = 100.0 * (option.price / option.price_micros - 1.0)
+        unusual.append(f"the account's credit is running out: counted as {dearer:.0f} % dearer")
     if option.probe:
         unusual.append("a probe: the route failed lately")
     return unusual

@@ -61,7 +61,6 @@ def wishes_against(job: JobFacts, candidate: Candidate) -> list[str]:
 class AccountNow:
     """What all routes of one account share at one moment: what it can pay, how scarce that is, and what holds it up."""
 
-    free_micros: int | None
     most_micros: float
     scarcity: float
     wait_s: float
@@ -99,8 +98,7 @@ class Screen:
             return Screened(candidate, None, tuple(reasons))
         account = self._account(candidate, committed)
         if price > account.most_micros:
-            free, count = account.free_micros or 0, len(candidate.in_flight)
-            text = f"balance {dollars(free)} after {count} renders in flight is under the price {dollars(price)}"
+            text = f"the account's balance after {len(candidate.in_flight)} renders in flight is under the price"
             return Screened(candidate, None, (text,), passing=True)
         if account.paused is not None:
             return Screened(candidate, None, (account.paused,), passing=True)
@@ -122,7 +120,7 @@ class Screen:
             credit = credit_state(candidate.balance_micros, due, memory.burn, self._now)
             most, scarce = most_micros(credit, self._settings), scarcity(credit, self._settings)
             paused = self._pause(memory)
-            known = self._accounts[key] = AccountNow(credit.free_micros, most, scarce, wait_s, waits, paused)
+            known = self._accounts[key] = AccountNow(most, scarce, wait_s, waits, paused)
         return known
 
     def _account_waits(self, memory: AccountMemory, requests_per_minute: int | None) -> tuple[float, tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
+from gateway.audience import Audience, audience_of
 from gateway.keys import Caller, find_caller
 from gateway.problems import Unauthorized
 from gateway.service import Service
@@ -25,3 +26,8 @@ async def caller_of(request: Request, service: Service) -> Caller:
     if caller is None:
         raise Unauthorized("this key is unknown, expired or revoked", headers=CHALLENGE)
     return caller
+
+
+def audience_for(caller: Caller, service: Service) -> Audience:
+    """Which figures of money the caller's team may see."""
+    return audience_of(caller.plan, service.parts.settings.money.show_cost)

@@ -11,8 +11,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.auth import caller_of
+from gateway.api.auth import audience_for, caller_of
 from gateway.api.shown import rfc3339
+from gateway.audience import columns_for, visible
 from gateway.money import reports
 from gateway.money.budgets import BudgetState, budget_states
 from gateway.money.exports import (
@@ -59,9 +60,12 @@ async def usage(request: Request, service: Service) -> Response:
         )
     except ValueError as error:
         raise BadRequest(str(error)) from None
-    table = usage_table(await service.parts.store.read(reports.usage, wanted))
+    audience = audience_for(caller, service)
+    rows = usage_table(await service.parts.store.read(reports.usage, wanted))
+    table = [visible("usage", row, audience) for row in rows]
+    columns = (*wanted.group_by, *columns_for("usage", USAGE_COLUMNS, audience))
     shown = {"since": rfc3339(wanted.since), "until": rfc3339(wanted.until), "rows": table}
-    return _rendered(request, Report(shown, table, (*wanted.group_by, *USAGE_COLUMNS), "usage"))
+    return _rendered(request, Report(shown, table, columns, "usage"))
 
 
 async def statement(request: Request, service: Service) -> Response:

@@ -11,7 +11,7 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.auth import caller_of
+from gateway.api.auth import audience_for, caller_of
 from gateway.api.prefer import load_job, progress_shown
 from gateway.api.story import Place, place_of, story
 from gateway.jobs import TERMINAL
@@ -45,7 +45,7 @@ async def _follow(request: Request, service: Service, job_id: str, after: Place)
             except Unauthorized:  # the key was revoked while its holder listened
                 return
             job, attempts = await service.parts.store.read(load_job, job_id, caller.team_id)
-            for line in story(job, attempts):
+            for line in story(job, attempts, audience_for(caller, service)):
                 if line.place > after:
                     after = line.place
                     yield ServerSentEvent(json.dumps(line.data), event=line.name, id=line.id)

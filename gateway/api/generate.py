@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,15 +15,16 @@ from starlette.responses import Response
 
 from gateway import admission
 from gateway.admission import Admission, Answer, IdempotencyKey
-from gateway.api.auth import caller_of
+from gateway.api.auth import audience_for, caller_of
 from gateway.api.prefer import Preference, preference_of, wait_for
 from gateway.api.reading import metadata_of, read_fields, take_image
 from gateway.api.shown import job_json, reply_headers
+from gateway.audience import Audience
 from gateway.inputs import given_as
 from gateway.jobs import JobStatus
 from gateway.keys import Caller
 from gateway.money import idempotency
-from gateway.money.margin import TeamPlan
+from gateway.money.margin import TeamPlan, team_plan
 from gateway.normalise import read_parameters
 from gateway.planning import Order
 from gateway.problems import BadRequest, Forbidden, InvalidParameter, NoEligibleRoute, UnknownField
@@ -65,7 +67,7 @@ async def generate(request: Request, service: Service, media: Media) -> Response
     job = await _new_job(service, caller, wish)
     # A hold outlives the last moment at which an attempt can still be in doubt, so that a late success is captured.
     hold_expires_at = job.give_up_at + service.parts.settings.jobs.in_doubt_s + HOLD_MARGIN_S
-    wanted = Admission(job, hold_expires_at, key, _accepted)
+    wanted = Admission(job, hold_expires_at, key, partial(_accepted, audience_for(caller, service)))
     answer = await service.parts.store.write(admission.admit, wanted)
     if answer.replayed or answer.status != 202:
         return _response(answer, preference)
@@ -73,7 +75,7 @@ async def generate(request: Request, service: Service, media: Media) -> Response
         service.dispatcher.begin(job)
     if not preference.wait_s:
         return _response(answer, preference)
-    job, response = await wait_for(service, job.id, caller.team_id, preference.wait_s)
+    job, response = await wait_for(service, job.id, caller, preference.wait_s)
     if job.finished_at is None:
         response.status_code, response.headers["location"] = 202, f"/jobs/{job.id}"
     return preference.applied(response)
@@ -207,7 +209,7 @@ def make_order(
         image_size=image_size,
         image_given=given_as(wish.image),
         routing=wish.routing,
-        team_plan=_team_plan(caller, service),
+        team_plan=plan_of(caller, service),
         created_at=now,
         deadline_at=now + deadline_s,
         give_up_at=now + deadline_s + jobs.give_up_s,
@@ -215,14 +217,14 @@ def make_order(
     )
 
 
-def _team_plan(caller: Caller, service: Service) -> TeamPlan:
-    plan = plain_plan(caller.plan)
-    return TeamPlan.model_validate(plan or {"percent": service.parts.settings.money.margin_percent})
+def plan_of(caller: Caller, service: Service) -> TeamPlan:
+    """What the caller's team pays above the cost."""
+    return team_plan(plain_plan(caller.plan), service.parts.settings.money.margin_percent)
 
 
-def _accepted(job: Job) -> Answer:
+def _accepted(audience: Audience, job: Job) -> Answer:
     headers = {"content-type": "application/json", "location": f"/jobs/{job.id}", **reply_headers(job, 0)}
-    return Answer(202, json.dumps(job_json(job, [])).encode(), headers)
+    return Answer(202, json.dumps(job_json(job, [], audience)).encode(), headers)
 
 
 def _response(answer: Answer, preference: Preference) -> Response:

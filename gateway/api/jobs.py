@@ -11,9 +11,10 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from gateway.api.auth import caller_of
+from gateway.api.auth import audience_for, caller_of
 from gateway.api.prefer import preference_of, show_job, wait_for
 from gateway.api.shown import job_json
+from gateway.audience import Audience
 from gateway.jobs import TERMINAL, JobStatus
 from gateway.media.kinds import EXTENSIONS, MEDIA_TYPES
 from gateway.problems import BadRequest, Conflict, Gone, NotFound, RangeNotSatisfiable
@@ -32,7 +33,7 @@ async def get_job(request: Request, service: Service) -> Response:
     caller = await caller_of(request, service)
     job_id = request.path_params["job_id"]
     preference = preference_of(request, service.parts.settings.server.wait_s_max)
-    _, response = await wait_for(service, job_id, caller.team_id, preference.wait_s)
+    _, response = await wait_for(service, job_id, caller, preference.wait_s)
     return preference.applied(response)
 
 
@@ -43,20 +44,22 @@ async def list_jobs(request: Request, service: Service) -> Response:
     if not _NUMBER.match(limit) or not 1 <= int(limit) <= PAGE_MAX:
         raise BadRequest(f"limit must be 1 to {PAGE_MAX}")
     before = request.query_params.get("before")
-    page = await service.parts.store.read(_page, caller.team_id, before, int(limit))
+    page = await service.parts.store.read(_page, caller.team_id, before, int(limit), audience_for(caller, service))
     following = page[-1]["id"] if len(page) == int(limit) else None
     return Response(json.dumps({"jobs": page, "next_before": following}), media_type="application/json")
 
 
-def _page(connection: Connection, team_id: str, before: str | None, limit: int) -> list[dict[str, Any]]:
+def _page(
+    connection: Connection, team_id: str, before: str | None, limit: int, audience: Audience
+) -> list[dict[str, Any]]:
     jobs = rows.list_jobs(connection, team_id, before=before, limit=limit)
-    return [job_json(job, rows.load_attempts(connection, job.id)) for job in jobs]
+    return [job_json(job, rows.load_attempts(connection, job.id), audience) for job in jobs]
 
 
 async def get_content(request: Request, service: Service) -> Response:
     """The finished file, whole or in part (RFC 9110 Range, one part)."""
     caller = await caller_of(request, service)
-    job, _ = await show_job(service, request.path_params["job_id"], caller.team_id)
+    job, _ = await show_job(service, request.path_params["job_id"], caller)
     if job.status not in TERMINAL:
         raise Conflict(f"the job is {job.status}; ask again when it has succeeded, or GET it with Prefer: wait=60")
     if job.status is not JobStatus.SUCCEEDED or job.result is None:
@@ -136,11 +139,11 @@ async def cancel_job(request: Request, service: Service) -> Response:
     """Ask for a job to be stopped: 202. What a vendor has accepted and cannot stop runs to its end and is billed."""
     caller = await caller_of(request, service)
     job_id = request.path_params["job_id"]
-    job, _ = await show_job(service, job_id, caller.team_id)
+    job, _ = await show_job(service, job_id, caller)
     if job.status in TERMINAL:
         raise Conflict(f"the job has ended: {job.status}")
     await service.dispatcher.cancel(job_id)
-    _, response = await show_job(service, job_id, caller.team_id)
+    _, response = await show_job(service, job_id, caller)
     response.status_code = 202
     return response
 

@@ -152,9 +152,9 @@ def _attempt_schema() -> dict[str, Any]:
             "description": "Of an attempt in doubt: `since` and `until` when, what was looked at, and what is next.",
         },
         "failure": {"type": ["object", "null"]},
-        "cost_micros": {"type": ["integer", "null"]},
     }
-    return {"type": "object", "required": list(properties), "properties": properties}
+    shown_costs = {"cost_micros": {"type": ["integer", "null"], "description": "Only where the team is shown costs."}}
+    return {"type": "object", "required": list(properties), "properties": properties | shown_costs}
 
 
 def _problem_schema() -> dict[str, Any]:

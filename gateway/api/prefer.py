@@ -14,9 +14,11 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.api.auth import audience_for
 from gateway.api.shown import job_json, reply_headers
 from gateway.api.story import progress_of
 from gateway.jobs import TERMINAL
+from gateway.keys import Caller
 from gateway.problems import NotFound
 from gateway.service import Service
 from gateway.store import jobs as rows
@@ -52,10 +54,10 @@ def preference_of(request: Request, wait_s_max: float) -> Preference:
     return Preference(0.0, None)
 
 
-async def show_job(service: Service, job_id: str, team_id: str) -> tuple[rows.Job, Response]:
+async def show_job(service: Service, job_id: str, caller: Caller) -> tuple[rows.Job, Response]:
     """A job as it stands, for its own team. Raises NotFound."""
-    job, attempts = await service.parts.store.read(load_job, job_id, team_id)
-    shown = job_json(job, attempts, progress_shown(service, job, attempts))
+    job, attempts = await service.parts.store.read(load_job, job_id, caller.team_id)
+    shown = job_json(job, attempts, audience_for(caller, service), progress_shown(service, job, attempts))
     if job.result is not None and job.parameters.get("output") == "inline":
         for file in shown["result"]["files"]:
             data = await service.parts.delivery.artifacts.get(file["sha256"])
@@ -64,14 +66,14 @@ async def show_job(service: Service, job_id: str, team_id: str) -> tuple[rows.Jo
     return job, response
 
 
-async def wait_for(service: Service, job_id: str, team_id: str, wait_s: float) -> tuple[rows.Job, Response]:
+async def wait_for(service: Service, job_id: str, caller: Caller, wait_s: float) -> tuple[rows.Job, Response]:
     """The job once it has ended, or as it stands when this time is over."""
     clock, bus = service.parts.clock, service.parts.bus
     until = clock.now() + wait_s
     with bus.listen("job", job_id) as event:
         while True:
             event.clear()
-            job, response = await show_job(service, job_id, team_id)
+            job, response = await show_job(service, job_id, caller)
             if job.status in TERMINAL or clock.now() >= until:
                 return job, response
             # A job that is driven elsewhere may end without a word reaching here: look again now and then.

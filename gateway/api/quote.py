@@ -14,9 +14,10 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.auth import caller_of
+from gateway.api.auth import audience_for, caller_of
 from gateway.api.generate import make_order, read_wish
-from gateway.api.shown import rfc3339
+from gateway.api.shown import plan_json, rfc3339
+from gateway.audience import Audience, visible
 from gateway.money.accounts import ProviderAccount, provider_state
 from gateway.money.prices import Price
 from gateway.planning import Option, Plan
@@ -36,20 +37,24 @@ async def quote(request: Request, service: Service, media: Media) -> Response:
     now = service.parts.clock.now()
     plan = service.parts.planner.plan(make_order(service, NOT_ASKED, caller, wish, image_size, now), now)
     providers = sorted({option.route.provider for option in plan.options.values()})
-    accounts = await service.parts.store.read(_accounts, providers, now, _in_flight_micros(service, plan))
-    body = plan.to_json() | {
-        "decided_at": rfc3339(plan.decided_at),
+    floors = {name: service.parts.fleet.accounts[name].settings.floor_micros for name in providers}
+    accounts = await service.parts.store.read(_accounts, floors, now, _in_flight_micros(service, plan))
+    audience = audience_for(caller, service)
+    body = plan_json(plan.to_json(), audience) | {
         "hold_micros": plan.hold_micros(),
-        "routes": {name: _quoted(service, plan, name, accounts) for name in plan.options},
+        "routes": {name: _quoted(service, plan, name, accounts, audience) for name in plan.options},
     }
     return Response(json.dumps(body), media_type="application/json")
 
 
 def _accounts(
-    connection: Connection, names: list[str], at: float, in_flight_micros: Mapping[str, int]
+    connection: Connection, floors: Mapping[str, int], at: float, in_flight_micros: Mapping[str, int]
 ) -> dict[str, ProviderAccount]:
     return {
-        name: provider_state(connection, name, at=at, in_flight_micros=in_flight_micros.get(name, 0)) for name in names
+        name: provider_state(
+            connection, name, at=at, in_flight_micros=in_flight_micros.get(name, 0), floor_micros=floor_micros
+        )
+        for name, floor_micros in floors.items()
     }
 
 
@@ -62,13 +67,15 @@ def _in_flight_micros(service: Service, plan: Plan) -> dict[str, int]:
     return committed
 
 
-def _quoted(service: Service, plan: Plan, name: str, accounts: Mapping[str, ProviderAccount]) -> dict[str, Any]:
+def _quoted(
+    service: Service, plan: Plan, name: str, accounts: Mapping[str, ProviderAccount], audience: Audience
+) -> dict[str, Any]:
     """One route: its place among the ranked, or the reasons why it has none."""
     option = plan.options[name]
     ranked = {one.route: (place, one) for place, one in enumerate(plan.ranking.ranked, start=1)}
     refused = {one.route: one.reasons for one in plan.ranking.refused}
     place, promised = ranked.get(name, (None, None))
-    return {
+    quoted = {
         "eligible": not option.fit.refusals,
         "rank": place,
         "reasons": list(promised.reasons if promised else ()),
@@ -76,10 +83,11 @@ def _quoted(service: Service, plan: Plan, name: str, accounts: Mapping[str, Prov
         "price_micros": option.team_price_micros if option.price else None,
         "worst_micros": option.worst_micros if option.price else None,
         "price": _price(option.price),
-        "time": _time(service, option, promised, plan.decided_at),
-        "credit": _credit(service, accounts[option.route.provider]),
+        "time": visible("quote_time", _time(service, option, promised, plan.decided_at), audience),
+        "credit": visible("credit", _credit(service, accounts[option.route.provider]), audience),
         "receipt": [asdict(line) for line in option.fit.receipt],
     }
+    return visible("quote", quoted, audience)
 
 
 def _price(price: Price | None) -> dict[str, Any] | None:
@@ -111,9 +119,10 @@ def _time(service: Service, option: Option, promised: RouteQuote | None, now: fl
 
 
 def _credit(service: Service, account: ProviderAccount) -> dict[str, Any]:
-    """The account behind a route. `runway_h` is null while nothing is spent or no balance is known."""
+    """The account behind a route; `low` is under its floor. `runway_h` is null until something is spent and known."""
     live = service.parts.fleet.accounts[account.provider]
     return {
+        "state": "unknown" if account.balance_micros is None else "low" if account.is_low else "fine",
         "balance_micros": live.balance_micros if live.balance_at is not None else account.balance_micros,
         "balance_at": rfc3339(live.balance_at if live.balance_at is not None else account.balance_at),
         "in_flight_micros": account.in_flight_micros,

@@ -8,8 +8,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.auth import caller_of
+from gateway.api.auth import audience_for, caller_of
+from gateway.api.generate import plan_of
 from gateway.api.shown import rfc3339
+from gateway.audience import Audience, visible
+from gateway.money.margin import TeamPlan
+from gateway.money.prices import Price
 from gateway.service import Service
 from policies.fit import describe, fit
 from providers.capability import Capability, Route
@@ -19,12 +23,13 @@ USUAL_SIZE = (1024, 576)
 
 async def list_routes(request: Request, service: Service) -> Response:
     """Every route with its capabilities, prices and the live view of the router."""
-    await caller_of(request, service)
-    routes = [_shown(service, route) for route in service.parts.fleet.routes.values()]
+    caller = await caller_of(request, service)
+    plan, audience = plan_of(caller, service), audience_for(caller, service)
+    routes = [_shown(service, route, plan, audience) for route in service.parts.fleet.routes.values()]
     return Response(json.dumps({"routes": routes}), media_type="application/json")
 
 
-def _shown(service: Service, route: Route) -> dict[str, Any]:
+def _shown(service: Service, route: Route, plan: TeamPlan, audience: Audience) -> dict[str, Any]:
     parts = service.parts
     now = parts.clock.now()
     account = parts.fleet.account(route.name)
@@ -32,7 +37,7 @@ def _shown(service: Service, route: Route) -> dict[str, Any]:
     usual = fit(route, {}, mode="nearest", image_size=USUAL_SIZE)
     price = parts.planner.prices.price(route.name, usual.values, now)
     learned = seen.observations > 0
-    return {
+    shown = {
         "name": route.name,
         "provider": route.provider,
         "media": route.media,
@@ -40,14 +45,7 @@ def _shown(service: Service, route: Route) -> dict[str, Any]:
         "summary": route.summary,
         "mode": route.mode,
         "preview": route.preview,
-        "price": None
-        if price is None
-        else {
-            "usual_micros": price.cost_micros,
-            "worst_micros": price.worst_micros,
-            "source": price.source,
-            "confidence": price.confidence,
-        },
+        "price": None if price is None else visible("route_price", _price(price, plan, route.name), audience),
         "statistics": {
             "p50_s": seen.p50_s if learned else route.latency_nominal_s,
             "p95_s": seen.p95_s if learned else None,
@@ -61,6 +59,19 @@ def _shown(service: Service, route: Route) -> dict[str, Any]:
         "in_flight": len(parts.fleet.in_flight(route.name)),
         "image_form": parts.inputs.form(route),
         "capabilities": [_row(row) for row in route.capabilities],
+    }
+    return visible("route", shown, audience)
+
+
+def _price(price: Price, plan: TeamPlan, route: str) -> dict[str, Any]:
+    """What the team pays for the usual request, and what the vendor charges for it."""
+    return {
+        "usual_micros": plan.price_micros(price.cost_micros, route),
+        "worst_micros": plan.price_micros(price.worst_micros, route),
+        "cost_micros": price.cost_micros,
+        "worst_cost_micros": price.worst_micros,
+        "source": price.source,
+        "confidence": price.confidence,
     }
 
 

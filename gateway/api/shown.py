@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from gateway.audience import Audience, visible
 from gateway.doubts import doubt_of
 from gateway.jobs import AttemptState, JobStatus
 from gateway.store.jobs import Attempt, Job
@@ -22,8 +23,10 @@ def rfc3339(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
-def job_json(job: Job, attempts: Sequence[Attempt], progress: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A job with everything that is known of it: request, plan, receipt, attempts, bill and result."""
+def job_json(
+    job: Job, attempts: Sequence[Attempt], audience: Audience, progress: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A job with everything that its audience may know: request, plan, receipt, attempts, bill and result."""
     return {
         "id": job.id,
         "media": job.media,
@@ -42,11 +45,11 @@ def job_json(job: Job, attempts: Sequence[Attempt], progress: Mapping[str, Any] 
         "input": job.input,
         "route": job.route,
         "progress": dict(progress or {"stage": job.status, "fraction": None, "eta_s": None}),
-        "plan": _plan(job.plan),
-        "replans": [_plan(plan) for plan in job.replans],
+        "plan": plan_json(job.plan, audience),
+        "replans": [plan_json(plan, audience) for plan in job.replans],
         "receipt": job.receipt,
-        "attempts": [_attempt(attempt) for attempt in attempts],
-        "bill": job.bill or _held(job),
+        "attempts": [visible("attempt", _attempt(attempt), audience) for attempt in attempts],
+        "bill": visible("bill", job.bill or _held(job), audience),
         "result": _result(job),
         "error": job.error,
         "cancel_requested_at": rfc3339(job.cancel_requested_at),
@@ -59,7 +62,7 @@ def job_json(job: Job, attempts: Sequence[Attempt], progress: Mapping[str, Any] 
 
 
 def reply_headers(job: Job, attempts: int) -> dict[str, str]:
-    """The facts about a job that every reply about it carries."""
+    """The facts about a job that every reply about it carries; the cost is what the team pays."""
     headers = {"x-vidgate-job-id": job.id, "x-vidgate-attempts": str(attempts)}
     if job.route is not None:
         headers["x-vidgate-route"] = job.route
@@ -74,8 +77,10 @@ def usd(micros: int) -> str:
     return f"{sign}{whole // MICROS}.{whole % MICROS:06d}"
 
 
-def _plan(plan: Mapping[str, Any]) -> dict[str, Any]:
-    return {**plan, "decided_at": rfc3339(plan["decided_at"])}
+def plan_json(plan: Mapping[str, Any], audience: Audience) -> dict[str, Any]:
+    """A plan as it is shown to this audience."""
+    ranked = [visible("ranked", quote, audience) for quote in plan["ranked"]]
+    return visible("plan", {**plan, "decided_at": rfc3339(plan["decided_at"]), "ranked": ranked}, audience)
 
 
 def _held(job: Job) -> dict[str, Any]:

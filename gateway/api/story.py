@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.api.shown import event_json, job_json, rfc3339
+from gateway.audience import Audience
 from gateway.jobs import TERMINAL, AttemptState, JobStatus
 from gateway.store.jobs import Attempt, Job, open_attempt
 
@@ -45,8 +46,8 @@ def place_of(event_id: str | None) -> Place:
     return (int(match.group(1)), int(match.group(2))) if match else BEFORE_ALL
 
 
-def story(job: Job, attempts: Sequence[Attempt]) -> Iterator[Line]:
-    """Everything that has happened to a job, in order."""
+def story(job: Job, attempts: Sequence[Attempt], audience: Audience) -> Iterator[Line]:
+    """Everything that has happened to a job, in order, as far as its audience may know."""
     yield Line(
         (0, 0), "created", {"job": job.id, "at": rfc3339(job.created_at), "deadline_at": rfc3339(job.deadline_at)}
     )
@@ -58,7 +59,7 @@ def story(job: Job, attempts: Sequence[Attempt]) -> Iterator[Line]:
             name = "started" if index == 0 and what == "submit" else what
             yield Line((attempt.number, index), name, {**where, **shown})
     if job.status in TERMINAL:
-        shown = job_json(job, attempts)
+        shown = job_json(job, attempts, audience)
         told = {name: shown[name] for name in ("status", "route", "bill", "error", "links")}
         yield Line(END, "ended", {"job": job.id, "at": shown["finished_at"], **told})
 

@@ -68,7 +68,7 @@ def dev_configuration(
         "security": {"signing_secret": signing_secret},
         "providers": provider_sections(simulators, plugins),
         "outbound": {"allow_hosts": [urlsplit(url).netloc for url in simulators.values()]},
-        "money": {"margin_percent": plan.margin_percent},
+        "money": {"margin_percent": plan.margin_percent, "show_cost": True},
         "retry": {"verify_settle_s": SETTLE_S / pace},
         "polling": {"delay_min_s": 0.1, "delay_max_s": max(0.2, POLL_MAX_S / pace)},
     }

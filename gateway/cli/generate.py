@@ -163,7 +163,7 @@ async def _routes(gateway: Gateway, capabilities: bool, as_json: bool) -> None:
             duration(seen["p95_s"]),
             f"{100 * seen['success_rate']:.0f} %",
             state(seen["breaker"]),
-            usd(route["balance_micros"]),
+            usd(route.get("balance_micros")),
             str(route["in_flight"]),
             route["summary"],
         )

@@ -92,7 +92,7 @@ def show_attempts(console: Console, job: Json) -> None:
 def _attempt(attempt: Json) -> Tree:
     submits = f"{attempt['submits']} submit{'s' * (attempt['submits'] != 1)}"
     facts = [submits]
-    if attempt["cost_micros"] is not None:
+    if attempt.get("cost_micros") is not None:
         facts.append(f"cost {usd(attempt['cost_micros'])} ({attempt['cost_source']})")
     if attempt["seed"] is not None:
         facts.append(f"seed {attempt['seed']}")
@@ -119,9 +119,9 @@ def show_bill(console: Console, job: Json) -> None:
         state(bill["status"]),
         usd(bill["held_micros"]),
         usd(bill["price_micros"]),
-        usd(bill["cost_micros"]),
-        usd(bill["margin_micros"]),
-        bill["cost_source"] or "-",
+        usd(bill.get("cost_micros")),
+        usd(bill.get("margin_micros")),
+        bill.get("cost_source") or "-",
     )
     console.print(heading("Bill"), lines)
 

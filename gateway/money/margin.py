@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -36,6 +36,7 @@ Percent = Annotated[Decimal, BeforeValidator(_percent)]
 class TeamPlan(BaseModel):
     """How a team's price comes from a cost: `percent` on top, a `flat` fee a job, or a price `list` by route.
 
+    `show_cost` says whether the team sees what the vendor charged; None leaves it to the configuration.
     A list names routes (`provider/slug`), providers (`provider`) or `*`; what it does not name pays cost plus percent.
     """
 
@@ -45,6 +46,7 @@ class TeamPlan(BaseModel):
     percent: Percent = Decimal(0)
     flat_usd: Usd = Decimal(0)
     prices_usd: Mapping[str, Usd] = Field(default_factory=dict)
+    show_cost: bool | None = Field(default=None, strict=True)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -65,3 +67,9 @@ class TeamPlan(BaseModel):
             if name in self.prices_usd:
                 return ceil_micros(self.prices_usd[name])
         return ceil_micros(Decimal(cost_micros) * (100 + self.percent) / 100 / MICROS_PER_USD)
+
+
+def team_plan(terms: Mapping[str, Any], usual_percent: Decimal) -> TeamPlan:
+    """The plan of these terms; one that says nothing of a price pays the usual percentage."""
+    priced = terms.keys() - {"show_cost"}
+    return TeamPlan.model_validate(terms if priced else {"percent": usual_percent, **terms})

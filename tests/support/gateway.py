@@ -90,7 +90,7 @@ class Setting:
             "security": {"signing_secret": SECRET},
             "store": {"url": f"sqlite:///{database(self.folder)}"},
             "artifacts": {"url": str(self.folder / "artifacts")},
-            "money": {"price_book": book},
+            "money": {"price_book": book, "show_cost": True},  # most tests look at what was charged
             "jobs": QUIET,
             "outbound": {"allow_hosts": ["127.0.0.1"]},
         }

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api.story import BEFORE_ALL, END, Line, place_of, progress_of, story
+from gateway.audience import Audience
 from gateway.jobs import AttemptState, JobStatus
 from gateway.store.jobs import Attempt, Job
 
@@ -28,7 +29,7 @@ JOB = Job(
     request={"written": {}, "fit": "exact", "routing": {}, "metadata": {}},
     input={},
     due_at=NOW,
-    plan={"decided_at": NOW},
+    plan={"decided_at": NOW, "ranked": []},
 )
 
 
@@ -49,7 +50,7 @@ def test_a_story_is_told_in_order_with_an_id_for_every_line() -> None:
         attempt(2, "submit", "accepted", "delivered", state=AttemptState.SUCCEEDED, finished_at=NOW),
     ]
     ended = replace(JOB, status=JobStatus.SUCCEEDED, finished_at=NOW + 9, route="a/b", bill={"status": "captured"})
-    lines = list(story(ended, tries))
+    lines = list(story(ended, tries, Audience.TEAM))
     assert names(lines) == [
         ("0.0", "created"),
         ("1.0", "started"),
@@ -78,13 +79,13 @@ def test_a_story_is_told_in_order_with_an_id_for_every_line() -> None:
 def test_a_story_only_grows_and_an_id_resumes_it_anywhere(attempts: list[list[str]]) -> None:
     """Whatever was read before, what comes after its last id is the rest: nothing twice, nothing left out."""
     tries = [attempt(number, *events) for number, events in enumerate(attempts, 1)]
-    whole = list(story(replace(JOB, status=JobStatus.FAILED, finished_at=NOW), tries))
+    whole = list(story(replace(JOB, status=JobStatus.FAILED, finished_at=NOW), tries, Audience.TEAM))
     assert [line.place for line in whole] == sorted({line.place for line in whole})
     for read in range(len(whole)):
         after = place_of(whole[read].id)
         assert [line for line in whole if line.place > after] == whole[read + 1 :]
     for told in range(len(tries)):
-        part = list(story(JOB, tries[:told]))
+        part = list(story(JOB, tries[:told], Audience.TEAM))
         assert names(part) == names(whole)[: len(part)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway.money.amounts import AmountError
-from gateway.money.margin import TeamPlan
+from gateway.money.margin import TeamPlan, team_plan
 
 
 def plan(**data: Any) -> TeamPlan:
@@ -59,6 +60,7 @@ def test_a_percentage_is_never_short(cost: int, percent: int) -> None:
         {"prices_usd": {"a/b": "1"}},
         {"kind": "gift"},
         {"discount": 3},
+        {"show_cost": "yes"},
     ],
 )
 def test_an_impossible_plan_is_refused(data: dict[str, Any]) -> None:
@@ -71,6 +73,15 @@ def test_an_impossible_plan_is_refused(data: dict[str, Any]) -> None:
 def test_a_stored_plan_reads_back_as_the_same_plan(data: dict[str, Any]) -> None:
     """Writing a plan down and reading it again changes no price."""
     assert TeamPlan.model_validate_json(plan(**data).model_dump_json()) == plan(**data)
+
+
+@pytest.mark.parametrize(
+    ("terms", "price"),
+    [({}, 110), ({"show_cost": True}, 110), ({"percent": "5", "show_cost": True}, 105), ({"kind": "percent"}, 100)],
+)
+def test_a_plan_without_a_price_pays_the_usual_percentage(terms: dict[str, Any], price: int) -> None:
+    """What a plan says about showing costs is no price."""
+    assert team_plan(terms, Decimal(10)).price_micros(100, "a/b") == price
 
 
 def test_an_impossible_cost_has_no_price() -> None:
