@@ -24,7 +24,7 @@ from gateway.settings import JobsSection
 from gateway.store import jobs as rows
 from gateway.store.jobs import Job
 from gateway.timetable import Timetable
-from gateway.watch import WATCH_INTERVAL_S, MoneyWatch
+from gateway.watch import HEARD_INTERVAL_S, WATCH_INTERVAL_S, MoneyWatch
 
 log = structlog.get_logger()
 
@@ -74,6 +74,7 @@ class Dispatcher:
             asyncio.create_task(self._every(PRUNE_INTERVAL_S, self._prune), name="prune"),
             asyncio.create_task(self._every(OVERDUE_INTERVAL_S, self._end_overdue), name="overdue"),
             asyncio.create_task(self._every(WATCH_INTERVAL_S, self.watch.turn), name="watch"),
+            asyncio.create_task(self._every(HEARD_INTERVAL_S, self.watch.balances), name="heard"),
             asyncio.create_task(self._every(CLAIM_INTERVAL_S, self._outbox.send_due), name="outbox"),
         ]
 
@@ -202,9 +203,10 @@ class Dispatcher:
 
     async def _refresh_balances(self) -> None:
         for name in self._parts.fleet.metered():
-            micros = await self._parts.fleet.refresh_balance(name)
-            if micros is not None:
-                await self.watch.balance(name, micros)
+            await self._parts.fleet.refresh_balance(name)
+            heard = self._parts.fleet.accounts[name].heard
+            if heard is not None:
+                await self.watch.balance(name, heard)
 
     async def _prune(self) -> None:
         await self._parts.store.write(idempotency.prune, self._parts.clock.now())

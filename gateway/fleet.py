@@ -10,6 +10,7 @@ import structlog
 
 from gateway.bus.contract import Bus, Limits, Slot
 from gateway.bus.memory import MemoryBus
+from gateway.money.accounts import BalanceSource
 from gateway.runs import Render
 from gateway.settings import PollingSection
 from gateway.shadow import FAULTS, Shadow
@@ -23,15 +24,29 @@ from providers.contract import Clock, HasBalance, Provider, ProviderSettings
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A balance that a vendor named to this process: asked for, or in passing with a reply."""
+
+    amount_micros: int
+    at: float
+    source: BalanceSource
+
+
 @dataclass(slots=True)
 class Account:
-    """One vendor account. `balance_micros` None: unknown or not metered. `arrival_at`: when an attempt last ended."""
+    """One vendor account. `balance_micros` None: unknown or not metered. `arrival_at`: when an attempt last ended.
+
+    `heard` is the last balance named here that is not written down yet, `written_micros` the last one that is.
+    """
 
     provider: Provider
     settings: ProviderSettings
     budget: RetryBudget
     balance_micros: int | None = None
     balance_at: float | None = None
+    heard: Heard | None = None
+    written_micros: int | None = None
     arrival_at: float = 0.0
     flights: int = 0
 
@@ -217,12 +232,13 @@ class Fleet:
         except FAULTS as error:
             log.warning("fact.refused", kind=fact.kind, error=f"{type(error).__name__}: {error}")
 
-    def note_balance(self, name: str, balance_micros: int | None) -> None:
+    def note_balance(self, name: str, balance_micros: int | None, source: BalanceSource = "reported") -> None:
         """Take in the credit that a vendor reported; None is no news."""
         if balance_micros is None:
             return
         account, now = self.accounts[name], self.clock.now()
         account.balance_micros, account.balance_at = balance_micros, now
+        account.heard = Heard(balance_micros, now, source)
         self.observe(Observation(kind="balance", at=now, route="", account=name, balance_micros=balance_micros))
 
     async def refresh_balance(self, name: str) -> int | None:
@@ -233,7 +249,7 @@ class Fleet:
         balance = await provider.balance()
         if balance is None:
             return None
-        self.note_balance(name, balance.amount_micros)
+        self.note_balance(name, balance.amount_micros, "polled")
         return balance.amount_micros
 
     def metered(self) -> Iterable[str]:

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import Connection
 
 from gateway import events, webhooks
+from gateway.fleet import Heard
 from gateway.money.accounts import LowWater, record_balance
 from gateway.money.drift import PriceDrift, price_drift
 from gateway.parts import Parts
@@ -20,6 +21,8 @@ from gateway.parts import Parts
 log = structlog.get_logger()
 
 WATCH_INTERVAL_S = 3600.0
+# How often at most an account's balance is written down from replies, which may come many times a second.
+HEARD_INTERVAL_S = 5.0
 DRIFT_WINDOW_S = 7 * 86_400.0
 # Fewer reported costs than this say more about those renders than about the price.
 DRIFT_OBSERVATIONS_MIN = 5
@@ -48,20 +51,29 @@ class MoneyWatch:
         url, secret = (wanted.url, wanted.secret.get_secret_value()) if wanted is not None else (None, "")
         await parts.store.write(webhooks.keep_usage_webhook, url, secret, source=source, at=now)
 
-    async def balance(self, provider: str, balance_micros: int) -> None:
+    async def balances(self) -> None:
+        """Write down the balances that replies have named since the last turn, where they changed: the last of each.
+
+        What is asked for now and then is written by `balance`, changed or not.
+        """
+        for name, account in self.parts.fleet.accounts.items():
+            if account.heard is not None and account.heard.amount_micros != account.written_micros:
+                await self.balance(name, account.heard)
+
+    async def balance(self, provider: str, heard: Heard) -> None:
         """Write down what a vendor said is left, and tell the operator the first time it is under the floor."""
-        parts = self.parts
-        floor_micros = parts.fleet.accounts[provider].settings.floor_micros
-        low = await parts.store.write(note_balance, provider, balance_micros, parts.clock.now(), floor_micros)
+        account = self.parts.fleet.accounts[provider]
+        account.heard, account.written_micros = None, heard.amount_micros
+        low = await self.parts.store.write(note_balance, provider, heard, account.settings.floor_micros)
         if low is not None:
-            log.warning("account.low_water", provider=provider, balance_micros=balance_micros)
+            log.warning("account.low_water", provider=provider, balance_micros=heard.amount_micros)
 
 
-def note_balance(
-    connection: Connection, provider: str, balance_micros: int, at: float, floor_micros: int
-) -> LowWater | None:
-    """Record a polled balance and, in the same transaction, the event of an account that fell under its floor."""
-    low = record_balance(connection, provider, balance_micros, at=at, source="polled", floor_micros=floor_micros)
+def note_balance(connection: Connection, provider: str, heard: Heard, floor_micros: int) -> LowWater | None:
+    """Record a balance and, in the same transaction, the event of an account that fell under its floor."""
+    low = record_balance(
+        connection, provider, heard.amount_micros, at=heard.at, source=heard.source, floor_micros=floor_micros
+    )
     if low is not None:
         events.account_low(connection, low)
     return low

@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,6 +24,7 @@ from gateway.money.usage_files import VendorCharge
 from gateway.money.windows import WindowKind, period_of
 from gateway.signatures import new_secret, signature
 from gateway.store.schema import teams
+from gateway.store.schema_money import provider_balances
 from gateway.webhooks import NewWebhook
 from providers.contract import Failed, FailureKind
 from tests.support.fixtures import Start
@@ -202,6 +203,31 @@ async def test_the_operator_hears_of_an_account_under_its_floor_once(start: Star
     await told(bench, receiver, 1)
     await bench.clock.sleep(300.0)
     assert receiver.types() == ["account.low_water"]
+
+
+async def test_a_balance_named_in_replies_is_kept_and_told_when_it_falls_under_the_floor(start: Start) -> None:
+    """Only where it changed, at most one in five seconds, each with its source; the operator hears of the fall once."""
+    wire, receiver = Wire(), Receiver()
+    wire.apps["ops.test"] = receiver.app
+    left = [300_000, 300_000, 150_000, 150_000]
+    with patch.object(gateway.app, "Outbound", wire.outbound()):
+        bench = await start(Scripted(checks=[delivers(credits_remaining_micros=micros) for micros in left]))
+    await bench.write(webhooks.add_webhook, NewWebhook("hook_0", None, "https://ops.test/", bench.clock.now()))
+    account = bench.service.parts.fleet.accounts["alpha"]
+    account.settings = account.settings.model_copy(update={"floor_micros": 2 * PRICE})
+    for _ in left:
+        await bench.made()
+        await bench.clock.sleep(10.0)
+    rows = await bench.read(lambda connection: connection.execute(select(provider_balances)).all())
+    assert [(row.amount_micros, row.source) for row in rows] == [(300_000, "reported"), (150_000, "reported")]
+    await told(bench, receiver, 1)
+    assert receiver.types() == ["account.low_water"]
+    for micros in range(40):
+        bench.service.parts.fleet.note_balance("alpha", micros)
+        await bench.clock.sleep(0.5)
+    rows = await bench.read(lambda connection: connection.execute(select(provider_balances)).all())
+    assert 2 + 4 <= len(rows) <= 2 + 5
+    assert rows[-1].amount_micros >= 29
 
 
 async def test_prices_that_drift_are_told_and_shown_with_the_routes(start: Start) -> None:
