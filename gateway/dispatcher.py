@@ -75,7 +75,7 @@ class Dispatcher:
             asyncio.create_task(self._every(OVERDUE_INTERVAL_S, self._end_overdue), name="overdue"),
             asyncio.create_task(self._every(WATCH_INTERVAL_S, self.watch.turn), name="watch"),
             asyncio.create_task(self._every(HEARD_INTERVAL_S, self.watch.balances), name="heard"),
-            asyncio.create_task(self._every(CLAIM_INTERVAL_S, self._outbox.send_due), name="outbox"),
+            asyncio.create_task(self._every(CLAIM_INTERVAL_S, self._outbox.turn), name="outbox"),
         ]
 
     def lease(self) -> dict[str, Any]:
@@ -132,6 +132,7 @@ class Dispatcher:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._outbox.close()
         await _end(heartbeat)
         await self._parts.bus.close()
         released = await self._parts.store.write(rows.release_leases, self.owner, self._parts.clock.now())

@@ -136,6 +136,13 @@ def price_drifted(connection: Connection, drift: PriceDrift, day: str, at: float
     return emit(connection, Event(f"price.drift:{drift.route}:{day}", "price.drift", None, at, data))
 
 
+def webhook_disabled(connection: Connection, webhook_id: str, at: float, why: str) -> bool:
+    """Tell the operator, at its other endpoints, of one that nothing is sent to any more."""
+    row = connection.execute(select(webhooks.c.team_id, webhooks.c.url).where(webhooks.c.id == webhook_id)).one()
+    data = {"webhook_id": webhook_id, "team_id": row.team_id, "url": row.url, "why": why}
+    return emit(connection, Event(f"webhook.disabled:{webhook_id}:{at:.3f}", "webhook.disabled", None, at, data))
+
+
 def _write(
     connection: Connection,
     name: str,

@@ -3,21 +3,25 @@
 A delivery is claimed by a lease, sent through the guard of outbound.py, and its outcome written under the number of its
 try, so that a sender whose lease was taken over changes nothing. A process that dies in between sends again: the same
 id, the same bytes. Schedule and rules: Standard Webhooks 1.0.0.
+
+No endpoint holds up another: each has a few sends at a time in all replicas, one that fails has one. An endpoint that
+says 429, 502 or 504, or nothing at all, is left alone for a while with everything that is to go there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from random import Random
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, case, func, insert, or_, select, update
 
 from gateway.clock import Clock
+from gateway.events import webhook_disabled
 from gateway.outbound import Outbound, OutboundError
 from gateway.signatures import SecretError, headers
 from gateway.store.database import Store
@@ -34,9 +38,17 @@ SCHEDULE_S = (
 JITTER = 0.1
 TIMEOUT_S = 20.0
 LEASE_S = 3 * TIMEOUT_S
-BATCH_MAX = 20
+TURN_S = 1.0
+SENDING_MAX = 64
+ENDPOINT_SENDING_MAX = 4
 RETRY_AFTER_MAX_S = 24 * HOUR_S
 GONE = 410
+THROTTLING = frozenset({429, 502, 504})
+# An endpoint that is out is left alone for a tenth of the time that it has been failing, between these.
+PAUSE_SHARE = 0.1
+PAUSE_MIN_S, PAUSE_MAX_S = 5.0, 300.0
+# An endpoint that took nothing for so long is disabled, and the operator told.
+FAILING_MAX_S = 5 * 24 * HOUR_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +82,50 @@ class Tried:
         return self.status is not None and 200 <= self.status < 300
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outbox:
-    """Sends what is due. `send_due` is one turn of the loop."""
+    """Sends what is due. `turn` is one turn of the service's loop; it waits for no slow receiver."""
 
     store: Store
     outbound: Outbound
     clock: Clock
     random: Random
+    _sending: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def begin(self) -> int:
+        """Begin what is due and what there is room for; how many tries were begun."""
+        room = SENDING_MAX - len(self._sending)
+        begun = await self.store.write(claim_due, self.clock.now(), LEASE_S, room) if room > 0 else []
+        for due in begun:
+            task = asyncio.create_task(self._send(due), name=f"send {due.event_id}")
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+        return len(begun)
+
+    async def turn(self) -> None:
+        """Begin what is due, and go on as receivers answer, for as long as that makes room for more."""
+        while await self.begin():
+            await asyncio.wait(self._sending, timeout=TURN_S, return_when=asyncio.FIRST_COMPLETED)
 
     async def send_due(self) -> int:
-        """Try everything that is due now; how many tries were made."""
-        made = 0
-        while batch := await self.store.write(claim_due, self.clock.now(), LEASE_S, BATCH_MAX):
-            await asyncio.gather(*(self._deliver(due) for due in batch))
-            made += len(batch)
+        """Try everything that is due now and wait for it; how many tries were made."""
+        made = await self.begin()
+        while self._sending:
+            await asyncio.gather(*self._sending)
+            made += await self.begin()
         return made
+
+    async def close(self) -> None:
+        """Leave what is being sent: its lease runs out, and whoever comes next sends it again under the same id."""
+        for task in self._sending:
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
+
+    async def _send(self, due: Due) -> None:
+        try:
+            await self._deliver(due)
+        except Exception:  # the boundary of a send: its lease runs out and it is tried again, the others go on
+            log.exception("webhook.crashed", event_id=due.event_id, webhook=due.webhook_id)
 
     async def _deliver(self, due: Due) -> None:
         tried = await self._try(due)
@@ -132,28 +172,67 @@ def retry_after_s(text: str | None, now: float) -> float | None:
 
 
 def claim_due(connection: Connection, now: float, lease_s: float, count_max: int) -> list[Due]:
-    """Take the lease of deliveries that are due and that nobody is sending, the oldest first."""
-    free = or_(webhook_deliveries.c.lease_until.is_(None), webhook_deliveries.c.lease_until < now)
-    query = (
-        select(webhook_deliveries, events.c.content_type, events.c.body, webhooks)
-        .join(events, events.c.id == webhook_deliveries.c.event_id)
-        .join(webhooks, webhooks.c.id == webhook_deliveries.c.webhook_id)
-        .where(webhook_deliveries.c.state == "pending", webhook_deliveries.c.due_at <= now, free)
-        .where(webhooks.c.disabled_at.is_(None))
-        .order_by(webhook_deliveries.c.due_at)
-        .limit(count_max)
-        .with_for_update(skip_locked=True, of=webhook_deliveries)
-    )
-    claimed = [_due(row) for row in connection.execute(query).mappings()]
+    """Take the lease of deliveries that are due and that nobody is sending, an endpoint's oldest first.
+
+    Each endpoint has its own room, so that a pile of one is not in the way of another.
+    """
+    claimed: list[Due] = []
+    for webhook_id, room in _endpoints_with_room(connection, now):
+        claimed += _claim_of(connection, webhook_id, now, min(room, count_max - len(claimed)))
+        if len(claimed) >= count_max:
+            break
     for due in claimed:
         connection.execute(update(webhook_deliveries).where(_is(due)).values(lease_until=now + lease_s))
     return claimed
 
 
+def _endpoints_with_room(connection: Connection, now: float) -> list[tuple[str, int]]:
+    """The endpoints to which something is due, and how many sends each has room for; longest waiting first."""
+    is_leased = case((webhook_deliveries.c.lease_until >= now, 1), else_=0)
+    is_due = case((_is_free(now) & (webhook_deliveries.c.due_at <= now), webhook_deliveries.c.due_at))
+    in_use = webhooks.c.paused_until.is_(None) | (webhooks.c.paused_until <= now)
+    query = (
+        select(
+            webhooks.c.id,
+            webhooks.c.failing_since,
+            func.sum(is_leased).label("leased"),
+            func.min(is_due).label("first"),
+        )
+        .join(webhook_deliveries, webhook_deliveries.c.webhook_id == webhooks.c.id)
+        .where(webhook_deliveries.c.state == "pending", webhooks.c.disabled_at.is_(None), in_use)
+        .where(webhook_deliveries.c.due_at <= now)
+        .group_by(webhooks.c.id, webhooks.c.failing_since)
+    )
+    found = [row for row in connection.execute(query) if row.first is not None]
+    rooms = [
+        (row.id, (ENDPOINT_SENDING_MAX if row.failing_since is None else 1) - int(row.leased))
+        for row in sorted(found, key=lambda row: (row.first, row.id))
+    ]
+    return [(webhook_id, room) for webhook_id, room in rooms if room > 0]
+
+
+def _claim_of(connection: Connection, webhook_id: str, now: float, count_max: int) -> list[Due]:
+    query = (
+        select(webhook_deliveries, events.c.content_type, events.c.body, webhooks)
+        .join(events, events.c.id == webhook_deliveries.c.event_id)
+        .join(webhooks, webhooks.c.id == webhook_deliveries.c.webhook_id)
+        .where(webhook_deliveries.c.webhook_id == webhook_id, webhook_deliveries.c.state == "pending")
+        .where(webhook_deliveries.c.due_at <= now, _is_free(now))
+        .order_by(webhook_deliveries.c.due_at)
+        .limit(count_max)
+        .with_for_update(skip_locked=True, of=webhook_deliveries)
+    )
+    return [_due(row) for row in connection.execute(query).mappings()]
+
+
+def _is_free(now: float) -> Any:
+    return or_(webhook_deliveries.c.lease_until.is_(None), webhook_deliveries.c.lease_until < now)
+
+
 def note_try(connection: Connection, due: Due, tried: Tried, wait_s: float | None) -> str:
     """Write what came of a try, and what follows from it: `delivered`, `again`, `failed`, or `superseded`.
 
-    A receiver that says 410 is not sent anything more.
+    A receiver that says 410 is not sent anything more, and neither is one that took nothing for days.
     """
     changes: dict[str, Any] = {"tries": due.tries + 1, "lease_until": None}
     if tried.succeeded:
@@ -176,9 +255,38 @@ def note_try(connection: Connection, due: Due, tried: Tried, wait_s: float | Non
     )
     if connection.execute(mine.values(changes)).rowcount != 1:
         return "superseded"
-    if tried.status == GONE:
-        disable_webhook(connection, due.webhook_id, tried.at, "the receiver answered 410")
+    _note_health(connection, due, tried)
     return str(changes.get("state", "again"))
+
+
+def _note_health(connection: Connection, due: Due, tried: Tried) -> None:
+    """Keep how an endpoint stands: since when it fails, until when it is left alone, and whether it is still used."""
+    mine = update(webhooks).where(webhooks.c.id == due.webhook_id)
+    if tried.succeeded:
+        ill = or_(webhooks.c.failing_since.is_not(None), webhooks.c.paused_until.is_not(None))
+        connection.execute(mine.where(ill).values(failing_since=None, paused_until=None))
+        return
+    known = select(webhooks.c.failing_since).where(webhooks.c.id == due.webhook_id)
+    since = connection.execute(known).scalar_one_or_none() or tried.at
+    changes: dict[str, Any] = {"failing_since": since}
+    pause_s = endpoint_pause_s(tried, tried.at - since)
+    if pause_s > 0:
+        changes["paused_until"] = tried.at + tried.took_s + pause_s
+    connection.execute(mine.values(changes))
+    why = None
+    if tried.status == GONE:
+        why = "the receiver answered 410"
+    elif due.tries > 0 and tried.at - since >= FAILING_MAX_S:
+        why = f"nothing was taken for {(tried.at - since) / (24 * HOUR_S):.0f} days"
+    if why is not None and disable_webhook(connection, due.webhook_id, tried.at, why):
+        webhook_disabled(connection, due.webhook_id, tried.at, why)
+
+
+def endpoint_pause_s(tried: Tried, failing_s: float) -> float:
+    """How long an endpoint is left alone after a try that failed: as long as it asked, or a while when it is out."""
+    is_out = tried.status is None or tried.status in THROTTLING
+    usual_s = min(PAUSE_MAX_S, max(PAUSE_MIN_S, PAUSE_SHARE * failing_s)) if is_out else 0.0
+    return max(usual_s, min(tried.retry_after_s or 0.0, RETRY_AFTER_MAX_S))
 
 
 def replay(connection: Connection, event_id: str, at: float, webhook_id: str | None = None) -> int:
@@ -188,6 +296,13 @@ def replay(connection: Connection, event_id: str, at: float, webhook_id: str | N
         statement = statement.where(webhook_deliveries.c.webhook_id == webhook_id)
     fresh = {"state": "pending", "tries": 0, "due_at": at, "lease_until": None, "delivered_at": None}
     return connection.execute(statement.values(fresh)).rowcount
+
+
+def disabled_targets(connection: Connection, event_id: str) -> list[str]:
+    """The endpoints that are to have an event and are disabled: it waits until they are used again."""
+    query = select(webhooks.c.id).join(webhook_deliveries, webhook_deliveries.c.webhook_id == webhooks.c.id)
+    waiting = webhook_deliveries.c.event_id == event_id, webhook_deliveries.c.state == "pending"
+    return list(connection.execute(query.where(*waiting, webhooks.c.disabled_at.is_not(None))).scalars())
 
 
 def deliveries(

@@ -6,7 +6,7 @@ Functions over a connection, as everywhere; the command line and the service use
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ from gateway.store.schema_events import webhook_deliveries, webhooks
 from gateway.webhook_urls import WebhookError, check_url
 
 TEAM_EVENTS = ("job.succeeded", "job.failed", "job.canceled", "job.expired", "budget.soft_limit")
-OPERATOR_EVENTS = ("account.low_water", "job.parked", "price.drift")
+OPERATOR_EVENTS = ("account.low_water", "job.parked", "price.drift", "webhook.disabled")
 USAGE_ID = "usage"
 ROTATION_S = 24 * 3600.0
+IN_USE: Mapping[str, Any] = {"disabled_at": None, "disabled_why": None, "failing_since": None, "paused_until": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Webhook:
     created_at: float
     disabled_at: float | None
     disabled_why: str | None
+    failing_since: float | None = None
+    paused_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,15 @@ def rotate_webhook(connection: Connection, webhook_id: str, at: float, overlap_s
         "secret": secret,
         "old_secret": row.secret if overlap_s > 0 else None,
         "old_secret_until": at + overlap_s if overlap_s > 0 else None,
-        "disabled_at": None,
-        "disabled_why": None,
+        **IN_USE,
     }
     connection.execute(update(webhooks).where(_is_own(webhook_id)).values(changes))
     return secret
+
+
+def enable_webhook(connection: Connection, webhook_id: str) -> bool:
+    """Take an endpoint into use again, with what waits for it; False: unknown."""
+    return connection.execute(update(webhooks).where(_is_own(webhook_id)).values(IN_USE)).rowcount == 1
 
 
 def remove_webhook(connection: Connection, webhook_id: str) -> bool:
@@ -122,7 +129,7 @@ def keep_usage_webhook(connection: Connection, url: str | None, secret: str, *, 
     if row.secret != secret:
         values |= {"secret": secret, "old_secret": row.secret, "old_secret_until": at + ROTATION_S}
     if row.url != url or row.secret != secret or row.disabled_why == "no longer in the configuration":
-        values |= {"disabled_at": None, "disabled_why": None}
+        values |= IN_USE
     connection.execute(update(webhooks).where(webhooks.c.id == USAGE_ID).values(values))
 
 
@@ -151,4 +158,15 @@ def _is_own(webhook_id: str) -> Any:
 
 def _shown(row: Any) -> Webhook:
     chosen = None if row.events is None else tuple(json.loads(row.events))
-    return Webhook(row.id, row.team_id, row.kind, row.url, chosen, row.created_at, row.disabled_at, row.disabled_why)
+    return Webhook(
+        row.id,
+        row.team_id,
+        row.kind,
+        row.url,
+        chosen,
+        row.created_at,
+        row.disabled_at,
+        row.disabled_why,
+        row.failing_since,
+        row.paused_until,
+    )

@@ -12,7 +12,7 @@ from gateway import webhooks as store
 from gateway.cli.database import in_database, team_names, team_of, when
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import AsJson, unfolded
-from gateway.cli.output import print_json, result_console
+from gateway.cli.output import note_console, print_json, result_console
 from gateway.cli.serve import ConfigFile, read_configuration
 from gateway.cli.tables import Form, show_rows
 from gateway.clock import SystemClock
@@ -104,6 +104,18 @@ def rotate(
     _show_secret(webhook, secret, as_json)
 
 
+@app.command("enable")
+def enable(webhook: WebhookId, *, config: ConfigFile = None) -> None:
+    """Use an endpoint again that was disabled or is left alone for a while; what waits for it is sent.
+
+    [bold]Example[/]
+        vidgate webhooks enable hook_0197f2c4a1b2
+    """
+    if not in_database(read_configuration(config).settings, store.enable_webhook, webhook):
+        raise _unknown(webhook)
+    result_console().print(f"{webhook} is in use")
+
+
 @app.command("remove")
 def remove(webhook: WebhookId, *, config: ConfigFile = None) -> None:
     """Forget an endpoint, and what was still to be sent to it.
@@ -148,9 +160,14 @@ def replay(
     [bold]Example[/]
         vidgate webhooks replay evt_5f1d0c3e9a7b4c62
     """
-    count = in_database(read_configuration(config).settings, outbox.replay, event, SystemClock().now(), webhook)
+    settings = read_configuration(config).settings
+    count = in_database(settings, outbox.replay, event, SystemClock().now(), webhook)
     if not count:
         raise CommandError(ExitCode.USAGE, f"no delivery of {event!r} is known", "vidgate webhooks deliveries")
+    for name in in_database(settings, outbox.disabled_targets, event):
+        note_console().print(
+            f"[yellow]warning:[/] {name} is disabled and gets it after: vidgate webhooks enable {name}"
+        )
     result_console().print(f"{event} will be sent again to {count} endpoint{'s' * (count != 1)}")
 
 
@@ -168,10 +185,16 @@ def _listed(connection: Connection, team: str | None) -> list[dict[str, Any]]:
             "team": "(operator)" if one.team_id is None else names[one.team_id],
             "url": one.url,
             "events": "usage" if one.kind == "usage" else "all" if one.events is None else ", ".join(one.events),
-            "state": "in use" if one.disabled_at is None else f"disabled: {one.disabled_why}",
+            "state": _state(one),
         }
         for one in store.list_webhooks(connection, team_id)
     ]
+
+
+def _state(one: store.Webhook) -> str:
+    if one.disabled_at is not None:
+        return f"disabled: {one.disabled_why}"
+    return "in use" if one.failing_since is None else f"in use, failing since {when(one.failing_since)}"
 
 
 def _deliveries(connection: Connection, state: str | None) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, func, 
 from gateway.jobs import ACTIVE, AttemptState, JobStatus
 from gateway.store.prepared import Prepared
 from gateway.store.schema import attempts, jobs
+from gateway.store.schema_events import webhook_deliveries
 from providers.vocabulary import Media
 
 Json = dict[str, Any]
@@ -180,13 +181,16 @@ def extend_leases(connection: Connection, owner: str, until: float, job_ids: Seq
 def release_leases(connection: Connection, owner: str | None, now: float) -> int:
     """Let go of everything that `owner` holds: the jobs are due at once for whoever claims.
 
-    With no owner, of everything that anybody holds: all of them are dead, and their drivers crashed.
+    With no owner, of everything that anybody holds, sends of events too: all are dead, and their drivers crashed.
     """
     held: list[ColumnElement[bool]] = [jobs.c.status.in_(ACTIVE), jobs.c.lease_owner.is_not(None)]
     if owner is not None:
         held.append(jobs.c.lease_owner == owner)
     crashes = jobs.c.crashes + (1 if owner is None else 0)
     released = {"lease_owner": None, "lease_until": None, "due_at": now, "crashes": crashes}
+    if owner is None:
+        leased = update(webhook_deliveries).where(webhook_deliveries.c.lease_until.is_not(None))
+        connection.execute(leased.values(lease_until=None))
     return connection.execute(update(jobs).where(*held).values(released)).rowcount
 
 

@@ -12,7 +12,8 @@ from gateway.store.schema_money import Seconds, Whole
 
 # `team_id` None is the operator's own: it hears of accounts and prices. `kind` usage receives CloudEvents of billed
 # jobs and comes from the configuration. `events` is a JSON list of types, None for all. `old_secret` signs beside
-# `secret` until `old_secret_until`.
+# `secret` until `old_secret_until`. `failing_since` is the first failed try since the last success; nothing is sent
+# before `paused_until`.
 webhooks = Table(
     "webhooks",
     metadata,
@@ -28,6 +29,8 @@ webhooks = Table(
     Column("created_at", Seconds, nullable=False),
     Column("disabled_at", Seconds),
     Column("disabled_why", Text),
+    Column("failing_since", Seconds),
+    Column("paused_until", Seconds),
     CheckConstraint("kind IN ('events', 'usage')", name="kind"),
     CheckConstraint("(disabled_at IS NULL) = (disabled_why IS NULL)", name="disabled"),
     sqlite_strict=True,

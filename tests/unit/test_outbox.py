@@ -250,9 +250,9 @@ def test_a_receiver_that_never_answers_is_given_up_after_the_schedule(play: Any)
     async def story(bench: Bench) -> None:
         bench.receiver.answers = [Posted(503, None)] * 10
         await bench.store.write(emit, ENDED)
-        for _ in range(12):
+        for wait_s in (*SCHEDULE_S, HOUR_S, HOUR_S):
             await bench.outbox().send_due()
-            bench.clock.at += 27 * HOUR_S
+            bench.clock.at += wait_s * (1 + JITTER)
         assert (len(bench.receiver.got), (await bench.shown())["state"]) == (10, "failed")
         assert await bench.store.write(replay, ENDED.id, bench.clock.at) == 1
         await bench.outbox().send_due()
