@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, insert, select
 from gateway.money.accounts import LowWater
 from gateway.money.budgets import SoftLimit
 from gateway.money.drift import PriceDrift
-from gateway.money.usage_events import usage_event
+from gateway.money.usage_events import correction_event, usage_event
 from gateway.store.conflict import insert_new
 from gateway.store.jobs import Job
 from gateway.store.schema_events import events, webhook_deliveries, webhooks
@@ -58,12 +58,21 @@ def emit(connection: Connection, event: Event) -> bool:
 
 def emit_usage(connection: Connection, hold_id: str, at: float) -> bool:
     """Write the CloudEvent of a billed job for the metering service, where one is configured."""
+    return _meter(connection, usage_event, hold_id, at)
+
+
+def emit_correction(connection: Connection, reference: str, at: float) -> bool:
+    """Write the CloudEvent of a correction of a job's bill for the metering service, where one is configured."""
+    return _meter(connection, correction_event, reference, at)
+
+
+def _meter(connection: Connection, make: Callable[..., dict[str, Any] | None], name: str, at: float) -> bool:
     in_use = select(webhooks.c.source).where(webhooks.c.id == USAGE_ID, webhooks.c.disabled_at.is_(None))
     row = connection.execute(in_use).one_or_none()
-    told = usage_event(connection, hold_id, source=row.source or "urn:vidgate") if row is not None else None
+    told = make(connection, name, source=row.source or "urn:vidgate") if row is not None else None
     if told is None:
         return False
-    event = Event(f"usage:{hold_id}", told["type"], told["subject"], at, {})
+    event = Event(f"usage:{name}", told["type"], told["subject"], at, {})
     return _write(connection, event.id, event, CLOUD_EVENT_TYPE, told, [USAGE_ID])
 
 

@@ -265,7 +265,15 @@ class Journal:
         """Close attempt and job, and bill the true cost with the team's margin, never above the caller's own limit."""
         now = self._parts.clock.now()
         balance = await self._balance_delta(attempt) if report.cost_micros is None else None
-        cost = true_cost(reported_micros=report.cost_micros, balance=balance, book_micros=attempt.price_micros)
+        prices = self._parts.planner.prices
+        cost = true_cost(
+            reported_micros=report.cost_micros,
+            balance=balance,
+            measured_micros=prices.measured_micros(
+                attempt.route, run.job.parameters, run.job.created_at, report.inference_s
+            ),
+            book_micros=attempt.price_micros,
+        )
         order = order_of(run.job)
         price = order.team_plan.price_micros(cost.amount_micros, attempt.route)
         limit = order.limit_micros

@@ -12,12 +12,17 @@ from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from gateway.ids import Ids
 from gateway.money.grants import Grants
+from gateway.money.windows import INSTANT_MAX, YEAR_LAST
 from gateway.store.schema import keys, teams
 from gateway.store.schema_money import budgets
 from gateway.wishes import grants_of
 
 KEY_PREFIX = "vg_"
 SHOWN_CHARACTERS = 10
+
+
+class KeyGrantError(ValueError):
+    """A key that may not be issued: the sentence names its team, its issuer or the limits it goes beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,11 @@ class NewKey:
     timezone: str | None = None
     plan: Mapping[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        # NaN is in no range; a database would keep it as no end at all.
+        if self.expires_at is not None and not 0 <= self.expires_at <= INSTANT_MAX:
+            raise KeyGrantError(f"a key ends before the year {YEAR_LAST + 1}, not at {self.expires_at}")
+
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
@@ -72,10 +82,6 @@ class KeyRow:
     expires_at: float | None
     revoked_at: float | None
     old_until: float | None
-
-
-class KeyGrantError(ValueError):
-    """A key that may not be issued: the sentence names its team, its issuer or the limits it goes beyond."""
 
 
 def create_key(connection: Connection, ids: Ids, new: NewKey) -> tuple[str, str, str]:

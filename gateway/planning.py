@@ -124,9 +124,7 @@ class Planner:
 
     def _ranked(self, order: Order, facts: JobFacts, now: float, given_up: Mapping[str, str]) -> Plan:
         options = {
-            route.name: self._option(order, route, now)
-            for route in self.fleet.routes.values()
-            if route.media == order.media
+            route.name: self._option(order, route) for route in self.fleet.routes.values() if route.media == order.media
         }
         for name in given_up.keys() & options.keys():
             fitted = options[name].fit
@@ -146,9 +144,10 @@ class Planner:
         }
         return whole | {one.route: one.kind for one in tried}
 
-    def _option(self, order: Order, route: Route, now: float) -> Option:
+    def _option(self, order: Order, route: Route) -> Option:
         fitted = fit(route, order.written, mode=order.mode, image_size=order.image_size)
-        price = self.prices.price(route.name, fitted.values, now)
+        # By the book of the moment of the order: what was quoted holds while the job runs, also for a later route.
+        price = self.prices.price(route.name, fitted.values, order.created_at)
         form = self.image_form(route)
         refusals = [*fitted.refusals, *order.standing.refusals(route.name)]
         if form is None:

@@ -18,8 +18,10 @@ from gateway.money import reports
 from gateway.money.budgets import BudgetState, budget_states
 from gateway.money.exports import (
     STATEMENT_COLUMNS,
+    STATEMENT_SUMS,
     USAGE_COLUMNS,
     ExportError,
+    statement_groups_table,
     statement_table,
     to_csv,
     to_parquet,
@@ -55,7 +57,7 @@ async def usage(request: Request, service: Service) -> Response:
             since=_instant(query.get("since"), until - USUAL_DAYS * DAY_S),
             until=until,
             team_id=caller.team_id,
-            group_by=tuple(name for name in query.get("group_by", "").split(",") if name),
+            group_by=_names(request),
             timezone=caller.timezone,
         )
     except ValueError as error:
@@ -69,7 +71,10 @@ async def usage(request: Request, service: Service) -> Response:
 
 
 async def statement(request: Request, service: Service) -> Response:
-    """The team's bill for an accounting month, `period=YYYY-MM`; the present one when nothing is said."""
+    """The team's bill for an accounting month, `period=YYYY-MM`; the present one when nothing is said.
+
+    With `group_by` (key, route, provider, day, `tag:<name>`) it is summed up by them instead of told line by line.
+    """
     caller = await caller_of(request, service)
     period = request.query_params.get("period") or period_of(service.parts.clock.now())
     try:
@@ -77,15 +82,22 @@ async def statement(request: Request, service: Service) -> Response:
     except ValueError as error:
         raise BadRequest(str(error)) from None
     bill = await service.parts.store.read(reports.statement, caller.team_id, period)
-    table = statement_table(bill)
     shown = {
         "team": bill.team_id,
         "period": bill.period,
         "closed": bill.closed,
         "total_micros": bill.total_micros,
-        "lines": table,
     }
-    return _rendered(request, Report(shown, table, STATEMENT_COLUMNS, f"statement-{period}"))
+    group_by = _names(request)
+    if not group_by:
+        table = statement_table(bill)
+        return _rendered(request, Report({**shown, "lines": table}, table, STATEMENT_COLUMNS, f"statement-{period}"))
+    try:
+        sums = statement_groups_table(reports.statement_groups(bill, group_by, caller.timezone))
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    columns = (*group_by, *STATEMENT_SUMS)
+    return _rendered(request, Report({**shown, "groups": sums}, sums, columns, f"statement-{period}"))
 
 
 async def budgets(request: Request, service: Service) -> Response:
@@ -106,9 +118,15 @@ def _budget(state: BudgetState) -> dict[str, Any]:
         "soft_micros": budget.soft_micros,
         "spent_micros": state.spent_micros,
         "held_micros": state.held_micros,
+        "over_soft": state.is_over_soft,
         "window_begins_at": rfc3339(state.window.starts_at),
         "window_ends_at": rfc3339(state.window.ends_at),
     }
+
+
+def _names(request: Request) -> tuple[str, ...]:
+    """What to group by, as `group_by=route,tag:project` says."""
+    return tuple(name for name in request.query_params.get("group_by", "").split(",") if name)
 
 
 def _instant(text: str | None, otherwise: float) -> float:
@@ -135,7 +153,11 @@ def _rendered(request: Request, report: Report) -> Response:
         return Response(json.dumps(report.shown), headers=headers, media_type=MEDIA_TYPES["json"])
     headers["content-disposition"] = f'attachment; filename="{report.name}.{wanted}"'
     try:
-        body = to_csv(report.table, report.columns).encode() if wanted == "csv" else to_parquet(report.table)
+        body = (
+            to_csv(report.table, report.columns).encode()
+            if wanted == "csv"
+            else to_parquet(report.table, report.columns)
+        )
     except ExportError as error:
         raise NotAcceptable(str(error)) from None
     return Response(body, headers=headers, media_type=MEDIA_TYPES[wanted])

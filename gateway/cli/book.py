@@ -7,6 +7,7 @@ from typing import Annotated, Any, Optional
 import typer
 from sqlalchemy import Connection, func, select
 
+from gateway import events
 from gateway.cli.database import in_database, team_names
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import AsJson
@@ -146,9 +147,11 @@ def _refund(connection: Connection, wanted: tuple[str, str, int, str, float]) ->
         hold_id=hold.id,
     )  # fmt: skip
     try:
-        return ledger.correct(connection, correction)
+        booked = ledger.correct(connection, correction)
     except ledger.CorrectionError as error:
         raise CommandError(ExitCode.USAGE, str(error)) from error
+    events.emit_correction(connection, f"correct:{booking}", at)
+    return booked
 
 
 def _balance(connection: Connection) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from gateway.money.windows import WindowKind
 from gateway.store.schema import keys
 
 COLUMNS = (
-    "budget", "team", "key", "window", "limit_micros", "soft_micros", "spent_micros", "held_micros", "resets_at"
+    "budget", "team", "key", "window", "limit_micros", "soft_micros", "spent_micros", "held_micros", "over_soft",
+    "resets_at",
 )  # fmt: skip
 OptionalText = Optional[str]  # noqa: UP045 - read at run time
 
@@ -122,6 +123,7 @@ def _states(connection: Connection, team: str | None, at: float) -> list[dict[st
             "soft_micros": state.budget.soft_micros,
             "spent_micros": state.spent_micros,
             "held_micros": state.held_micros,
+            "over_soft": "yes" if state.is_over_soft else "no",
             "resets_at": when(state.window.ends_at),
         }
         for team_id in chosen

@@ -18,6 +18,7 @@ from gateway.store.schema import teams
 P = ParamSpec("P")
 T = TypeVar("T")
 
+SPAN_MAX_S = 100 * 365 * 86_400.0
 SPAN_UNITS_S = {"h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 _SPAN = re.compile(r"(\d{1,5})([hdw])")
 
@@ -72,6 +73,13 @@ def instant(text: str, now: float, option: str) -> float:
     except ValueError:
         raise CommandError(ExitCode.USAGE, f"{option} {text!r} is no time", "30d, 12h or 2026-10-01") from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def span(amount: float, unit_s: float, option: str) -> float:
+    """A length of time in seconds. Raises CommandError for what is no number, or longer than anything lasts."""
+    if not 0 <= amount * unit_s <= SPAN_MAX_S:
+        raise CommandError(ExitCode.USAGE, f"{option} must be a length of time of at most 100 years, not {amount}")
+    return amount * unit_s
 
 
 def when(at: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 from sqlalchemy import Connection, select
 
-from gateway.cli.database import in_database, when
+from gateway.cli.database import in_database, span, when
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import AsJson, unfolded
 from gateway.cli.output import print_json, result_console, usd
@@ -96,7 +96,7 @@ def create(
     """
     settings = read_configuration(config).settings
     now = SystemClock().now()
-    expires_at = now + expires_days * DAY_S if expires_days else None
+    expires_at = now + span(expires_days, DAY_S, "--expires-days") if expires_days else None
     new = NewKey(team, name, now, expires_at, limits.grants(), limits.issuer, **terms.changes())
     try:
         made = in_database(settings, new_key, new, settings.money.default_budget_micros)
@@ -146,11 +146,12 @@ def rotate(
         vidgate keys rotate key_0197f2c4a1b2 --overlap 0     the old one ends now
     """
     settings = read_configuration(config).settings
-    secret = in_database(settings, rotate_key, key, SystemClock().now(), overlap * HOUR_S)
+    overlap_s = span(overlap, HOUR_S, "--overlap")
+    secret = in_database(settings, rotate_key, key, SystemClock().now(), overlap_s)
     if secret is None:
         raise _unknown(key)
     if as_json:
-        print_json({"key": secret, "key_id": key, "old_works_for_s": overlap * HOUR_S})
+        print_json({"key": secret, "key_id": key, "old_works_for_s": overlap_s})
         return
     result_console().print(f"[bold]{secret}[/]")
     result_console().print(f"key {key}; the old one works for {overlap:g} h; it is not shown again", style="dim")

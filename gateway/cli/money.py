@@ -16,7 +16,7 @@ from gateway.cli.tables import Form, show_rows
 from gateway.clock import SystemClock
 from gateway.money import reports
 from gateway.money.accounts import provider_state
-from gateway.money.exports import statement_table, usage_table
+from gateway.money.exports import statement_groups_table, statement_table, usage_table
 from gateway.money.periods import AlreadyClosed, Closed, NotOver, close_period
 from gateway.money.windows import period_of, period_start
 from gateway.store.schema import attempts
@@ -26,6 +26,7 @@ USAGE_COLUMNS = (
     "jobs_billed", "jobs_not_billed", "price_micros", "cost_micros", "margin_micros", "excess_micros", "loss_micros"
 )  # fmt: skip
 STATEMENT_COLUMNS = ("at", "kind", "job", "key", "route", "tags", "amount_micros", "reason")
+STATEMENT_SUMS = ("lines", "amount_micros")
 ACCOUNT_COLUMNS = (
     "provider", "balance_micros", "read_at", "in_flight_micros", "available_micros", "burn_per_hour_micros",
     "runway_h", "floor_micros", "state",
@@ -72,6 +73,9 @@ def statement(
     team: Annotated[str, typer.Argument(help="The team.", show_default=False)],
     period: Annotated[str, typer.Argument(help="The accounting month, YYYY-MM; the present one when left out.")] = "",
     *,
+    by: Annotated[
+        str, typer.Option(metavar="NAMES", help="Sum up by: key, route, provider, day, tag:NAME; commas between.")
+    ] = "",
     config: ConfigFile = None,
     form: Form,
 ) -> None:
@@ -79,17 +83,25 @@ def statement(
 
     [bold]Examples[/]
         vidgate statement film 2026-10
+        vidgate statement film 2026-10 --by tag:cost_centre
         vidgate statement film 2026-10 --csv > film-2026-10.csv
     """
     settings = read_configuration(config).settings
     period = _month(period or period_of(SystemClock().now()))
-    bill = in_database(settings, _statement, team, period)
+    bill, timezone = in_database(settings, _statement, team, period)
+    groups = tuple(name for name in by.split(",") if name)
     rows = statement_table(bill)
+    try:
+        sums = statement_groups_table(reports.statement_groups(bill, groups, timezone)) if groups else None
+    except ValueError as error:
+        raise CommandError(ExitCode.USAGE, str(error)) from error
     state = "closed" if bill.closed else "open: it may change"
     shown = {
-        "team": team, "period": period, "closed": bill.closed, "total_micros": bill.total_micros, "lines": rows
+        "team": team, "period": period, "closed": bill.closed, "total_micros": bill.total_micros,
+        **({"lines": rows} if sums is None else {"groups": sums}),
     }  # fmt: skip
-    show_rows(form, rows, title=f"{team}, {period} ({state})", columns=STATEMENT_COLUMNS, shown=shown)
+    columns = STATEMENT_COLUMNS if sums is None else (*groups, *STATEMENT_SUMS)
+    show_rows(form, rows if sums is None else sums, title=f"{team}, {period} ({state})", columns=columns, shown=shown)
     if not (form.as_json or form.as_csv or form.parquet):
         result_console().print(f"total [bold]{usd(bill.total_micros)}[/] in {len(rows)} lines")
 
@@ -148,8 +160,9 @@ def _usage(
     return rows
 
 
-def _statement(connection: Connection, team: str, period: str) -> reports.Statement:
-    return reports.statement(connection, team_of(connection, team)[0], period)
+def _statement(connection: Connection, team: str, period: str) -> tuple[reports.Statement, str]:
+    team_id, timezone = team_of(connection, team)
+    return reports.statement(connection, team_id, period), timezone
 
 
 def _month(text: str) -> str:

@@ -37,7 +37,7 @@ def show_rows(
     """Print rows; `shown` is what JSON says when it is more than the rows. Money columns end in `_micros`."""
     if form.parquet is not None:
         try:
-            form.parquet.write_bytes(to_parquet(rows))
+            form.parquet.write_bytes(to_parquet(rows, columns))
         except ExportError as error:
             raise CommandError(ExitCode.USAGE, str(error)) from error
         note_console().print(f"{len(rows)} rows in [bold]{form.parquet}[/]")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from gateway import outbox
 from gateway import webhooks as store
-from gateway.cli.database import in_database, team_names, team_of, when
+from gateway.cli.database import in_database, span, team_names, team_of, when
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import AsJson, unfolded
 from gateway.cli.output import note_console, print_json, result_console
@@ -98,7 +98,9 @@ def rotate(
         vidgate webhooks rotate hook_0197f2c4a1b2 --overlap 48
     """
     settings = read_configuration(config).settings
-    secret = in_database(settings, store.rotate_webhook, webhook, SystemClock().now(), overlap * HOUR_S)
+    secret = in_database(
+        settings, store.rotate_webhook, webhook, SystemClock().now(), span(overlap, HOUR_S, "--overlap")
+    )
     if secret is None:
         raise _unknown(webhook)
     _show_secret(webhook, secret, as_json)

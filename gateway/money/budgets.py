@@ -70,6 +70,12 @@ class BudgetState:
     spent_micros: int
     held_micros: int
 
+    @property
+    def is_over_soft(self) -> bool:
+        """Whether it stands at or over its soft limit: the figure behind a gauge."""
+        soft_micros = self.budget.soft_micros
+        return soft_micros is not None and self.spent_micros + self.held_micros >= soft_micros
+
 
 @dataclass(frozen=True, slots=True)
 class Reservation:

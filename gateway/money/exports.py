@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.money.amounts import usd_text
-from gateway.money.reports import Statement, UsageRow
+from gateway.money.reports import Statement, StatementGroup, UsageRow
 
 Cell = str | int | float | None
 # A cell that begins so is a formula to a spreadsheet: team names and tags are other people's text.
@@ -21,8 +21,9 @@ USAGE_COLUMNS = (
     "jobs_billed", "jobs_not_billed", "price_micros", "cost_micros", "margin_micros", "excess_micros", "loss_micros"
 )  # fmt: skip
 STATEMENT_COLUMNS = (
-    "team", "period", "at", "kind", "job", "key", "route", "tags", "amount_micros", "amount_usd", "reason"
+    "team", "period", "at", "kind", "job", "key", "route", "provider", "tags", "amount_micros", "amount_usd", "reason"
 )  # fmt: skip
+STATEMENT_SUMS = ("lines", "amount_micros", "amount_usd")
 
 
 class ExportError(RuntimeError):
@@ -57,12 +58,26 @@ def statement_table(statement: Statement) -> list[dict[str, Cell]]:
             "job": line.job_id,
             "key": line.key_id,
             "route": line.route,
+            "provider": line.provider,
             "tags": ";".join(f"{name}={value}" for name, value in sorted(line.tags.items())),
             "amount_micros": line.amount_micros,
             "amount_usd": usd_text(line.amount_micros),
             "reason": line.reason,
         }
         for line in statement.lines
+    ]
+
+
+def statement_groups_table(groups: Sequence[StatementGroup]) -> list[dict[str, Cell]]:
+    """A statement summed up, as flat rows: the groups first."""
+    return [
+        {
+            **one.group,
+            "lines": one.lines,
+            "amount_micros": one.amount_micros,
+            "amount_usd": usd_text(one.amount_micros),
+        }
+        for one in groups
     ]
 
 
@@ -78,16 +93,29 @@ def to_csv(table: Sequence[Mapping[str, Cell]], columns: Sequence[str] = ()) -> 
     return out.getvalue()
 
 
-def to_parquet(table: Sequence[Mapping[str, Cell]]) -> bytes:
-    """Rows as one Parquet file. Raises ExportError without pyarrow."""
+def to_parquet(table: Sequence[Mapping[str, Cell]], columns: Sequence[str] = ()) -> bytes:
+    """Rows as one Parquet file; `columns` names them where there may be no rows. Raises ExportError without pyarrow.
+
+    A column is of whole numbers, of numbers or of text by its values; one of money is of whole numbers without any.
+    """
     try:
         arrow: Any = importlib.import_module("pyarrow")
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ModuleNotFoundError as error:
         raise ExportError("Parquet needs pyarrow: install vidgate[parquet], or ask for CSV") from error
     sink = io.BytesIO()
-    parquet.write_table(arrow.Table.from_pylist([dict(row) for row in table]), sink)
+    kinds = {int: arrow.int64(), float: arrow.float64(), str: arrow.string()}
+    names = list(columns or (table[0] if table else ()))
+    schema = arrow.schema([(name, kinds[_kind(name, table)]) for name in names])
+    parquet.write_table(arrow.Table.from_pylist([dict(row) for row in table], schema=schema), sink)
     return sink.getvalue()
+
+
+def _kind(name: str, table: Sequence[Mapping[str, Cell]]) -> type[int] | type[float] | type[str]:
+    found = {type(row[name]) for row in table if row.get(name) is not None}
+    if not found:
+        return int if name.endswith("_micros") else str
+    return str if str in found else float if float in found else int
 
 
 def _safe(name: str, cell: Cell) -> Cell:

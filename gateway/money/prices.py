@@ -108,6 +108,16 @@ class PriceBook:
         begins = datetime.fromtimestamp(formula.effective_from, UTC).date().isoformat()
         return Price(cost_micros, worst_micros, f"{route}@{begins}", formula.confidence(), lines)
 
+    def measured_micros(
+        self, route: str, parameters: Mapping[str, Scalar], at: float, gpu_s: float | None
+    ) -> int | None:
+        """What a render cost that took so many GPU seconds, micro-USD; None where GPU seconds are not what counts."""
+        formula = self._in_force(route, at)
+        if formula is None or gpu_s is None or all(term.per != "gpu_second" for term in formula.terms):
+            return None
+        price = self.price(route, {**parameters, "gpu_seconds": gpu_s}, at)
+        return None if price is None else price.cost_micros
+
     def missing(self, routes: Iterable[str], at: float) -> list[str]:
         """Those of the routes that have no price in force at `at`: they must not start."""
         return [route for route in routes if self._in_force(route, at) is None]

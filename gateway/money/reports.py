@@ -34,9 +34,7 @@ class UsageQuery:
     timezone: str = "UTC"
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.group_by if name not in GROUPS and not name.startswith(TAG_PREFIX)]
-        if unknown:
-            raise ValueError(f"cannot group by {unknown[0]!r}; choose from {', '.join(GROUPS)} and tag:<name>")
+        check_groups(self.group_by)
         if not 0 <= self.until - self.since <= DAYS_MAX * 86_400:
             raise ValueError(f"a report covers at most {DAYS_MAX} days and does not end before it begins")
         if not 0 <= self.since <= self.until <= INSTANT_MAX:
@@ -70,6 +68,7 @@ class StatementLine:
     job_id: str | None
     key_id: str | None
     route: str | None
+    provider: str | None
     tags: Mapping[str, str]
     amount_micros: int
     reason: str
@@ -102,13 +101,21 @@ def statement(connection: Connection, team_id: str, period: str) -> Statement:
     amount = case((entries.c.debit == account, entries.c.amount_micros), else_=-entries.c.amount_micros)
     # The transfers of one capture are one line of the bill: what goes to the vendor and what to the margin is not the
     # team's business.
-    fact = (entries.c.at, entries.c.kind, entries.c.hold_id, entries.c.job_id, entries.c.route, entries.c.reason)
+    fact = (entries.c.at, entries.c.kind, entries.c.hold_id, entries.c.job_id, entries.c.reason)
+    # A correction says nothing of the route: it is that of the job it corrects.
+    made_by = [
+        func.coalesce(entries.c[name], settlements.c[name]).label(f"made_by_{name}") for name in ("route", "provider")
+    ]
     correction = case((entries.c.kind == "correct", entries.c.id), else_=0)
     query = (
-        select(*fact, holds.c.key_id, holds.c.tags, func.sum(amount).label("amount_micros"))
-        .select_from(entries.outerjoin(holds, holds.c.id == entries.c.hold_id))
+        select(*fact, *made_by, holds.c.key_id, holds.c.tags, func.sum(amount).label("amount_micros"))
+        .select_from(
+            entries.outerjoin(holds, holds.c.id == entries.c.hold_id).outerjoin(
+                settlements, settlements.c.hold_id == entries.c.hold_id
+            )
+        )
         .where(or_(entries.c.debit == account, entries.c.credit == account), entries.c.period == period)
-        .group_by(*fact, holds.c.key_id, holds.c.tags, correction)
+        .group_by(*fact, *made_by, holds.c.key_id, holds.c.tags, correction)
         .order_by(entries.c.at, entries.c.hold_id, correction)
     )
     lines = tuple(
@@ -117,7 +124,8 @@ def statement(connection: Connection, team_id: str, period: str) -> Statement:
             kind=row.kind,
             job_id=row.job_id,
             key_id=row.key_id,
-            route=row.route,
+            route=row.made_by_route,
+            provider=row.made_by_provider,
             tags=tags_from(row.tags or "{}"),
             amount_micros=int(row.amount_micros),
             reason=row.reason,
@@ -127,6 +135,42 @@ def statement(connection: Connection, team_id: str, period: str) -> Statement:
     closed_through = last_closed(connection)
     closed = closed_through is not None and period <= closed_through
     return Statement(team_id, period, closed, sum(line.amount_micros for line in lines), lines)
+
+
+@dataclass(frozen=True, slots=True)
+class StatementGroup:
+    """The lines of a statement that have these in common, and what they come to."""
+
+    group: Mapping[str, str | None]
+    lines: int
+    amount_micros: int
+
+
+def statement_groups(bill: Statement, group_by: tuple[str, ...], timezone: str = "UTC") -> list[StatementGroup]:
+    """A statement summed up by `GROUPS` and `tag:<name>`, its groups in order. Raises ValueError for another name."""
+    check_groups(group_by)
+    found: dict[tuple[str | None, ...], list[int]] = {}
+    for line in bill.lines:
+        dimensions: dict[str, str | None] = {
+            "team": bill.team_id,
+            "key": line.key_id,
+            "route": line.route,
+            "provider": line.provider,
+            "day": local_day(line.at, timezone),
+            **{TAG_PREFIX + name: value for name, value in line.tags.items()},
+        }
+        found.setdefault(tuple(dimensions.get(name) for name in group_by), []).append(line.amount_micros)
+    return [
+        StatementGroup(dict(zip(group_by, group, strict=True)), len(found[group]), sum(found[group]))
+        for group in sorted(found, key=_in_order)
+    ]
+
+
+def check_groups(group_by: tuple[str, ...]) -> None:
+    """Raise ValueError naming the first of these that nothing can be grouped by."""
+    unknown = [name for name in group_by if name not in GROUPS and not name.startswith(TAG_PREFIX)]
+    if unknown:
+        raise ValueError(f"cannot group by {unknown[0]!r}; choose from {', '.join(GROUPS)} and tag:<name>")
 
 
 def _spans(query: UsageQuery) -> Iterator[tuple[str | None, float, float]]:

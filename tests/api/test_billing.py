@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import patch
 
@@ -19,6 +21,7 @@ import gateway.app
 from gateway import webhooks
 from gateway.money.budgets import Budget, set_budget
 from gateway.money.mending import mend
+from gateway.money.prices import PriceBook
 from gateway.money.reconcile import import_charges, reconcile
 from gateway.money.usage_files import VendorCharge
 from gateway.money.windows import WindowKind, period_of
@@ -228,6 +231,92 @@ async def test_a_balance_named_in_replies_is_kept_and_told_when_it_falls_under_t
     rows = await bench.read(lambda connection: connection.execute(select(provider_balances)).all())
     assert 2 + 4 <= len(rows) <= 2 + 5
     assert rows[-1].amount_micros >= 29
+
+
+async def test_a_statement_is_summed_up_as_asked(start: Start) -> None:
+    """In JSON as in a sheet; nothing can be grouped by what it does not have."""
+    gateway = await start(Scripted())
+    for project in ("reel", "reel", "trailer"):
+        await gateway.made(metadata={"project": project})
+    bill = (await gateway.client.get("/billing/statement?group_by=provider,tag:project")).json()
+    assert [(one["tag:project"], one["lines"], one["amount_micros"]) for one in bill["groups"]] == [
+        ("reel", 2, 2 * PRICE),
+        ("trailer", 1, PRICE),
+    ]
+    assert bill["total_micros"] == 3 * PRICE
+    sheet = (await gateway.client.get("/billing/statement?group_by=route&format=csv")).text
+    assert sheet.splitlines() == ["route,lines,amount_micros,amount_usd", "alpha/one,3,300000,0.30"]
+    assert (await gateway.client.get("/billing/statement?group_by=colour")).status_code == 400
+
+
+async def test_a_budget_says_when_it_stands_over_its_soft_limit(start: Start) -> None:
+    """The figure behind a gauge: true as soon as what is held reaches it."""
+    gateway = await start(Scripted())
+    soft = Budget("b", gateway.team_id, WindowKind.MONTH, soft_micros=PRICE)
+    await gateway.write(set_budget, soft, gateway.clock.now())
+    (before,) = (await gateway.client.get("/budgets")).json()["budgets"]
+    await gateway.submit()
+    (after,) = (await gateway.client.get("/budgets")).json()["budgets"]
+    assert (before["over_soft"], after["over_soft"]) == (False, True)
+
+
+DATED = """
+currency: USD
+routes:
+  alpha/one:
+    - {effective_from: 2020-01-01, terms: [{per: call, usd: "0.1", confidence: published, source: x}]}
+  beta/one:
+    - {effective_from: 2020-01-01, terms: [{per: call, usd: "0.15", confidence: published, source: x}]}
+    - {effective_from: "%s", terms: [{per: call, usd: "0.3", confidence: published, source: x}]}
+"""
+
+
+async def test_the_quoted_price_holds_when_the_book_changes_while_a_job_runs(start: Start) -> None:
+    """The route that is tried after the change costs what the book said when the job was admitted; a new job pays."""
+    alpha = Scripted(checks=[Failed(FailureKind.RENDER_FAILED, "out of memory")])
+    beta = Scripted("beta", price_micros=150_000, checks=[delivers(cost_micros=None), delivers(cost_micros=None)])
+    gateway = await start(alpha, beta)
+    changes_at = datetime.fromtimestamp(gateway.clock.now() + 1.0, UTC).isoformat()
+    parts = gateway.service.parts
+    parts.planner = replace(parts.planner, prices=PriceBook.load(DATED % changes_at))
+    job = await gateway.made()
+    assert [one["route"] for one in job["attempts"]] == ["alpha/one", "beta/one"]
+    assert (job["bill"]["held_micros"], job["bill"]["price_micros"], job["bill"]["cost_source"]) == (
+        150_000,
+        150_000,
+        "book",
+    )
+    later = await gateway.made(routing={"pin": "beta/one"})
+    assert (later["status"], later["bill"]["price_micros"]) == ("succeeded", 300_000)
+
+
+GPU = """
+currency: USD
+routes:
+  alpha/one:
+    - effective_from: 2020-01-01
+      worst_factor: "2"
+      terms:
+        - {per: gpu_second, usd: "0.001", confidence: measured, source: x, estimate: {base_s: "100"}}
+"""
+
+
+async def test_a_gpu_of_our_own_is_billed_by_the_seconds_it_took(start: Start) -> None:
+    """Estimated at admission, measured at the end; above the hold in full, with the excess flagged."""
+    took = [delivers(cost_micros=None, inference_s=seconds) for seconds in (80.5, 300.0, None)]
+    gateway = await start(Scripted(checks=took))
+    parts = gateway.service.parts
+    parts.planner = replace(parts.planner, prices=PriceBook.load(GPU))
+    bills = [(await gateway.made())["bill"] for _ in took]
+    assert [(bill["price_micros"], bill["cost_source"]) for bill in bills] == [
+        (80_500, "measured"),
+        (300_000, "measured"),
+        (100_000, "book"),
+    ]
+    assert {bill["held_micros"] for bill in bills} == {200_000}
+    await gateway.clock.sleep(1.0)
+    (row,) = (await gateway.client.get("/usage")).json()["rows"]
+    assert (row["price_micros"], row["excess_micros"]) == (480_500, 100_000)
 
 
 async def test_prices_that_drift_are_told_and_shown_with_the_routes(start: Start) -> None:

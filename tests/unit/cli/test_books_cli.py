@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.cli.exit_codes import ExitCode
-from tests.unit.cli.test_money_cli import Run, database, template, vidgate
+from gateway.money.windows import period_of
+from tests.unit.cli.test_money_cli import DAY_S, NOW, Run, database, template, vidgate
 
 __all__ = ["database", "template", "vidgate"]
 
@@ -104,6 +105,45 @@ def test_credit_is_booked_once_by_its_name(vidgate: Run) -> None:
     told(vidgate, "book", "top-up", "segmind", "1")
     told(vidgate, "book", "top-up", "segmind", "1")
     assert balances(vidgate)["provider:segmind"] == before + 95_200_000
+
+
+@pytest.mark.parametrize("length", ["nan", "inf", "1e300", "-1"])
+def test_a_length_of_time_that_is_none_makes_no_key(vidgate: Run, length: str) -> None:
+    """A database would keep NaN as no end at all, and no date can show the others."""
+    (key,) = (one["key"] for one in told(vidgate, "keys", "list"))
+    for arguments in (
+        ("keys", "create", "--team", "film", f"--expires-days={length}"),
+        ("keys", "rotate", key, f"--overlap={length}"),
+        ("webhooks", "rotate", "hook_1", f"--overlap={length}"),
+    ):
+        code, _, err = vidgate(*arguments)
+        assert (code, "Traceback" in err) == (ExitCode.USAGE, False), (arguments, err)
+        assert "no endpoint" not in err
+    assert len(told(vidgate, "keys", "list")) == 1
+
+
+def test_a_refund_is_told_to_the_metering_service(vidgate: Run, database: Path) -> None:
+    """In the transaction that books it; a refund that is refused is not told."""
+    with sqlite3.connect(database) as raw:
+        raw.execute(
+            "INSERT INTO webhooks (id, kind, url, secret, source, created_at) "
+            "VALUES ('usage', 'usage', 'https://meter.test/', 'x', 'urn:here', 1.0)"
+        )
+    raw.close()
+    told(vidgate, "book", "refund", "job0", "0.10", "--reason", "blurred", "--id", "ticket-1")
+    assert vidgate("book", "refund", "job0", "500", "--reason", "all of it")[0] == ExitCode.USAGE
+    with sqlite3.connect(database) as raw:
+        (body,) = (json.loads(row[0]) for row in raw.execute("SELECT body FROM events"))
+    raw.close()
+    assert (body["type"], body["data"]["price_micros"]) == ("vidgate.job.corrected.v1", -100_000)
+
+
+def test_a_statement_is_summed_up_by_what_is_asked(vidgate: Run) -> None:
+    """The groups come to the total."""
+    bill = told(vidgate, "statement", "film", period_of(NOW - DAY_S), "--by", "route")
+    assert bill["total_micros"] == sum(one["amount_micros"] for one in bill["groups"]) > 0
+    assert all(one["route"] for one in bill["groups"])
+    assert vidgate("statement", "film", "--by", "colour")[0] == ExitCode.USAGE
 
 
 def test_a_refund_goes_back_to_the_team_and_never_above_its_bill(vidgate: Run) -> None:

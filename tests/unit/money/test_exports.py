@@ -69,6 +69,25 @@ def test_parquet_holds_the_same_rows(connection: Connection) -> None:
     assert parquet.read_table(io.BytesIO(to_parquet(table))).to_pylist() == table
 
 
+@pytest.mark.skipif(not HAS_PYARROW, reason="pyarrow is not installed: it is an optional part")
+def test_a_parquet_file_of_nothing_has_the_columns_of_one_with_rows() -> None:
+    """So that files of many months can be read as one table; money is whole numbers in each."""
+    from pyarrow import parquet
+
+    columns = ("team", "price_micros", "runway_h")
+    empty, blank, full = (
+        parquet.read_schema(io.BytesIO(to_parquet(rows, columns)))
+        for rows in (
+            [],
+            [{"team": None, "price_micros": None}],
+            [{"team": None, "price_micros": None, "runway_h": 1}, {"team": "a", "price_micros": 5, "runway_h": 0.5}],
+        )
+    )
+    assert empty.names == blank.names == full.names == list(columns)
+    assert [str(field.type) for field in full] == ["string", "int64", "double"]
+    assert str(empty.field("price_micros").type) == str(blank.field("price_micros").type) == "int64"
+
+
 @pytest.mark.skipif(HAS_PYARROW, reason="pyarrow is installed here")
 def test_parquet_without_its_library_says_what_to_install() -> None:
     """The refusal is a sentence that helps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,17 @@ def test_gpu_seconds_are_estimated_before_and_measured_after() -> None:
     assert cost(gpu(), num_frames=10, num_inference_steps=20) == 12_000  # 3 + 5 + 2 + 2 seconds
     assert cost(gpu(), num_frames=10, num_inference_steps=20, gpu_seconds=7.5) == 7_500
     assert cost(gpu(), num_frames=10) is None
+
+
+def test_only_a_price_by_the_gpu_second_is_measured() -> None:
+    """With the seconds that the worker told; nonsense and other prices leave the book's figure."""
+    local, vendor = book(gpu()), book({"terms": [term("call", "0.2")]})
+    frames = {"num_frames": 10, "num_inference_steps": 20}
+    assert local.measured_micros("vendor/model", frames, AT, 7.5) == 7_500
+    for seconds in (None, -1.0, math.nan, math.inf, 1e300):
+        assert local.measured_micros("vendor/model", frames, AT, seconds) is None
+    assert vendor.measured_micros("vendor/model", frames, AT, 7.5) is None
+    assert local.measured_micros("other/model", frames, AT, 7.5) is None
 
 
 TIERS = {

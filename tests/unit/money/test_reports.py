@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine
 
 from gateway.money import ledger
-from gateway.money.reports import GROUPS, UsageQuery, UsageRow, statement, usage
+from gateway.money.reports import GROUPS, UsageQuery, UsageRow, statement, statement_groups, usage
 from tests.stateful.money_support import memory_engine, money_connection
 from tests.unit.money.builders import NOON, billed, hold
 
@@ -164,3 +164,21 @@ def test_a_statement_of_a_month_without_jobs_is_empty(connection: Connection) ->
     """Nothing is owed for nothing."""
     bill = statement(connection, "beta", "2026-10")
     assert (bill.total_micros, bill.lines, bill.closed) == (0, (), False)
+
+
+def test_a_statement_is_summed_up_by_each_dimension(week: Connection) -> None:
+    """Every line is in exactly one group, a refund with the job it gives back; other names are refused."""
+    bill = statement(week, "beta", "2026-10")
+
+    def sums(*names: str) -> dict[tuple[str | None, ...], int]:
+        return {tuple(one.group.values()): one.amount_micros for one in statement_groups(bill, names)}
+
+    assert sums("route") == {("other/model",): 50, ("vendor/model",): 390}
+    assert sums("provider", "tag:project") == {("other", "blue"): 50, ("vendor", None): 300, ("vendor", "red"): 90}
+    assert sums("day") == {("2026-10-01",): 140, ("2026-10-02",): 300}
+    assert sums("key", "team") == {("b1", "beta"): 440}
+    for names in (GROUPS, ("tag:project",), ("tag:nothing",)):
+        assert sum(sums(*names).values()) == bill.total_micros
+        assert sum(one.lines for one in statement_groups(bill, names)) == len(bill.lines)
+    with pytest.raises(ValueError, match="colour"):
+        statement_groups(bill, ("colour",))

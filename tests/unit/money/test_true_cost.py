@@ -40,3 +40,16 @@ def test_an_impossible_figure_is_refused(amount: int) -> None:
         true_cost(reported_micros=amount, balance=None, book_micros=100)
     with pytest.raises(AmountError):
         true_cost(reported_micros=None, balance=None, book_micros=amount)
+
+
+def test_measured_seconds_go_before_the_estimate_and_after_every_word_of_a_vendor() -> None:
+    """A GPU of our own is priced by what it took, where nobody charges for it."""
+
+    def chosen(reported: int | None, balance: BalanceDelta | None) -> TrueCost:
+        return true_cost(reported_micros=reported, balance=balance, book_micros=100, measured_micros=70)
+
+    assert chosen(None, None) == TrueCost(70, "measured")
+    assert chosen(None, fell(110)) == TrueCost(110, "balance")
+    assert chosen(120, None) == TrueCost(120, "reported")
+    with pytest.raises(AmountError):
+        true_cost(reported_micros=None, balance=None, book_micros=100, measured_micros=-1)
