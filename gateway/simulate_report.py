@@ -193,8 +193,8 @@ def plot(report: dict[str, Any]) -> str:
     providers = report["providers"]
     spend = [Series(name, [micros / 1e6 for micros in one["spend_by_hour_micros"]]) for name, one in providers.items()]
     credit = [
-        Series(name, [(micros or 0) / 1e6 for micros in one["credit_by_hour_micros"]])
-        for name, one in providers.items()
+        Series(name, [(micros or 0) / 1e6 for micros in one["credit_by_hour_micros"]], colour)
+        for colour, (name, one) in enumerate(providers.items())
         if one["credit_left_micros"] is not None
     ]
     load = [Series("running", report["hours"]["in_flight"]), Series("waiting", report["hours"]["waiting"])]

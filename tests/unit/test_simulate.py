@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,35 @@ def test_charts_of_nothing_and_of_names_with_signs_are_still_pages() -> None:
     empty = page("t", "s", [("none", lines([], [], unit="")), ("zero", stacked(["a"], [Series("x", [0.0])], unit="$"))])
     assert empty.count("<svg") == 2
     assert "<b>" not in lines(["a"], [Series("<b>", [1.0])], unit="")
+
+
+def test_a_single_point_is_seen_and_a_wide_bar_says_its_value() -> None:
+    """One day alone makes no line, so that its point is marked; two bars have room for their numbers."""
+    assert lines(["a"], [Series("x", [1.0])], unit="").count("<circle") == 1
+    assert ">900</text>" in stacked(["was", "would"], [Series("x", [900.0, 300.0])], unit="")
+
+
+@pytest.mark.parametrize(
+    ("highest", "written"),
+    [
+        (9.0, ["0", "2", "4", "6", "8", "10"]),
+        (600.0, ["0", "100", "200", "300", "400", "500", "600"]),
+        (0.0, ["0", "1"]),
+    ],
+)
+def test_the_grid_is_of_round_numbers_and_ends_near_the_highest_value(highest: float, written: list[str]) -> None:
+    """Counts of renders have no halves beside them, and no half of a chart stays empty."""
+    drawn = lines(["a"], [Series("x", [highest])], unit="")
+    assert re.findall(r'text-anchor="end">([^<]*)<', drawn) == written
+
+
+def test_a_provider_has_one_colour_on_every_chart() -> None:
+    """The first provider is not metered: the second keeps its colour where it is the only one."""
+    told = simulated(scenario(providers={"beta": {"credit_usd": 5.0}}))
+    charts = plot(told).split("<h2>")
+    colours = [re.findall(r'background:(#\w+)"></i>beta<', chart) for chart in charts]
+    assert len({colour for found in colours for colour in found}) == 1
+    assert sum(map(len, colours)) == 2
 
 
 def test_the_page_shows_spend_load_and_credit() -> None:
