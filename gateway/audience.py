@@ -45,7 +45,7 @@ RESTRICTED: Mapping[View, Mapping[str, Audience]] = {
         "burn_micros_per_hour": _INFORMED,
         "runway_h": _INFORMED,
     },
-    "route": {"balance_micros": _INFORMED, "balance_at": _INFORMED, "price_drift": _INFORMED},
+    "route": {"price_drift": _INFORMED},
     "route_price": {"cost_micros": _INFORMED, "worst_cost_micros": _INFORMED},
 }
 

@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.auth import audience_for, caller_of
+from gateway.api.credit import accounts_behind, credit_json
 from gateway.api.generate import make_order, read_wish
-from gateway.api.shown import plan_json, rfc3339
+from gateway.api.shown import plan_json
 from gateway.audience import Audience, visible
-from gateway.money.accounts import ProviderAccount, provider_state
+from gateway.money.accounts import ProviderAccount
 from gateway.money.prices import Price
 from gateway.planning import Option, Plan
 from gateway.service import Service
@@ -36,35 +36,14 @@ async def quote(request: Request, service: Service, media: Media) -> Response:
     image_size = (image.width, image.height)
     now = service.parts.clock.now()
     plan = service.parts.planner.plan(make_order(service, NOT_ASKED, caller, wish, image_size, now), now)
-    providers = sorted({option.route.provider for option in plan.options.values()})
-    floors = {name: service.parts.fleet.accounts[name].settings.floor_micros for name in providers}
-    accounts = await service.parts.store.read(_accounts, floors, now, _in_flight_micros(service, plan))
+    costs = {name: option.price.cost_micros if option.price else 0 for name, option in plan.options.items()}
+    accounts = await accounts_behind(service, costs, now)
     audience = audience_for(caller, service)
     body = plan_json(plan.to_json(), audience) | {
         "hold_micros": plan.hold_micros(),
         "routes": {name: _quoted(service, plan, name, accounts, audience) for name in plan.options},
     }
     return Response(json.dumps(body), media_type="application/json")
-
-
-def _accounts(
-    connection: Connection, floors: Mapping[str, int], at: float, in_flight_micros: Mapping[str, int]
-) -> dict[str, ProviderAccount]:
-    return {
-        name: provider_state(
-            connection, name, at=at, in_flight_micros=in_flight_micros.get(name, 0), floor_micros=floor_micros
-        )
-        for name, floor_micros in floors.items()
-    }
-
-
-def _in_flight_micros(service: Service, plan: Plan) -> dict[str, int]:
-    """What the renders under way will cost each account, at the prices of this request."""
-    committed: dict[str, int] = {}
-    for name, option in plan.options.items():
-        cost = (option.price.cost_micros if option.price else 0) * len(service.parts.fleet.in_flight(name))
-        committed[option.route.provider] = committed.get(option.route.provider, 0) + cost
-    return committed
 
 
 def _quoted(
@@ -84,7 +63,7 @@ def _quoted(
         "worst_micros": option.worst_micros if option.price else None,
         "price": _price(option.price),
         "time": visible("quote_time", _time(service, option, promised, plan.decided_at), audience),
-        "credit": visible("credit", _credit(service, accounts[option.route.provider]), audience),
+        "credit": credit_json(service, accounts[option.route.provider], audience),
         "receipt": [asdict(line) for line in option.fit.receipt],
     }
     return visible("quote", quoted, audience)
@@ -115,17 +94,4 @@ def _time(service: Service, option: Option, promised: RouteQuote | None, now: fl
         "expected_cost_micros": promised.expected_cost_micros if promised else None,
         "published_s": option.route.latency_nominal_s,
         "observations": seen.observations,
-    }
-
-
-def _credit(service: Service, account: ProviderAccount) -> dict[str, Any]:
-    """The account behind a route; `low` is under its floor. `runway_h` is null until something is spent and known."""
-    live = service.parts.fleet.accounts[account.provider]
-    return {
-        "state": "unknown" if account.balance_micros is None else "low" if account.is_low else "fine",
-        "balance_micros": live.balance_micros if live.balance_at is not None else account.balance_micros,
-        "balance_at": rfc3339(live.balance_at if live.balance_at is not None else account.balance_at),
-        "in_flight_micros": account.in_flight_micros,
-        "burn_micros_per_hour": account.burn_micros_per_hour,
-        "runway_h": account.runway_h,
     }

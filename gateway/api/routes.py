@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.auth import audience_for, caller_of
+from gateway.api.credit import accounts_behind, credit_json
 from gateway.api.generate import plan_of
-from gateway.api.shown import rfc3339
-from gateway.audience import Audience, visible
+from gateway.audience import visible
 from gateway.money.margin import TeamPlan
 from gateway.money.prices import Price
 from gateway.service import Service
@@ -25,19 +25,32 @@ async def list_routes(request: Request, service: Service) -> Response:
     """Every route with its capabilities, prices and the live view of the router."""
     caller = await caller_of(request, service)
     plan, audience = plan_of(caller, service), audience_for(caller, service)
-    routes = [_shown(service, route, plan, audience) for route in service.parts.fleet.routes.values()]
+    now, every = service.parts.clock.now(), service.parts.fleet.routes.values()
+    prices = {route.name: _usual_price(service, route, now) for route in every}
+    costs = {name: price.cost_micros if price else 0 for name, price in prices.items()}
+    accounts = await accounts_behind(service, costs, now)
+    routes = []
+    for route in every:
+        price = prices[route.name]
+        money = {
+            "price": None if price is None else visible("route_price", _price(price, plan, route.name), audience),
+            "credit": credit_json(service, accounts[route.provider], audience),
+        }
+        routes.append(visible("route", _shown(service, route, now) | money, audience))
     return Response(json.dumps({"routes": routes}), media_type="application/json")
 
 
-def _shown(service: Service, route: Route, plan: TeamPlan, audience: Audience) -> dict[str, Any]:
-    parts = service.parts
-    now = parts.clock.now()
-    account = parts.fleet.account(route.name)
-    seen = parts.fleet.router.snapshot(route.name, now)
+def _usual_price(service: Service, route: Route, now: float) -> Price | None:
+    """What the vendor charges for a request that writes nothing but a picture."""
     usual = fit(route, {}, mode="nearest", image_size=USUAL_SIZE)
-    price = parts.planner.prices.price(route.name, usual.values, now)
+    return service.parts.planner.prices.price(route.name, usual.values, now)
+
+
+def _shown(service: Service, route: Route, now: float) -> dict[str, Any]:
+    parts = service.parts
+    seen = parts.fleet.router.snapshot(route.name, now)
     learned = seen.observations > 0
-    shown = {
+    return {
         "name": route.name,
         "provider": route.provider,
         "media": route.media,
@@ -45,7 +58,6 @@ def _shown(service: Service, route: Route, plan: TeamPlan, audience: Audience) -
         "summary": route.summary,
         "mode": route.mode,
         "preview": route.preview,
-        "price": None if price is None else visible("route_price", _price(price, plan, route.name), audience),
         "statistics": {
             "p50_s": seen.p50_s if learned else route.latency_nominal_s,
             "p95_s": seen.p95_s if learned else None,
@@ -54,13 +66,10 @@ def _shown(service: Service, route: Route, plan: TeamPlan, audience: Audience) -
             "observations": seen.observations,
         },
         "price_drift": _drift(service, route.name),
-        "balance_micros": account.balance_micros,
-        "balance_at": rfc3339(account.balance_at),
         "in_flight": len(parts.fleet.in_flight(route.name)),
         "image_form": parts.inputs.form(route),
         "capabilities": [_row(row) for row in route.capabilities],
     }
-    return visible("route", shown, audience)
 
 
 def _price(price: Price, plan: TeamPlan, route: str) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def routes(
     as_json: AsJson = False,
     gateway: Gateway,
 ) -> None:
-    """List the routes of a gateway: price, times, success, breaker, credit, and what each takes.
+    """List the routes of a gateway: price, times, success, breaker, credit, runway, and what each takes.
 
     [bold]Examples[/]
         vidgate routes
@@ -152,7 +152,9 @@ async def _routes(gateway: Gateway, capabilities: bool, as_json: bool) -> None:
         print_json(found)
         return
     console = result_console()
-    rows = table("route", "makes", ">price", ">p50", ">p95", ">success", "breaker", ">credit", ">in flight", "")
+    rows = table(
+        "route", "makes", ">price", ">p50", ">p95", ">success", "breaker", ">credit", ">lasts", ">in flight", ""
+    )
     for route in found:
         price, seen = route["price"], route["statistics"]
         rows.add_row(
@@ -163,7 +165,8 @@ async def _routes(gateway: Gateway, capabilities: bool, as_json: bool) -> None:
             duration(seen["p95_s"]),
             f"{100 * seen['success_rate']:.0f} %",
             state(seen["breaker"]),
-            usd(route.get("balance_micros")),
+            usd(route["credit"].get("balance_micros")),
+            hours(route["credit"].get("runway_h")),
             str(route["in_flight"]),
             route["summary"],
         )
@@ -171,6 +174,11 @@ async def _routes(gateway: Gateway, capabilities: bool, as_json: bool) -> None:
     if capabilities:
         for route in found:
             show_capabilities(route)
+
+
+def hours(runway_h: float | None) -> str:
+    """How long credit lasts; unknown or not shown is a dash."""
+    return "-" if runway_h is None else f"{runway_h:.0f} h"
 
 
 def show_capabilities(route: Mapping[str, Any]) -> None:

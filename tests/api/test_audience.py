@@ -110,7 +110,7 @@ async def test_a_plan_may_show_what_the_vendor_charged(start: Start) -> None:
     assert "margin_micros" in told["/usage?format=csv"]
     assert "loss_micros" not in told["/usage?format=csv"]
     (route,) = json.loads(told["/routes"])["routes"]
-    assert (route["price"]["cost_micros"], route["balance_micros"] is not None) == (COST, True)
+    assert (route["price"]["cost_micros"], route["credit"]["balance_micros"] is not None) == (COST, True)
     assert json.loads(told["quoted"])["routes"]["alpha/one"]["price"]["cost_micros"] == COST
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import update
 from gateway.money.accounts import record_balance
 from gateway.store.jobs import load_job
 from gateway.store.schema import keys, teams
-from providers.contract import Failed, FailureKind
+from providers.contract import Failed, FailureKind, Pending
 from tests.support.clock import VirtualLoop
 from tests.support.gateway import NOTHING, Gateway, Setting, fresh_database, make_template, running
 from tests.support.scripted import Scripted
@@ -148,6 +148,18 @@ async def test_credit_and_runway_are_shown_where_they_are_known(start: Start) ->
     assert credit["runway_h"] == pytest.approx(9_760 / 240)
     assert routes["beta/one"]["credit"]["balance_micros"] is None
     assert routes["beta/one"]["credit"]["runway_h"] is None
+    listed = {route["name"]: route["credit"] for route in (await gateway.client.get("/routes")).json()["routes"]}
+    assert listed == {name: route["credit"] for name, route in routes.items()}
+
+
+async def test_what_is_in_flight_counts_against_the_credit_of_its_account(start: Start) -> None:
+    """The live view of the routes shows a render under way, and its price as taken from what is left."""
+    alpha = Scripted(price_micros=240_000, balance_micros=10_000_000, checks=[Pending()] * 50)
+    gateway = await start(alpha)
+    await gateway.submit()
+    await gateway.clock.sleep(5.0)
+    (route,) = (await gateway.client.get("/routes")).json()["routes"]
+    assert (route["in_flight"], route["credit"]["in_flight_micros"]) == (1, 240_000)
 
 
 async def test_a_bad_picture_is_refused_as_in_a_request(start: Start) -> None:
