@@ -56,9 +56,14 @@ routing: $(STAMP) ## routing and poll schedules on simulated weeks (SIM=path/to/
 mutants: $(STAMP) ## put known faults into the money code: the tests must catch every one
 	@$(BIN)/python -m tests.mutants
 
-lock: ## resolve again and rewrite requirements.lock (needs uv on the PATH)
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--no-emit-index-url --no-emit-find-links --all-extras --group dev --group build pyproject.toml -o requirements.lock
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	--no-emit-index-url --no-emit-find-links
+
+# The locks of the image hold the same versions as the whole one: they are resolved under it.
+lock: ## resolve again and rewrite the lock files (needs uv on the PATH)
+	@$(LOCK) --all-extras --group dev --group build pyproject.toml -o requirements.lock
+	@$(LOCK) --all-extras -c requirements.lock pyproject.toml -o requirements.runtime.lock
+	@$(LOCK) --group build -c requirements.lock -o requirements.build.lock
 
 clean: ## forget what was built and what the demo left
 	@rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis

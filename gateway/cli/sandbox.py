@@ -16,7 +16,7 @@ from gateway.cli.development import provider_sections
 from gateway.cli.exit_codes import CommandError, ExitCode, code_of_status
 from gateway.cli.options import AsJson, read_pairs
 from gateway.cli.output import print_json, result_console, table
-from gateway.cli.servers import PORT_BASE, SIGNALS, SimulatorPlan, installed, run, simulated, simulators
+from gateway.cli.servers import LOOPBACK, PORT_BASE, SIGNALS, SimulatorPlan, installed, run, simulated, simulators
 from gateway.config_errors import nearest
 
 ADMIN = "/_sandbox"
@@ -36,6 +36,10 @@ def sandbox(
         int, typer.Option(min=0, max=65_000, help="First port of the simulators; 0 takes free ones.")
     ] = PORT_BASE,
     speed: Annotated[float, typer.Option(min=0.01, help="How many times faster than life they are.")] = 1.0,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = LOOPBACK,
+    public_host: Annotated[
+        str, typer.Option(help="Name under which others reach them, for links; the address when empty.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Serve every vendor's simulator over HTTP, with keys, credits, queues and faults.
@@ -47,11 +51,12 @@ def sandbox(
     [bold]Examples[/]
         vidgate sandbox
         vidgate sandbox --port-base 0 --speed 100 --json
+        vidgate sandbox --host 0.0.0.0 --public-host simulators
         vidgate sandbox fault PROVIDER 502-after-accept --count 1
         vidgate sandbox set PROVIDER speed=10 credits_micros=0
     """
     if context.invoked_subcommand is None:
-        run(_sandbox(SimulatorPlan(port_base, speed), as_json))
+        run(_sandbox(SimulatorPlan(port_base, speed, host, public_host), as_json))
 
 
 async def _sandbox(plan: SimulatorPlan, as_json: bool) -> None:

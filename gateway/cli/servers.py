@@ -27,6 +27,7 @@ from providers.simulation import SandboxClock
 
 T = TypeVar("T")
 PORT_BASE = 9100
+LOOPBACK = "127.0.0.1"
 # Connections still open when the process is told to stop are given this long; jobs have `server.drain_s` of their own.
 CONNECTIONS_GRACE_S = 5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -103,11 +104,15 @@ async def served(app: Starlette, listener: socket.socket) -> AsyncIterator[None]
 
 @dataclass(frozen=True, slots=True)
 class SimulatorPlan:
-    """Where the simulators listen and how fast they are. Port base 0 takes free ports."""
+    """Where the simulators listen and how fast they are. Port base 0 takes free ports.
+
+    `public_host` is the name in the links they hand out, where it is another one than the address they listen on.
+    """
 
     port_base: int = PORT_BASE
     speed: float = 1.0
-    host: str = "127.0.0.1"
+    host: str = LOOPBACK
+    public_host: str = ""
 
 
 def simulated(plugins: Mapping[str, ProviderPlugin]) -> list[ProviderPlugin]:
@@ -126,6 +131,8 @@ async def simulators(plugins: Mapping[str, ProviderPlugin], plan: SimulatorPlan)
             port = plan.port_base and plan.port_base + place
             listener, url = take_port(port, plan.host, "--port-base")
             stack.enter_context(listener)
+            if plan.public_host:
+                url = f"http://{plan.public_host}:{listener.getsockname()[1]}"
             tools = SimulatorTools(url, clock, Random(SystemRandom().getrandbits(64)), http, {"speed": plan.speed})
             assert plugin.simulator is not None
             await stack.enter_async_context(serve(plugin.simulator(tools), listener))

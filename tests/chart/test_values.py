@@ -1,0 +1,126 @@
+"""Each documented value does something: flipped, it changes what is rendered; the page and the schema know it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.chart.chart import CHART, at, merged, readme_module, render, value_set
+
+ROWS = readme_module().rows()
+# For every value: the set in which it matters, and another value for it.
+FLIPS: dict[str, tuple[str, Any]] = {
+    "image.repository": ("minimal", "registry.internal/vidgate"),
+    "image.tag": ("minimal", "9.9.9"),
+    "image.digest": ("minimal", "sha256:" + "a" * 64),
+    "image.pullPolicy": ("minimal", "Always"),
+    "imagePullSecrets": ("minimal", [{"name": "registry"}]),
+    "nameOverride": ("minimal", "clips"),
+    "fullnameOverride": ("minimal", "clips"),
+    "replicaCount": ("production", 5),
+    "database.kind": ("minimal", "postgresql"),
+    "database.urlKey": ("production", "DATABASE_URL"),
+    "redis.enabled": ("minimal", True),
+    "redis.urlKey": ("production", "REDIS_URL"),
+    "artifacts.url": ("minimal", "s3://clips"),
+    "persistence.enabled": ("minimal", False),
+    "persistence.existingClaim": ("minimal", "mine"),
+    "persistence.storageClass": ("minimal", "fast"),
+    "persistence.size": ("minimal", "1Ti"),
+    "secret.existingSecret": ("minimal", "other"),
+    "secret.externalSecret.enabled": ("production", False),
+    "secret.externalSecret.storeRef": ("production", {"name": "aws", "kind": "SecretStore"}),
+    "secret.externalSecret.refreshInterval": ("production", "5m"),
+    "secret.externalSecret.remoteKey": ("production", "other/place"),
+    "config.providers": ("minimal", {"modelslab": {"api_key": "${MODELSLAB_API_KEY}"}}),
+    "publicBaseUrl": ("minimal", "https://clips.example.com"),
+    "extraEnv": ("minimal", [{"name": "TZ", "value": "UTC"}]),
+    "podAnnotations": ("minimal", {"a": "b"}),
+    "podLabels": ("minimal", {"a": "b"}),
+    "resources.requests": ("minimal", {"cpu": "2"}),
+    "resources.limits": ("minimal", {"memory": "4Gi"}),
+    "preStopSleepSeconds": ("minimal", 9),
+    "drainSeconds": ("minimal", 90),
+    "probes.livenessPeriodSeconds": ("minimal", 30),
+    "probes.readinessPeriodSeconds": ("minimal", 30),
+    "probes.startupFailureThreshold": ("minimal", 5),
+    "autoscaling.enabled": ("autoscaled", False),
+    "autoscaling.minReplicas": ("autoscaled", 3),
+    "autoscaling.maxReplicas": ("autoscaled", 9),
+    "autoscaling.targetCPUUtilizationPercentage": ("autoscaled", 50),
+    "autoscaling.keda.enabled": ("keda", False),
+    "autoscaling.keda.prometheusAddress": ("keda", "http://prometheus:9090"),
+    "autoscaling.keda.jobsPerReplica": ("keda", 20),
+    "podDisruptionBudget.enabled": ("production", False),
+    "service.type": ("minimal", "NodePort"),
+    "service.port": ("minimal", 8000),
+    "ingress.enabled": ("minimal", True),
+    "ingress.className": ("production", "traefik"),
+    "ingress.annotations": ("production", {"a": "b"}),
+    "ingress.host": ("production", "clips.example.com"),
+    "ingress.tlsSecret": ("production", "other-tls"),
+    "httpRoute.enabled": ("autoscaled", False),
+    "httpRoute.parentRefs": ("autoscaled", [{"name": "inner"}]),
+    "httpRoute.hostnames": ("autoscaled", ["clips.example.com"]),
+    "serviceAccount.create": ("minimal", False),
+    "serviceAccount.name": ("minimal", "clips"),
+    "serviceAccount.annotations": ("minimal", {"a": "b"}),
+    "metrics.serviceMonitor.enabled": ("minimal", True),
+    "metrics.serviceMonitor.interval": ("production", "1m"),
+    "metrics.serviceMonitor.labels": ("production", {"a": "b"}),
+    "metrics.podMonitor.enabled": ("minimal", True),
+    "metrics.podMonitor.interval": ("autoscaled", "1m"),
+    "metrics.podMonitor.labels": ("autoscaled", {"a": "b"}),
+    "metrics.prometheusRule.enabled": ("minimal", True),
+    "metrics.prometheusRule.labels": ("production", {"a": "b"}),
+    "metrics.dashboards.enabled": ("minimal", True),
+    "metrics.dashboards.labels": ("production", {"a": "b"}),
+    "metrics.tokenKey": ("minimal", "SCRAPER_TOKEN"),
+    "networkPolicy.enabled": ("minimal", True),
+    "networkPolicy.ingressFrom": ("production", [{"podSelector": {}}]),
+    "networkPolicy.egressTo": ("production", []),
+    "networkPolicy.vendors": ("production", False),
+    "migration.enabled": ("production", False),
+    "migration.activeDeadlineSeconds": ("production", 30),
+    "simulators.enabled": ("minimal", True),
+    "simulators.resources.requests": ("simulators", {"cpu": "2"}),
+    "simulators.resources.limits": ("simulators", {"memory": "4Gi"}),
+    "nodeSelector": ("minimal", {"disk": "fast"}),
+    "tolerations": ("minimal", [{"operator": "Exists"}]),
+    "affinity": ("minimal", {"nodeAffinity": {}}),
+    "topologySpread.enabled": ("production", False),
+}
+
+
+def test_every_value_has_a_case_and_a_meaning() -> None:
+    """The table of this file, values.yaml and its comments name the same values."""
+    assert sorted(FLIPS) == sorted(name for name, _, _ in ROWS)
+    assert [name for name, _, meaning in ROWS if len(meaning) < 10] == []
+
+
+@pytest.mark.parametrize("name", FLIPS)
+def test_flipping_a_value_changes_what_is_rendered(name: str) -> None:
+    """No value is there for nothing."""
+    base_name, value = FLIPS[name]
+    base = value_set(base_name)
+    assert render(merged(base, at(name, value))) != render(base)
+
+
+def test_the_page_is_written_from_the_values() -> None:
+    """`python helm/readme.py` would change nothing."""
+    module = readme_module()
+    assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run: python helm/readme.py"
+
+
+def test_the_schema_knows_every_value() -> None:
+    """Each documented value has its place in values.schema.json, where unknown ones are errors."""
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    for name, _, _ in ROWS:
+        here = schema
+        for part in name.split("."):
+            if here.get("type") == "object" and "properties" not in here:
+                break  # free-form: what stands under it is another program's to check
+            assert here["additionalProperties"] is False, name
+            here = here["properties"][part]
