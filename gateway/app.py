@@ -5,6 +5,7 @@ Nothing below this file makes its own clock, randomness, transport or store: all
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api import billing, errors, events, generate, health, jobs, openapi, quote, routes, webhooks
+from gateway.api import billing, errors, events, generate, health, jobs, metrics, openapi, quote, routes, webhooks
 from gateway.bus.contract import Bus
 from gateway.bus.open import Surroundings, open_bus
 from gateway.clock import Clock, SystemClock
@@ -42,6 +43,12 @@ from gateway.service import Service
 from gateway.settings import Settings
 from gateway.shadow import make_routers
 from gateway.store.database import open_store
+from gateway.telemetry.loop_lag import watch_loop
+from gateway.telemetry.meter import Meter
+from gateway.telemetry.metered_provider import MeteredProvider
+from gateway.telemetry.metered_store import MeteredStore
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.snapshot import Snapshot
 from gateway.vendor_transport import VendorTransport
 from policies.retry import RetryBudget
 from providers.contract import Tools
@@ -93,13 +100,16 @@ def build_app(
         parts = await compose(settings, chance, client, outbound)
         dispatcher = Dispatcher(parts, Engine(parts))
         reloader = Reloader(parts, source, plugins()) if source is not None else None
-        app.state.service = Service(parts, dispatcher, reloader)
+        snapshot = Snapshot(parts, dispatcher, parts.meter.metrics)
+        app.state.service = Service(parts, dispatcher, snapshot, reloader)
+        loop_watch = asyncio.create_task(watch_loop(parts.meter.metrics, chance.clock), name="loop-lag")
         await dispatcher.start(sole=settings.server.replicas == 1)
         if reloader is not None:
             reloader.start()
         try:
             yield
         finally:
+            loop_watch.cancel()
             if reloader is not None:
                 await reloader.stop()
             await dispatcher.drain(settings.server.drain_s)
@@ -121,9 +131,10 @@ def build_app(
 async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient, outbound: Outbound) -> Parts:
     """Make every part of the service. Raises what each part raises for settings that it cannot serve."""
     clock, random, ids = chance.clock, chance.random, Ids(chance.clock)
+    meter = Meter(Metrics())
     around = Surroundings(ids.new("bus"), clock, random, settings.bus.namespace, settings.jobs.lease_s)
     bus = open_bus(settings.bus.url, around)
-    fleet = _fleet(settings, Tools(client, clock, random), bus)
+    fleet = _fleet(settings, Tools(client, clock, random), bus, meter)
     artifacts = watched(Artifacts.open(settings.artifacts.url), "artifacts")
     fetch_limits = FetchLimits(settings.outbound.bytes_max, settings.outbound.timeout_s)
     inputs = Inputs(
@@ -144,7 +155,7 @@ async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient,
         raise UnpricedRouteError(unpriced)
     return Parts(
         settings=settings,
-        store=watched(await open_store(settings.store), "store"),
+        store=MeteredStore(watched(await open_store(settings.store), "store"), meter.metrics),
         bus=bus,
         fleet=fleet,
         planner=Planner(fleet, prices, settings.routing, inputs.form),
@@ -159,33 +170,38 @@ async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient,
         clock=clock,
         random=random,
         ids=ids,
+        meter=meter,
     )
 
 
-def _fleet(settings: Settings, tools: Tools, bus: Bus) -> Fleet:
+def _fleet(settings: Settings, tools: Tools, bus: Bus, meter: Meter) -> Fleet:
     known = plugins()
     retry = settings.retry
     accounts = {}
     for name, section in settings.providers.items():
         chosen = known[name].settings.model_validate(section)
         budget = RetryBudget(retry.budget_ratio, retry.budget_reserve_per_s, retry.budget_ttl_s)
-        accounts[name] = Account(watched(known[name].build(chosen, tools), "vendor"), chosen, budget)
+        provider = watched(MeteredProvider(known[name].build(chosen, tools), meter), "vendor")
+        accounts[name] = Account(provider, chosen, budget)
     router, shadow = make_routers(settings.routing, tools.random)
     return Fleet(accounts, router, tools.clock, shadow, bus, alone=settings.server.replicas == 1)
 
 
-def _endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """A Starlette endpoint from a handler: hands it the running service."""
+def _endpoint(path: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """A Starlette endpoint from a handler: hands it the running service, and times it under its path's template."""
 
     async def endpoint(request: Request) -> Response:
         service: Service = request.app.state.service
-        return await handler(request, service)
+        with service.parts.meter.answering(request.method, path) as answering:
+            response = await handler(request, service)
+            answering.status = response.status_code
+        return response
 
     return endpoint
 
 
 ROUTES = [
-    Route(path, _endpoint(handler), methods=methods)
+    Route(path, _endpoint(path, handler), methods=methods)
     for path, methods, handler in (
         ("/generate/video", ["POST"], partial(generate.generate, media="video")),
         ("/generate/image", ["POST"], partial(generate.generate, media="image")),
@@ -205,6 +221,7 @@ ROUTES = [
         ("/webhooks/deliveries", ["GET"], webhooks.deliveries),
         ("/healthz", ["GET"], health.healthz),
         ("/readyz", ["GET"], health.readyz),
+        ("/metrics", ["GET"], metrics.metrics),
         ("/openapi.json", ["GET"], openapi.show),
     )
 ]

@@ -16,6 +16,11 @@ class Clock(providers.contract.Clock, Protocol):
         """Return when the event is set (True) or after this many seconds (False)."""
 
 
+def stopwatch_s() -> float:
+    """A reading that only its differences mean something: how long work took in this process, for metrics."""
+    return time.perf_counter()
+
+
 class SystemClock:
     """Real time: unix seconds, and asyncio's sleep."""
 

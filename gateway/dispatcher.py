@@ -96,6 +96,10 @@ class Dispatcher:
         """The run of a job that is driven here."""
         return self._runs.get(job_id)
 
+    def stages(self) -> list[str]:
+        """What each job that is driven here is waiting for."""
+        return [run.stage for run in self._runs.values()]
+
     def wake(self, job_id: str) -> None:
         """Have a job polled now, by whichever replica drives it."""
         self._parts.bus.publish("poll", job_id)
@@ -162,6 +166,7 @@ class Dispatcher:
             if await self._parts.store.write(parking.note_crash, run.lease, now, crashes_max):
                 log.error("job.parked", job=run.job_id, stage=run.stage)
         except rows.LeaseLostError:
+            self._parts.meter.lease_lost()
             log.warning("job.lease_lost", job=run.job_id)
 
     async def _every(self, interval_s: float, act: Callable[[], Awaitable[object]]) -> None:

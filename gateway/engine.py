@@ -76,7 +76,7 @@ class Engine:
                 await self._journal.came_on(run)
                 sleeping = run.sleep_s > 0
         except LeaseLostError:
-            log.warning("job.lease_lost", job=run.job_id, fence=run.fence)
+            self._journal.lost_lease(run)
         finally:
             if not sleeping and run.attempt_id is not None:
                 self._parts.fleet.arrive(run.attempt_id, handed_over=run.active)
@@ -380,7 +380,7 @@ class Engine:
 
     async def _deliver(self, run: Run, attempt: Attempt, outcome: Finished) -> None:
         """Copy the result at once, compare it with the order, and settle."""
-        run.stage, run.critical = "delivering", True
+        run.stage, run.critical, run.rendered_at = "delivering", True, self._parts.clock.now()
         self._parts.bus.publish("job", run.job.id)
         delivered = await self._parts.delivery.collect(
             outcome, run.job.parameters, self._parts.fleet.routes[attempt.route]

@@ -76,6 +76,7 @@ class Journal:
         run.job, attempt = await self._parts.store.write(settlement.start_attempt, run.job, attempt, changes)
         run.put(attempt)
         self._parts.fleet.account(attempt.route).budget.deposit(attempt.prepared_at)
+        self._parts.meter.started(run.job, attempt)
         self._told("attempt.started", run, attempt)
         return attempt
 
@@ -127,6 +128,8 @@ class Journal:
         events = [*attempt.events, {"at": self._parts.clock.now(), "what": what, "detail": detail}]
         attempt = await self._parts.store.write(settlement.note_attempt, run.job, attempt, changes | {"events": events})
         run.put(attempt)
+        if what == "submit":
+            self._parts.meter.repeated(attempt)
         self._told(f"attempt.{what}", run, attempt, detail=detail)
         return attempt
 
@@ -179,6 +182,7 @@ class Journal:
         """The submit may have been accepted: the attempt is in doubt until evidence or the deadline says otherwise."""
         run.doubt_answered = outcome.status is not None
         await self._open_doubt(run, attempt, f"{outcome.detail}: it may have been accepted")
+        self._parts.meter.doubted(attempt)
         self.unanswered(run.job.id, attempt.route, outcome)
 
     async def lost_reply(self, run: Run, attempt: Attempt) -> Attempt:
@@ -204,8 +208,15 @@ class Journal:
         text = "the vendor knows the job again"
         await self.note(run, attempt, "accepted", text, {"state": AttemptState.ACCEPTED})
 
+    def lost_lease(self, run: Run) -> None:
+        """Another process drives the job now: what this one wanted to write is void."""
+        self._parts.meter.lease_lost()
+        log.warning("job.lease_lost", job=run.job_id, fence=run.fence)
+
     def unanswered(self, job_id: str, route: str, outcome: InDoubt) -> None:
         """Log a reply without a verdict; one that matches nothing documented warns, for it may be a new wire fact."""
+        if outcome.unrecognised:
+            self._parts.meter.unrecognised(route)
         level = log.warning if outcome.unrecognised else log.info
         level("vendor.no_verdict", job=job_id, route=route, status=outcome.status, detail=outcome.detail)
 
@@ -226,6 +237,7 @@ class Journal:
         end = AttemptEnd(kind, detail, now, cost_micros or 0, suspected=suspected, then=decision.why)
         refused = JobEnd(JobStatus.FAILED, RequestRefused(f"{attempt.route}: {detail}", reason=kind))
         await self.fail(run, attempt, end, report or Report(), refused if isinstance(decision, Stop) else None)
+        self._parts.meter.decided(attempt, decision)
 
     async def fail(
         self, run: Run, attempt: Attempt, end: AttemptEnd, report: Report, job_end: JobEnd | None = None
@@ -257,6 +269,7 @@ class Journal:
         run.put(attempt)
         run.polls, run.looks, run.eta_s, run.progress = 0, 0, None, None
         self._parts.fleet.arrive(attempt.id)
+        self._parts.meter.failed(attempt, end.kind)
         self._told("attempt.failed", run, attempt, kind=end.kind, detail=end.told)
         if job_end is not None:
             self._told_end(run, job_end)
@@ -297,6 +310,7 @@ class Journal:
         self._parts.fleet.arrive(attempt.id)
         self._parts.fleet.note_balance(attempt.account, report.credits_remaining_micros)
         self.observe(attempt, "succeeded", billed_micros=cost.amount_micros)
+        self._parts.meter.succeeded(run.job, attempt, run.rendered_at)
         self._told("job.succeeded", run, attempt, price_micros=success.price_micros)
 
     async def _balance_delta(self, attempt: Attempt) -> BalanceDelta | None:
@@ -323,6 +337,7 @@ class Journal:
         self._told_end(run, end)
 
     def _told_end(self, run: Run, end: JobEnd) -> None:
+        self._parts.meter.ended(run.job, end.problem.slug)
         self._told("job.ended", run, None, status=end.status, reason=end.problem.slug)
 
     def observe(

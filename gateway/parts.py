@@ -14,6 +14,7 @@ from gateway.inputs import Inputs
 from gateway.planning import Planner
 from gateway.settings import Settings
 from gateway.store.database import Store
+from gateway.telemetry.meter import Meter
 
 
 @dataclass(slots=True)
@@ -30,3 +31,4 @@ class Parts:
     clock: Clock
     random: Random
     ids: Ids
+    meter: Meter

@@ -12,7 +12,7 @@ from typing import Any
 from gateway.fleet import Fleet
 from gateway.money.margin import TeamPlan
 from gateway.money.prices import Price, PriceBook
-from gateway.settings import RoutingSection
+from gateway.settings_routing import RoutingSection
 from gateway.shadow import Opinion
 from gateway.wishes import RoutingWish, Standing, limit_micros
 from policies.fit import Fit, FitMode, ReceiptLine, fit, picture_line

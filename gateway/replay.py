@@ -24,7 +24,7 @@ from gateway.money.prices import PriceBook
 from gateway.orders import observations_of, order_of
 from gateway.planning import Order, Plan, Planner
 from gateway.replay_report import Outcome, Replayed
-from gateway.settings import RoutingSection
+from gateway.settings_routing import RoutingSection
 from gateway.store.jobs import Attempt, Job
 from gateway.store.schema import attempts, jobs
 from gateway.store.schema_money import provider_balances

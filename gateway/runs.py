@@ -64,6 +64,7 @@ class Run:
     `doubt_answered` says that a submit in doubt got an HTTP answer (502, 504) and not silence. `sleep_s` is set by a
     step that has to wait, `idle` by one that does nothing before; `slept` says that the step before had to wait, and
     `woken` ends the next sleep before it begins. The rows are in memory, or `render` is (at rest), or they are unread.
+    `rendered_at` is when a vendor was last seen to be done.
     """
 
     job_id: str
@@ -77,6 +78,7 @@ class Run:
     progress: float | None = None
     eta_s: float | None = None
     polls: int = 0
+    rendered_at: float = 0.0
     looks: int = 0
     sleep_s: float = 0.0
     idle: bool = False

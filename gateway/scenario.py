@@ -13,7 +13,8 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gateway.settings import RetrySection, RoutingSection
+from gateway.settings import RetrySection
+from gateway.settings_routing import RoutingSection
 from policies.values import Mode, Objective
 
 HOURS_A_DAY, DAYS_A_WEEK = 24, 7

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from gateway.dispatcher import Dispatcher
 from gateway.parts import Parts
 from gateway.reload import Reloader
+from gateway.telemetry.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The parts, the dispatcher that drives jobs over them, and what watches the configuration file, if any."""
+    """The parts, the dispatcher that drives jobs over them, what is told to a scraper, and what watches the
+    configuration file, if any.
+    """
 
     parts: Parts
     dispatcher: Dispatcher
+    snapshot: Snapshot
     reloader: Reloader | None = None

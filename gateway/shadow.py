@@ -13,7 +13,7 @@ from random import Random
 
 import structlog
 
-from gateway.settings import RoutingSection
+from gateway.settings_routing import RoutingSection
 from policies.router import Router
 from policies.values import Candidate, JobFacts, Objective, Observation, Ranking, Weights
 

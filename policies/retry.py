@@ -59,9 +59,10 @@ class RetryHere:
 
 @dataclass(frozen=True, slots=True)
 class NextRoute:
-    """Give this route up for the job and ask for the next one."""
+    """Give this route up for the job and ask for the next one; `budget_spent` says that a repeat was not to be had."""
 
     why: str
+    budget_spent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def _again(
     if situation.submits >= rules.submits_max:
         return NextRoute(f"{why}; {situation.submits} submits were made, the most allowed")
     if not situation.budget_allows:
-        return NextRoute(f"{why}; the retry budget of this provider is used up")
+        return NextRoute(f"{why}; the retry budget of this provider is used up", budget_spent=True)
     delay_s = backoff_s(situation.submits, rules, random)
     if retry_after_s is not None:
         delay_s += max(0.0, retry_after_s)

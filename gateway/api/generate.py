@@ -71,6 +71,7 @@ async def generate(request: Request, service: Service, media: Media) -> Response
     answer = await service.parts.store.write(admission.admit, wanted)
     if answer.replayed or answer.status != 202:
         return _response(answer, preference)
+    service.parts.meter.admitted(job)
     if job.lease_owner is not None:
         service.dispatcher.begin(job)
     if not preference.wait_s:

@@ -18,6 +18,7 @@ from providers.vocabulary import IMAGE_ALIASES, Media, Parameter, parameters_for
 
 JSON_TYPES = {"integer": "integer", "number": "number", "text": "string", "choice": "string", "boolean": "boolean"}
 JOB = {"$ref": "#/components/schemas/Job"}
+METRICS = {"description": "As text for Prometheus, or as OpenMetrics to who accepts it."}
 FILE = {
     "200": {"description": "The file."},
     "206": {"description": "A part of it."},
@@ -210,6 +211,10 @@ def _paths() -> dict[str, Any]:
         "/healthz": {"get": _operation("The process answers.", {"200": _json({})}) | {"security": []}},
         "/readyz": {
             "get": _operation("New work can be taken.", {"200": _json({}), "503": _json({})}) | {"security": []}
+        },
+        "/metrics": {
+            "get": _operation("Metrics for Prometheus; with a token where one is configured.", {"200": METRICS})
+            | {"security": []}
         },
         "/openapi.json": {"get": _operation("This document.", {"200": _json({})}) | {"security": []}},
     }

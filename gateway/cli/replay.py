@@ -25,7 +25,8 @@ from gateway.config import load as load_configuration
 from gateway.money.prices import PriceBook, PriceBookError
 from gateway.replay import Recorded, Replay, WhatIf, comparable, load
 from gateway.replay_report import plot, report
-from gateway.settings import RoutingSection, StoreSection
+from gateway.settings import StoreSection
+from gateway.settings_routing import RoutingSection
 from policies.values import Objective
 from providers.registry import plugins
 

@@ -23,6 +23,7 @@ import gateway.app
 import gateway.dispatcher
 import gateway.money.prices
 import gateway.store.sqlite
+import gateway.telemetry.loop_lag
 from gateway.app import Chance, build_app
 from gateway.jobs import JobStatus
 from gateway.keys import NewKey, create_key
@@ -62,12 +63,14 @@ class Setting:
     http: httpx.AsyncClient | None = None
     seed: int = 1
     claim_interval_s: float = 5.0
+    store: CountedStore = field(init=False)
 
     async def open_store(self, settings: StoreSection) -> CountedStore:
         """Stands where the composition names `open_store`."""
         with counted(self.loop):
             store = await open_store(settings, patience=Patience(RealPauses(), Random(self.seed)))
-        return CountedStore(store, self.loop)
+        self.store = CountedStore(store, self.loop)
+        return self.store
 
     def scripted(self) -> list[Scripted]:
         return [vendor for vendor in self.vendors if isinstance(vendor, Scripted)]
@@ -106,6 +109,7 @@ class Gateway:
     app: Starlette
     client: httpx.AsyncClient
     clock: VirtualClock
+    store: CountedStore
     team_id: str = ""
     key_id: str = ""
     stop: Callable[[], Awaitable[None]] | None = None
@@ -188,8 +192,7 @@ class Gateway:
 
     async def crash(self) -> None:
         """Die as a killed process does: no drain, no lease given back, whatever was not committed is lost."""
-        store: CountedStore = self.service.parts.store
-        store.killed = True
+        self.store.killed = True
         await self.service.dispatcher.drain(0.0)
 
 
@@ -255,6 +258,8 @@ async def running(setting: Setting) -> AsyncIterator[Gateway]:
             (gateway.app, "open_store", setting.open_store),
             (gateway.app, "Artifacts", _ArtifactsOpener(setting.loop)),
             (gateway.dispatcher, "CLAIM_INTERVAL_S", setting.claim_interval_s),
+            # Nothing is late in virtual time: a timer every quarter of a second would only slow it down.
+            (gateway.telemetry.loop_lag, "INTERVAL_S", 3600.0),
             # What costs real time and shows nothing here: flushing to disk (tests/crash does), certificates, YAML.
             (gateway.store.sqlite, "PRAGMAS", (*gateway.store.sqlite.PRAGMAS, "PRAGMA synchronous=OFF")),
             (ssl, "create_default_context", _ssl_context),
@@ -266,7 +271,7 @@ async def running(setting: Setting) -> AsyncIterator[Gateway]:
         async with app.router.lifespan_context(app):
             transport = CheckedTransport(app)
             async with httpx.AsyncClient(transport=transport, base_url=BASE_URL, trust_env=False) as client:
-                bench = Gateway(setting, app, client, clock)
+                bench = Gateway(setting, app, client, clock, setting.store)
                 await _team(bench)
                 yield bench
                 assert await bench.read(unsound) == []

@@ -17,7 +17,7 @@ from gateway.cli.main import program
 from gateway.money.prices import PriceBook
 from gateway.replay import Recorded, Replay, WhatIf, comparable, load
 from gateway.replay_report import plot, report
-from gateway.settings import RoutingSection
+from gateway.settings_routing import RoutingSection
 from providers.contract import Failed, FailureKind
 from tests.support.clock import VirtualLoop
 from tests.support.gateway import Gateway, Setting, database, fresh_database, make_template, running

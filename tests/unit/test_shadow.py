@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings import RoutingSection
+from gateway.settings_routing import RoutingSection
 from gateway.shadow import FAULTS, Shadow, make_routers
 from policies.router import Router
 from policies.settings import RoutingSettings

@@ -289,7 +289,7 @@ def test_every_silenced_type_names_its_rule() -> None:
 
 
 def test_keyword_arguments_are_spelt_out() -> None:
-    """Past the command line nothing passes on whatever it is given, but a problem's members and a transaction's own."""
+    """Past the command line nothing passes on what it is given, but a problem's members, labels, a transaction's."""
     report(
         f"{file.at(function)} {function.name}(**{kwarg.arg})"
         for file in SOURCES
@@ -297,7 +297,7 @@ def test_keyword_arguments_are_spelt_out() -> None:
         for function in file.functions()
         if (kwarg := function.args.kwarg) is not None
         if not (kwarg.annotation is not None and ast.unparse(kwarg.annotation).endswith(".kwargs"))
-        if kwarg.arg not in {"extensions", "facts"}
+        if kwarg.arg not in {"extensions", "facts", "labels"}
     )
 
 

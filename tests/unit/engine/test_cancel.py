@@ -107,7 +107,7 @@ async def test_a_wish_in_the_middle_of_the_first_write_is_not_lost(start: Start,
             writing.set()
             await go_on.wait()
 
-    gateway.service.parts.store.hook = stop_at
+    gateway.store.hook = stop_at
     job_id = await gateway.submit()
     await writing.wait()
     await cancel(gateway, job_id)

@@ -79,7 +79,7 @@ async def test_a_drain_that_comes_with_the_intent_leaves_no_doubt_behind(start: 
             writing.set()
             await go_on.wait()
 
-    gateway.service.parts.store.hook = stop_at
+    gateway.store.hook = stop_at
     job_id = await gateway.submit()
     await writing.wait()
     stopping = asyncio.ensure_future(gateway.stop())
@@ -254,7 +254,7 @@ async def run_until_death(gateway: Gateway, alpha: Scripted, step: int) -> tuple
             dead.set()
             await asyncio.Event().wait()
 
-    gateway.service.parts.store.hook = alpha.hook = count
+    gateway.store.hook = alpha.hook = count
     posted = asyncio.ensure_future(gateway.post(headers={"idempotency-key": f"step-{step}"}))
     died = asyncio.ensure_future(dead.wait())
     await asyncio.wait([posted, died], return_when=asyncio.FIRST_COMPLETED)

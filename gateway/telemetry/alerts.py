@@ -1,0 +1,189 @@
+"""The alarms as data: when each goes off, for how long it must hold, and what it means. One runbook page each.
+
+Written into the chart by `python -m gateway.telemetry.files`. Figures from the store are the same on every replica, so
+they are taken once with `max`; what replicas count is summed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+RUNBOOKS = "https://vidgate.dev/runbooks/"
+# The latency objective: this share of the delivered videos within this many seconds (a bucket of the histogram).
+OBJECTIVE_SHARE = 0.95
+OBJECTIVE_S = 180
+RUNWAY_HOURS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alarm. `holds_for` is how long the expression must be true; `text` may use the labels of what it found."""
+
+    name: str
+    expression: str
+    holds_for: str
+    severity: Literal["critical", "warning"]
+    text: str
+
+    @property
+    def slug(self) -> str:
+        """The name of its runbook page: VidgateOutboxStuck is outbox-stuck."""
+        words = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in self.name)
+        return words.removeprefix("-vidgate-")
+
+
+def _burn(window: str) -> str:
+    """How many times faster than it may the error budget of the latency objective is spent over a window."""
+    late = (
+        f'1 - sum(rate(vidgate_job_duration_seconds_bucket{{status="succeeded",le="{OBJECTIVE_S}.0"}}[{window}]))'
+        f' / sum(rate(vidgate_job_duration_seconds_count{{status="succeeded"}}[{window}]))'
+    )
+    return f"({late}) / {round(1 - OBJECTIVE_SHARE, 4)}"
+
+
+ALERTS: tuple[Alert, ...] = (
+    Alert("VidgateDown", "absent(vidgate_build_info)", "2m", "critical", "No replica of vidgate is scraped."),
+    Alert(
+        "VidgateRouteDown",
+        'min by (route) (vidgate_breaker_state{state="open"}) == 1',
+        "5m",
+        "warning",
+        "Route {{ $labels.route }} fails and is not used, on every replica.",
+    ),
+    Alert(
+        "VidgateCreditRunwayShort",
+        f"max by (provider) (vidgate_provider_runway_seconds) < {RUNWAY_HOURS} * 3600",
+        "10m",
+        "critical",
+        f"The credit at {{{{ $labels.provider }}}} lasts less than {RUNWAY_HOURS} hours at the present burn rate.",
+    ),
+    Alert(
+        "VidgateDoubtAgeing",
+        "max(vidgate_attempts_in_doubt_oldest_seconds) > 3600",
+        "5m",
+        "warning",
+        "An attempt has been in doubt for more than an hour: nobody knows whether the vendor renders and bills it.",
+    ),
+    Alert(
+        "VidgateBudgetNearlySpent",
+        "max by (team, scope, window) (vidgate_budget_remaining_micro_usd)"
+        " / max by (team, scope, window) (vidgate_budget_limit_micro_usd > 0) < 0.1",
+        "5m",
+        "warning",
+        "The {{ $labels.scope }} budget of {{ $labels.team }} for the {{ $labels.window }} has less than 10 % left.",
+    ),
+    Alert(
+        "VidgateLedgerImbalance",
+        "max(abs(vidgate_ledger_imbalance_micro_usd)) > 0",
+        "0m",
+        "critical",
+        "The ledger does not sum to zero. This must never happen.",
+    ),
+    Alert(
+        "VidgateSuspenseOpen",
+        "max(vidgate_ledger_suspense_micro_usd) > 0",
+        "24h",
+        "warning",
+        "Possible duplicate charges have stood in suspense for a day: reconcile with the vendor's list.",
+    ),
+    Alert(
+        "VidgateOutboxStuck",
+        "max(vidgate_outbox_oldest_seconds) > 900",
+        "5m",
+        "warning",
+        "An event that is due has not been sent for more than 15 minutes.",
+    ),
+    Alert(
+        "VidgateJobsUnowned",
+        "max(vidgate_jobs_unowned_oldest_seconds) > 60",
+        "2m",
+        "critical",
+        "A job that is due has had no process to drive it for more than a minute.",
+    ),
+    Alert(
+        "VidgateJobsFailing",
+        'sum(rate(vidgate_jobs_ended_total{status="failed",reason!="request-refused"}[15m]))'
+        " / sum(rate(vidgate_jobs_ended_total[15m])) > 0.1",
+        "10m",
+        "critical",
+        "More than a tenth of all jobs fail.",
+    ),
+    Alert(
+        "VidgateLatencyObjectiveBurning",
+        f"{_burn('1h')} > 14.4 and {_burn('5m')} > 14.4",
+        "2m",
+        "critical",
+        f"Videos come late: the objective of {OBJECTIVE_SHARE:.0%} within {OBJECTIVE_S} s is spent 14 times too fast.",
+    ),
+    Alert(
+        "VidgateLatencyObjectiveSlowBurn",
+        f"{_burn('6h')} > 6 and {_burn('30m')} > 6",
+        "15m",
+        "warning",
+        f"Videos come late: the objective of {OBJECTIVE_SHARE:.0%} within {OBJECTIVE_S} s is spent 6 times too fast.",
+    ),
+    Alert(
+        "VidgateRetryBudgetExhausted",
+        "sum by (provider) (rate(vidgate_retry_budget_exhausted_total[10m])) > 0",
+        "10m",
+        "warning",
+        "Repeats to {{ $labels.provider }} are refused: its share of extra calls is used up.",
+    ),
+    Alert(
+        "VidgatePriceDrift",
+        "max by (route) (abs(vidgate_price_drift_ratio - 1)) > 0.1",
+        "1h",
+        "warning",
+        "{{ $labels.route }} costs otherwise than the price book says: see `vidgate prices suggest`.",
+    ),
+    Alert(
+        "VidgateUnrecognisedReplies",
+        "sum by (route) (increase(vidgate_outcomes_unrecognised_total[1h])) > 5",
+        "0m",
+        "warning",
+        "{{ $labels.route }} answers what matches nothing documented: the vendor may have changed its API.",
+    ),
+    Alert(
+        "VidgateStoreFailing",
+        "sum(rate(vidgate_store_errors_total[5m])) > 0",
+        "5m",
+        "critical",
+        "Transactions fail: the database is down or refuses.",
+    ),
+    Alert(
+        "VidgateBusDisconnected",
+        "min(vidgate_bus_connected) == 0",
+        "5m",
+        "warning",
+        "A replica has no Redis: limits are per process and wake-ups slow; money is not touched.",
+    ),
+    Alert(
+        "VidgateEventLoopSlow",
+        "histogram_quantile(0.99, sum by (le) (rate(vidgate_event_loop_lag_seconds_bucket[10m]))) > 0.25",
+        "10m",
+        "warning",
+        "The event loop wakes late: a replica has too much to do.",
+    ),
+)
+
+
+def rule_groups() -> dict[str, Any]:
+    """The alarms in the form of a Prometheus rule file."""
+    return {
+        "groups": [
+            {
+                "name": "vidgate",
+                "rules": [
+                    {
+                        "alert": alert.name,
+                        "expr": alert.expression,
+                        "for": alert.holds_for,
+                        "labels": {"severity": alert.severity},
+                        "annotations": {"summary": alert.text, "runbook_url": RUNBOOKS + alert.slug},
+                    }
+                    for alert in ALERTS
+                ],
+            }
+        ]
+    }

@@ -1,0 +1,135 @@
+"""What is counted of the engine's moves, in one place: each method is one fact, told by who saw it.
+
+Straight-line: nothing here decides, waits or fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from gateway.clock import stopwatch_s
+from gateway.problems import Problem
+from gateway.store.jobs import Attempt, Job
+from gateway.telemetry.metrics import NONE, Metrics
+from policies.retry import NextRoute
+from providers.contract import Accepted, Failed, Finished, InDoubt, NoEvidence, NotFound, Pending, Refused
+
+OUTCOMES = {
+    Accepted: "accepted",
+    Finished: "finished",
+    Refused: "refused",
+    InDoubt: "in_doubt",
+    Pending: "pending",
+    Failed: "failed",
+    NotFound: "not_found",
+    NoEvidence: "no_evidence",
+}
+
+
+@dataclass(slots=True)
+class Answering:
+    """A request that is being answered: its status once there is one, and that of a fault of ours until then."""
+
+    status: int = 500
+
+
+class Meter:
+    """Counts the life of jobs and attempts into the process's metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+
+    @contextmanager
+    def answering(self, method: str, path: str) -> Iterator[Answering]:
+        """Time a request under its path's template; a problem that is raised tells its own status."""
+        answering, began_s = Answering(), stopwatch_s()
+        try:
+            yield answering
+        except Problem as problem:
+            answering.status = problem.status
+            self.metrics.count("vidgate_refusals", problem=problem.slug)
+            raise
+        finally:
+            took_s = stopwatch_s() - began_s
+            labels = {"method": method, "path": path, "status": str(answering.status)}
+            self.metrics.observe("vidgate_http_request_duration_seconds", took_s, **labels)
+
+    def admitted(self, job: Job) -> None:
+        """A job was taken in."""
+        self.metrics.count("vidgate_jobs_admitted", team=job.team_id, media=job.media)
+
+    def started(self, job: Job, attempt: Attempt) -> None:
+        """An attempt begins; the first one ends the job's time in the queue, a later one follows one that failed."""
+        if attempt.number == 1:
+            self.metrics.observe("vidgate_job_queue_seconds", attempt.prepared_at - job.created_at, media=job.media)
+        else:
+            self.metrics.count("vidgate_failovers", route=attempt.route)
+
+    def called(self, provider: str, route: str, call: str, outcome: object, took_s: float) -> None:
+        """A call to a vendor came back, or was given up (outcome None)."""
+        told = OUTCOMES.get(type(outcome), "answered") if outcome is not None else NONE
+        self.metrics.observe(
+            "vidgate_vendor_call_seconds", took_s, provider=provider, route=route, call=call, outcome=told
+        )
+
+    def repeated(self, attempt: Attempt) -> None:
+        """A submit is repeated on its route."""
+        self.metrics.count("vidgate_retries", route=attempt.route)
+
+    def decided(self, attempt: Attempt, decision: object) -> None:
+        """What is done after an attempt that failed: perhaps no repeat, because the provider's share is used up."""
+        if isinstance(decision, NextRoute) and decision.budget_spent:
+            self.metrics.count("vidgate_retry_budget_exhausted", provider=attempt.account)
+
+    def doubted(self, attempt: Attempt) -> None:
+        """Nobody knows whether a submit was accepted."""
+        self.metrics.count("vidgate_outcomes_in_doubt", route=attempt.route)
+
+    def unrecognised(self, route: str) -> None:
+        """A reply matches nothing documented."""
+        self.metrics.count("vidgate_outcomes_unrecognised", route=route)
+
+    def failed(self, attempt: Attempt, kind: str) -> None:
+        """An attempt ended without a result."""
+        self.metrics.count("vidgate_attempts", provider=attempt.account, route=attempt.route, outcome=kind)
+
+    def succeeded(self, job: Job, attempt: Attempt, rendered_at: float) -> None:
+        """A job was delivered and billed; `rendered_at` is when the vendor was seen to be done."""
+        assert job.finished_at is not None
+        assert job.bill is not None
+        route, bill = attempt.route, job.bill
+        self.metrics.count("vidgate_attempts", provider=attempt.account, route=route, outcome="succeeded")
+        self.metrics.count("vidgate_captures", team=job.team_id)
+        self.metrics.count(
+            "vidgate_spend_micro_usd", bill["price_micros"], trace_id=job.id, team=job.team_id, route=route
+        )
+        source = str(bill["cost_source"])
+        self.metrics.count(
+            "vidgate_cost_micro_usd", bill["cost_micros"], provider=attempt.account, route=route, source=source
+        )
+        rendering_s = rendered_at - (attempt.sent_at or attempt.prepared_at)
+        overhead_s = max(0.0, job.finished_at - job.created_at - rendering_s)
+        self.metrics.observe("vidgate_job_overhead_seconds", overhead_s, route=route)
+        self._ended(job, "delivered")
+
+    def ended(self, job: Job, reason: str) -> None:
+        """A job ended without a result."""
+        self._ended(job, reason)
+
+    def lease_lost(self) -> None:
+        """A write was refused because another process drives the job now."""
+        self.metrics.count("vidgate_stale_lease_writes")
+
+    def _ended(self, job: Job, reason: str) -> None:
+        route = job.route or NONE
+        self.metrics.count("vidgate_jobs_ended", team=job.team_id, route=route, status=job.status.value, reason=reason)
+        assert job.finished_at is not None
+        self.metrics.observe(
+            "vidgate_job_duration_seconds",
+            job.finished_at - job.created_at,
+            trace_id=job.id,
+            route=route,
+            status=job.status.value,
+        )

@@ -1,0 +1,51 @@
+"""A provider that is timed: the same verbs and the same abilities, each call counted by what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+from gateway.clock import stopwatch_s
+from gateway.telemetry.meter import Meter
+from providers.capability import Route
+from providers.contract import Provider, RenderRequest, SentAttempt
+
+CALLS = frozenset({"submit", "check", "lookup", "cancel", "balance", "upload"})
+
+
+class MeteredProvider:
+    """Stands in for a provider. An ability that the provider lacks is lacked here too: having one is the flag."""
+
+    def __init__(self, provider: Provider, meter: Meter) -> None:
+        self._provider = provider
+        self._meter = meter
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._provider, name)
+        return self._timed(name, found) if name in CALLS else found
+
+    def _timed(self, call: str, work: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @wraps(work)
+        async def timed(*arguments: Any) -> Any:
+            began_s, outcome = stopwatch_s(), None
+            try:
+                outcome = await work(*arguments)
+            finally:
+                took_s = stopwatch_s() - began_s
+                self._meter.called(self._provider.name, _route_of(arguments), call, outcome, took_s)
+            return outcome
+
+        return timed
+
+
+def _route_of(arguments: tuple[Any, ...]) -> str:
+    """The route that a call is about; a balance is about none."""
+    match arguments:
+        case (Route() as route, *_):
+            return route.name
+        case (RenderRequest() as request,):
+            return request.route.name
+        case (SentAttempt() as sent,):
+            return sent.request.route.name
+    return "none"

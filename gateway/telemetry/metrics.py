@@ -1,0 +1,100 @@
+"""The metrics of one process in a registry of their own, made from the catalogue, with labels that cannot grow.
+
+Several gateways in one process (tests, `vidgate dev`) count apart. A label's value is taken as it is until a metric has
+`SERIES_MAX` series; whatever is new after that is counted under `other`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+from gateway.clock import stopwatch_s
+from gateway.telemetry.catalogue import BY_NAME, METRICS, Metric
+
+SERIES_MAX = 2000
+OTHER = "other"
+NONE = "none"
+KINDS = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
+
+
+class Metrics:
+    """Counts, times and gauges by the names of the catalogue. A name or a label that it does not have is a KeyError."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._families = {metric.name: _family(metric, self.registry) for metric in METRICS}
+        self._series: dict[str, set[tuple[str, ...]]] = {metric.name: set() for metric in METRICS}
+
+    def count(self, name: str, by: float = 1, *, trace_id: str | None = None, **labels: str) -> None:
+        """Add to a counter; with a trace id as the exemplar."""
+        child = self._child(name, labels)
+        assert isinstance(child, Counter)
+        child.inc(by, exemplar=_exemplar(trace_id))
+
+    def observe(self, name: str, value: float, *, trace_id: str | None = None, **labels: str) -> None:
+        """Put a value into a histogram; with a trace id as the exemplar."""
+        child = self._child(name, labels)
+        assert isinstance(child, Histogram)
+        child.observe(value, exemplar=_exemplar(trace_id))
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        child = self._child(name, labels)
+        assert isinstance(child, Gauge)
+        child.set(value)
+
+    def replace(self, name: str, values: Mapping[tuple[str, ...], float]) -> None:
+        """Set a gauge to just these series, by their label values in the order of the catalogue; others are gone."""
+        family = self._families[name]
+        assert isinstance(family, Gauge)
+        names = BY_NAME[name].labels
+        if names:
+            family.clear()
+            self._series[name].clear()
+        for labels, value in values.items():
+            self.set(name, value, **dict(zip(names, labels, strict=True)))
+
+    @contextmanager
+    def timed(self, name: str, **labels: str) -> Iterator[None]:
+        """Observe how long the block takes, however it ends."""
+        began_s = stopwatch_s()
+        try:
+            yield
+        finally:
+            self.observe(name, stopwatch_s() - began_s, **labels)
+
+    def _child(self, name: str, labels: Mapping[str, str]) -> Counter | Gauge | Histogram:
+        names = BY_NAME[name].labels
+        if len(labels) != len(names):
+            raise KeyError(f"{name} has the labels {names}, not {tuple(labels)}")
+        if not names:
+            return self._families[name]
+        values = tuple(labels[label] for label in names)
+        series = self._series[name]
+        if values not in series:
+            if len(series) >= SERIES_MAX:
+                values = (OTHER,) * len(names)
+            series.add(values)
+        return self._families[name].labels(*values)
+
+
+def _family(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+    if metric.kind == "histogram":
+        return Histogram(metric.name, metric.text, metric.labels, buckets=metric.buckets, registry=registry)
+    return (Counter if metric.kind == "counter" else Gauge)(metric.name, metric.text, metric.labels, registry=registry)
+
+
+def _exemplar(trace_id: str | None) -> dict[str, str] | None:
+    return {"trace_id": trace_id} if trace_id is not None else None
