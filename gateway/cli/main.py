@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, str] = {
     "doubts": "gateway.cli.doubts:app",
     "webhooks": "gateway.cli.webhooks:app",
     "jobs": "gateway.cli.jobs:app",
+    "database": "gateway.cli.migrations:app",
     "config": "gateway.cli.config:app",
 }
 

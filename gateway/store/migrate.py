@@ -32,3 +32,8 @@ def migrate(connection: Connection, revision: str = "head") -> None:
         log.warning("schema.newer", revision=sorted(newer), known=script.get_heads())
     elif current != set(script.get_heads()) or revision != "head":
         command.upgrade(config, revision)
+
+
+def schema_revision(connection: Connection) -> str:
+    """The revision that the database's schema has."""
+    return ", ".join(sorted(MigrationContext.configure(connection).get_current_heads()))
