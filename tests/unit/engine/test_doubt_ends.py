@@ -185,7 +185,7 @@ async def test_a_death_at_the_verdict_never_sends_the_job_to_another_vendor(
             reached.append(name)
             await asyncio.Event().wait()
 
-    gateway.service.parts.store.hook = die
+    gateway.store.hook = die
     job_id = await gateway.submit()
     await gateway.when(lambda: reached, within_s=900)
     await gateway.crash()

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 def count_store_calls(gateway: Gateway) -> list[str]:
     """From now on, the names of the functions that are read and written with; the service's own loops aside."""
-    store: Any = gateway.service.parts.store
+    store: Any = gateway.store
     read, names = store.read, list[str]()
 
     async def counted(fn: Any, *args: Any) -> Any:
@@ -78,7 +78,7 @@ async def test_only_news_wakes_those_who_listen(start: Start) -> None:
     job_id = await gateway.submit()
     await gateway.clock.sleep(140)
     assert len(alpha.checked_at) > 5
-    assert told.count(job_id) == 2  # accepted, and the one piece of news
+    assert told.count(job_id) == 3  # begun, accepted, and the one piece of news
 
 
 async def test_a_callback_ends_the_sleep(start: Start) -> None:
