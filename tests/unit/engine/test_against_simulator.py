@@ -150,7 +150,7 @@ async def test_an_empty_account_is_out_before_the_vendor_says_so(start: Start, b
     assert await gateway.service.parts.fleet.refresh_balance("segmind") == 0  # as the dispatcher does at its first turn
     job = await gateway.made()
     assert ([attempt["route"] for attempt in job["attempts"]], bench.meter.submits_received) == (["beta/one"], 0)
-    assert "balance $0.0000" in job["plan"]["refused"][0]["reasons"][0]
+    assert "balance after 0 renders in flight is under the price" in job["plan"]["refused"][0]["reasons"][0]
 
 
 async def test_an_account_that_refuses_for_its_cap_is_left_with_all_its_routes(start: Start, bench: Bench) -> None:
