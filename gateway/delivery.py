@@ -16,7 +16,7 @@ from gateway.media.kinds import MEDIA_TYPES
 from gateway.media.verify import BadMedia, MediaInfo, deviations, inspect_media_async
 from gateway.outbound import FetchLimits, Outbound, OutboundError
 from providers.capability import Route
-from providers.contract import FailureKind, Finished, InlineFile, ResultFile
+from providers.contract import FailureKind, Finished, InlineFile, Report, ResultFile
 from providers.vocabulary import Scalar
 
 # What vendors deliver when all is well: to convert one of these is vidgate's own part and no deviation.
@@ -131,3 +131,13 @@ def _shown(info: MediaInfo) -> dict[str, Any]:
         "duration_s": info.duration_s,
         "codec": info.codec,
     }
+
+
+def reported_deviations(model: str, seed: int | None, report: Report) -> list[str]:
+    """What the vendor says it did otherwise than it was asked to, a sentence each; a file has a list of its own."""
+    found = []
+    if report.model not in {None, model}:
+        found.append(f"the vendor ran {report.model!r} instead of {model!r}")
+    if seed is not None and report.seed not in {None, seed}:
+        found.append(f"the vendor reports seed {report.seed} instead of {seed}")
+    return found

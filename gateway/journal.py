@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from gateway import settlement
-from gateway.delivery import Delivered
+from gateway.delivery import Delivered, reported_deviations
 from gateway.jobs import AttemptState, JobStatus
 from gateway.money.losses import InSuspense
 from gateway.money.true_cost import BalanceDelta, true_cost
@@ -291,7 +291,7 @@ class Journal:
         price = order.team_plan.price_micros(cost.amount_micros, attempt.route)
         limit = order.limit_micros
         seed = report.seed if report.seed is not None else attempt.seed
-        differing = _deviations(attempt, self._parts.fleet.routes[attempt.route].model, report)
+        differing = reported_deviations(self._parts.fleet.routes[attempt.route].model, attempt.seed, report)
         success = Success(
             result={"files": delivered.files, "seed": seed, "model": report.model, "deviations": differing},
             cost=cost,
@@ -383,16 +383,6 @@ def _route_changes(run: Run, attempt: Attempt, option: Option) -> dict[str, Any]
         "parameters": run.job.parameters,
         "receipt": _receipt(option, attempt.wire),
     }
-
-
-def _deviations(attempt: Attempt, model: str, report: Report) -> list[str]:
-    """What the vendor says it did otherwise than it was asked to, a sentence each; a file has a list of its own."""
-    found = []
-    if report.model not in {None, model}:
-        found.append(f"the vendor ran {report.model!r} instead of {model!r}")
-    if attempt.seed is not None and report.seed not in {None, attempt.seed}:
-        found.append(f"the vendor reports seed {report.seed} instead of {attempt.seed}")
-    return found
 
 
 def _receipt(option: Option, wire: dict[str, Any]) -> list[dict[str, Any]]:

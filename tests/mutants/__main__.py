@@ -19,7 +19,7 @@ import pytest
 from tests.mutants.catalogue import MUTANTS, Mutant
 
 MACHINE_RUNS = "150"
-CHILD_TIMEOUT_S = 120.0
+CHILD_TIMEOUT_S = 600
 ROOT = Path(__file__).parents[2]
 CAUGHT, SURVIVED, BROKEN = "caught", "SURVIVED", "BROKEN"
 _VERDICTS = {int(pytest.ExitCode.TESTS_FAILED): CAUGHT, int(pytest.ExitCode.OK): SURVIVED}
