@@ -180,8 +180,7 @@ class Journal:
 
     async def doubt(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
         """The submit may have been accepted: the attempt is in doubt until evidence or the deadline says otherwise."""
-        run.doubt_answered = outcome.status is not None
-        await self._open_doubt(run, attempt, f"{outcome.detail}: it may have been accepted")
+        await self._open_doubt(run, attempt, f"{outcome.detail}: it may have been accepted", outcome.status)
         self._parts.meter.doubted(attempt)
         self.unanswered(run.job.id, attempt.route, outcome)
 
@@ -193,10 +192,11 @@ class Journal:
         """The vendor says that it does not know a job it had accepted."""
         await self._open_doubt(run, attempt, f"{outcome.detail}: the vendor no longer knows the job")
 
-    async def _open_doubt(self, run: Run, attempt: Attempt, detail: str) -> Attempt:
-        """Write that an attempt is in doubt, with the deadline that is published from now on."""
+    async def _open_doubt(self, run: Run, attempt: Attempt, detail: str, status: int | None = None) -> Attempt:
+        """Write that an attempt is in doubt, with the deadline that is published from now on; `status` is HTTP's."""
         until = attempt.began_at + self._parts.settings.jobs.in_doubt_s
         event = {"at": self._parts.clock.now(), "what": "in_doubt", "detail": detail, "until": until}
+        event |= {"status": status} if status is not None else {}
         changes = {"state": AttemptState.IN_DOUBT, "events": [*attempt.events, event]}
         attempt = await self._parts.store.write(settlement.note_attempt, run.job, attempt, changes)
         run.put(attempt)

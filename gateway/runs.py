@@ -61,10 +61,9 @@ class Run:
 
     `cancel_wanted` stands apart from the job's row, so that a wish that comes in the middle of a write is not lost.
     `lease_until` is how long this process may act for it without asking the store again.
-    `doubt_answered` says that a submit in doubt got an HTTP answer (502, 504) and not silence. `sleep_s` is set by a
-    step that has to wait, `idle` by one that does nothing before; `slept` says that the step before had to wait, and
-    `woken` ends the next sleep before it begins. The rows are in memory, or `render` is (at rest), or they are unread.
-    `rendered_at` is when a vendor was last seen to be done.
+    `sleep_s` is set by a step that has to wait, `idle` by one that does nothing before; `slept` says that the step
+    before had to wait, and `woken` ends the next sleep before it begins. The rows are in memory, or `render` is (at
+    rest), or they are unread. `rendered_at` is when a vendor was last seen to be done.
     """
 
     job_id: str
@@ -86,7 +85,6 @@ class Run:
     woken: bool = False
     cancel_wanted: bool = False
     cancel_tried: bool = False
-    doubt_answered: bool = False
     critical: bool = False
     lease_until: float = inf
 
@@ -137,6 +135,12 @@ class Run:
         if self.render is not None:
             return self.render.attempt_id
         return self._attempts[-1].id if self._attempts else None
+
+    @property
+    def doubt_answered(self) -> bool:
+        """Whether the submit in doubt got an HTTP answer (502, 504) and not silence; the attempt's story tells."""
+        doubts = [event for event in self.attempts[-1].events if event["what"] == "in_doubt"]
+        return bool(doubts) and "status" in doubts[-1]
 
     @property
     def nothing_outstanding(self) -> bool:

@@ -37,10 +37,10 @@ from providers.simulation import SandboxClock
 START_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 30.0
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__])
+CONTEXT.set_forkserver_preload([__name__, "tests.support.warm"])
 
 
-def _serve_gateway(sections: Mapping[str, Any], log: str, said: Connection) -> None:
+def serve_gateway(sections: Mapping[str, Any], log: str, said: Connection) -> None:
     """The whole of `vidgate serve` behind its reading of a file; says its address, or why it does not start."""
     with Path(log).open("a", encoding="utf-8") as out:
         log_to(out)
@@ -120,7 +120,7 @@ class Stand:
 
     def start(self) -> Child:
         """Start a gateway; the client talks to it from now on."""
-        child = _start(_serve_gateway, self.settings(), str(self.folder / "gateway.log"))
+        child = start_child(serve_gateway, self.settings(), str(self.folder / "gateway.log"))
         self.children.append(child)
         if child.said.startswith("http://"):
             self.client.base_url = child.url
@@ -171,7 +171,7 @@ class Stand:
             engine.dispose()
 
 
-def _start(target: Callable[..., None], *arguments: Any) -> Child:
+def start_child(target: Callable[..., None], *arguments: Any) -> Child:
     hear, say = CONTEXT.Pipe(duplex=False)
     process = CONTEXT.Process(target=target, args=(*arguments, say), daemon=True)
     process.start()
@@ -188,7 +188,7 @@ def _start(target: Callable[..., None], *arguments: Any) -> Child:
 @contextmanager
 def stand(folder: Path, *, switches: Mapping[str, Any], sections: Mapping[str, Any]) -> Iterator[Stand]:
     """A vendor and a key, with no gateway yet; whatever still runs at the end is killed."""
-    vendor = _start(_serve_vendor, "segmind", {"clip": "cached", "long_side_px": 64, **switches})
+    vendor = start_child(_serve_vendor, "segmind", {"clip": "cached", "long_side_px": 64, **switches})
     secret, team_id = asyncio.run(_key(folder))
     with httpx.Client(headers={"authorization": f"Bearer {secret}"}, timeout=20.0, trust_env=False) as client:
         running = Stand(folder, vendor, client, sections, team_id=team_id)

@@ -1,0 +1,113 @@
+"""The cases of the matrix: which job comes by which step, and what must have become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.support.instant import LOSS, PRICE
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A job of a kind and an action that it comes by, for the `occurrence`th time.
+
+    `opening` are steps at which the gateway is killed before. `moment` is when the step is come by: while the job runs,
+    when the next gateway starts, or when it drains. `meets_again` says whether the gateway that takes over comes by the
+    step once more: `before` and `after` it; where it does not there is no second kill.
+    """
+
+    kind: str
+    action: str
+    occurrence: int = 1
+    opening: tuple[str, ...] = ()
+    moment: Literal["run", "start", "drain"] = "run"
+    meets_again: tuple[bool, bool] = (True, False)
+    overdue: bool = False
+
+    @property
+    def name(self) -> str:
+        times = f"#{self.occurrence}" if self.occurrence > 1 else ""
+        return f"{self.kind} {self.action}{times} {self.moment}"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What an uncrashed run reaches. `entries` counts the ledger's lines about the job by kind."""
+
+    status: str
+    bill: str | None
+    price_micros: int
+    attempt: str
+    entries: Mapping[str, int]
+    event: str
+
+
+DONE = End("succeeded", "captured", PRICE, "succeeded", {"capture": 1}, "job.succeeded")
+ENDS: Mapping[str, End] = {
+    "plain": DONE,
+    "slow": DONE,
+    "busy": DONE,
+    "lost": DONE,
+    "never": DONE,
+    "linked": DONE,
+    "breaks": DONE,
+    "dark": End("succeeded", "captured", PRICE, "succeeded", {"capture": 1, "suspend": 1}, "job.succeeded"),
+    "fails": End("failed", "released", 0, "failed", {"loss": 1}, "job.failed"),
+    "stops": End("canceled", "released", 0, "failed", {}, "job.canceled"),
+    "parked": End("running", None, 0, "accepted", {}, "job.parked"),
+}
+assert LOSS < PRICE
+
+NEVER = (False, False)
+ALWAYS = (True, True)
+ADMITTED = ("after admission.admit",)
+DIED_IN_A_CHECK = ("before vendor.check",)
+
+RUNNING = (
+    Case("plain", "admission.admit"),
+    Case("plain", "artifacts.put"),
+    Case("plain", "artifacts.get"),
+    Case("plain", "settlement.start_attempt"),
+    Case("plain", "vendor.submit"),
+    Case("plain", "settlement.note_attempt"),
+    Case("plain", "vendor.check"),
+    Case("plain", "outbound.fetch"),
+    Case("plain", "artifacts.put", occurrence=2),
+    Case("plain", "settlement.succeed"),
+    Case("plain", "outbound.post"),
+    Case("plain", "outbox.note_try"),
+    *(Case("busy", "settlement.note_attempt", occurrence=number) for number in (1, 2, 3)),
+    Case("lost", "vendor.lookup"),
+    *(Case("lost", "settlement.note_attempt", occurrence=number) for number in (1, 2, 3)),
+    *(Case("never", "settlement.note_attempt", occurrence=number) for number in (1, 2, 3, 4, 5)),
+    Case("dark", "settlement.suspect_charge"),
+    Case("linked", "vendor.upload"),
+    Case("fails", "settlement.fail_attempt"),
+    Case("fails", "settlement.end_job"),
+    Case("stops", "jobs.request_cancel"),
+    Case("stops", "vendor.cancel"),
+    Case("stops", "settlement.fail_attempt"),
+    Case("stops", "settlement.end_job"),
+    Case("breaks", "parking.note_crash"),
+    Case("slow", "jobs.extend_leases"),
+    Case("slow", "jobs.update_job", opening=DIED_IN_A_CHECK),
+    Case("parked", "parking.park", opening=DIED_IN_A_CHECK * 3),
+)
+STARTING = tuple(
+    Case("plain", action, opening=ADMITTED, moment="start", overdue=action == "overdue.end_overdue")
+    for action in (
+        "jobs.release_leases",
+        "jobs.claim_due",
+        "outbox.claim_due",
+        "vendor.balance",
+        "watch.note_balance",
+        "events.price_drifted",
+        "webhooks.keep_usage_webhook",
+        "idempotency.prune",
+        "overdue.end_overdue",
+    )
+)
+DRAINING = (Case("slow", "jobs.release_leases", moment="drain"),)
+CASES = (*RUNNING, *STARTING, *DRAINING)

@@ -1,0 +1,177 @@
+"""Killed at every step, once and twice, in a process of its own: each job ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, select
+
+from gateway.admission import Admission, Answer, admit
+from gateway.events import event_id
+from gateway.failpoints import ACTIONS
+from gateway.jobs import JobStatus
+from gateway.store import jobs as rows
+from gateway.store.jobs import Job
+from gateway.store.schema import jobs
+from gateway.store.schema_events import webhook_deliveries
+from gateway.store.schema_money import entries, holds
+from tests.crash.cases import CASES, ENDS, Case
+from tests.crash.matrix import MatrixStand, matrix_stand
+from tests.support.gateway import ENDED, unsound
+
+NUMBERS = itertools.count(1)
+WAIT_TURNS = 2000
+IDLE_TURNS = 40
+
+
+@pytest.fixture(scope="module")
+def sqlite_stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MatrixStand]:
+    folder = tmp_path_factory.mktemp("matrix")
+    with matrix_stand(folder, f"sqlite:///{folder / 'vidgate.db'}") as stand:
+        yield stand
+
+
+@pytest.mark.parametrize("kills", [1, 2], ids=["once", "twice"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_job_ends_as_it_would_have_wherever_its_gateway_is_killed(
+    sqlite_stand: MatrixStand, case: Case, moment: str, kills: int
+) -> None:
+    """One render, one bill, no open hold, one event: once and twice killed, before the step and after it."""
+    run(sqlite_stand, case, f"{moment} {case.action}", kills)
+
+
+def test_every_step_has_a_case() -> None:
+    """A transaction or a call that nobody was killed at is a step nobody knows about."""
+    assert {case.action for case in CASES} == set(ACTIONS)
+
+
+def run(stand: MatrixStand, case: Case, step: str, kills: int) -> None:
+    """Take a job through all its deaths, and look at what is left of it."""
+    stand.running()
+    key = f"case-{next(NUMBERS)}"
+    kind = "slow" if case.kind == "parked" else case.kind
+    job_id: str | None = None
+    for number, target in enumerate([*case.opening, *[step] * kills]):
+        if case.overdue and target == step:
+            stand.transact(add_overdue, stand.team_id, stand.key_id, f"{key}-{number}")
+        occurrence = case.occurrence if number == len(case.opening) else 1
+        if number == 0:
+            stand.aim(target, occurrence)
+        elif not stand.start(target, occurrence):
+            continue
+        job_id = push(stand, case, kind, key) or job_id
+        if not dies(stand, job_id, IDLE_TURNS):
+            assert number == len(case.opening) + 1, f"it never came to {target}\n{stand.log()[-3000:]}"
+            again = case.meets_again[step.startswith("after")]
+            assert not again, f"the next gateway never came to {target}"
+            break
+        stand.died(target)
+    stand.running()
+    job_id = push(stand, case, kind, key, to_the_end=True) or job_id
+    assert job_id is not None
+    assert not dies(stand, job_id, 1), stand.log()[-3000:]
+    verify(stand, case, job_id)
+
+
+def push(stand: MatrixStand, case: Case, kind: str, key: str, *, to_the_end: bool = False) -> str | None:
+    """Do what the caller does, or repeats when it was not answered; the job's id when it was told."""
+    job_id = stand.post(kind, key)
+    if job_id is None:
+        return None
+    if kind == "stops" and reaches(stand, job_id, "accepted"):
+        stand.cancel(job_id)
+    if case.moment == "drain" and not to_the_end and reaches(stand, job_id, "accepted"):
+        assert stand.gateway is not None
+        stand.gateway.process.terminate()
+    return job_id
+
+
+def reaches(stand: MatrixStand, job_id: str, state: str) -> bool:
+    """Wait until a job's attempt is in a state; False when its gateway dies first, or the job ends."""
+    for _ in range(WAIT_TURNS):
+        job = stand.job(job_id)
+        if job is None or job["status"] in ENDED:
+            return False
+        if job["attempts"] and job["attempts"][-1]["state"] == state:
+            return True
+    raise AssertionError(f"never {state}: {job}")
+
+
+def dies(stand: MatrixStand, job_id: str | None, idle_turns: int) -> bool:
+    """Wait until the gateway is dead (True), or has had nothing more to do for the job for some turns (False)."""
+    idle = 0
+    for _ in range(WAIT_TURNS):
+        if stand.is_dead():
+            return True
+        idle += job_id is not None and stand.transact(is_settled, job_id)
+        if idle == idle_turns:
+            return False
+        time.sleep(0.01)
+    raise AssertionError(f"neither dead nor done: {stand.job(job_id or '')}\n{stand.log()[-3000:]}")
+
+
+def is_settled(connection: Connection, job_id: str) -> bool:
+    """Whether a job has ended or is parked, and everybody was told."""
+    job = rows.load_job(connection, job_id)
+    if job is None or (job.status.value not in ENDED and job.parked_at is None):
+        return False
+    pending = select(webhook_deliveries.c.event_id).where(webhook_deliveries.c.state == "pending")
+    return connection.execute(pending.limit(1)).first() is None
+
+
+def verify(stand: MatrixStand, case: Case, job_id: str) -> None:
+    """Compare what became of a job with what an uncrashed run reaches."""
+    end = ENDS[case.kind]
+    job = stand.job(job_id)
+    assert job is not None
+    bill = job["bill"] or {"status": None, "price_micros": 0}
+    assert (job["status"], bill["status"], bill["price_micros"]) == (end.status, end.bill, end.price_micros), job
+    assert [attempt["state"] for attempt in job["attempts"]] == [end.attempt], job
+    meter = stand.meter()
+    accepted = [meter["accepted"].get(attempt["id"], 0) for attempt in job["attempts"]]
+    assert accepted == [1], f"accepted {accepted} times: {job}"
+    booked, hold, parked_at, faults = stand.transact(left_behind, job_id)
+    assert booked == end.entries
+    assert (hold == "open") == (case.kind == "parked"), hold
+    assert faults == []
+    what = f"{end.event}:{job_id}" if case.kind != "parked" else f"job.parked:{job_id}:{parked_at:.3f}"
+    assert meter["hooks"].get(event_id(what), 0) >= 1, "nobody was told"
+
+
+def left_behind(connection: Connection, job_id: str) -> tuple[Counter[str], str, float, list[str]]:
+    """The ledger's lines about a job by kind, the state of its hold, when it was parked, and every broken rule."""
+    booked = Counter(connection.execute(select(entries.c.kind).where(entries.c.job_id == job_id)).scalars())
+    hold = connection.execute(select(holds.c.state).where(holds.c.job_id == job_id)).scalar_one()
+    parked_at = connection.execute(select(jobs.c.parked_at).where(jobs.c.id == job_id)).scalar_one()
+    return booked, hold, parked_at or 0.0, unsound(connection)
+
+
+def add_overdue(connection: Connection, team_id: str, key_id: str, name: str) -> None:
+    """A job that nobody will claim, and whose hold is past its time."""
+    at = 1_700_000_000.0
+    job = Job(
+        id=f"job_{name}",
+        team_id=team_id,
+        key_id=key_id,
+        media="video",
+        status=JobStatus.QUEUED,
+        created_at=at,
+        deadline_at=at + 1,
+        give_up_at=at + 2,
+        hold_id=f"hold_{name}",
+        held_micros=1,
+        request={"metadata": {}},
+        input={},
+        due_at=9e9,
+    )
+    admit(connection, Admission(job, at + 3, None, answered))
+
+
+def answered(_job: Any) -> Answer:
+    return Answer(202, b"{}", {})
