@@ -34,17 +34,23 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """What an uncrashed run reaches. `entries` counts the ledger's lines about the job by kind."""
+    """What an uncrashed run reaches. `entries` counts the ledger's lines about the job, `renders` the vendor's runs."""
 
     status: str
     bill: str | None
     price_micros: int
-    attempt: str
+    attempts: tuple[str, ...]
     entries: Mapping[str, int]
-    event: str
+    renders: int = 1
+
+    @property
+    def event(self) -> str:
+        return "job.parked" if self.status == "running" else f"job.{self.status}"
 
 
-DONE = End("succeeded", "captured", PRICE, "succeeded", {"capture": 1}, "job.succeeded")
+DONE = End("succeeded", "captured", PRICE, ("succeeded",), {"capture": 1})
+THRICE = ("failed", "failed", "succeeded")
+TWO_LOST = {"capture": 1, "suspend": 2, "clear": 1}
 ENDS: Mapping[str, End] = {
     "plain": DONE,
     "slow": DONE,
@@ -53,10 +59,12 @@ ENDS: Mapping[str, End] = {
     "never": DONE,
     "linked": DONE,
     "breaks": DONE,
-    "dark": End("succeeded", "captured", PRICE, "succeeded", {"capture": 1, "suspend": 1}, "job.succeeded"),
-    "fails": End("failed", "released", 0, "failed", {"loss": 1}, "job.failed"),
-    "stops": End("canceled", "released", 0, "failed", {}, "job.canceled"),
-    "parked": End("running", None, 0, "accepted", {}, "job.parked"),
+    "dark": End("succeeded", "captured", PRICE, ("succeeded",), {"capture": 1, "suspend": 1}),
+    "late": End("succeeded", "captured", PRICE, THRICE, TWO_LOST),
+    "absent": End("succeeded", "captured", PRICE, THRICE, TWO_LOST),
+    "fails": End("failed", "released", 0, ("failed",) * 4, {"loss": 4}, renders=4),
+    "stops": End("canceled", "released", 0, ("failed",), {}),
+    "parked": End("running", None, 0, ("accepted",), {}),
 }
 assert LOSS < PRICE
 
@@ -82,14 +90,15 @@ RUNNING = (
     Case("lost", "vendor.lookup"),
     *(Case("lost", "settlement.note_attempt", occurrence=number) for number in (1, 2, 3)),
     *(Case("never", "settlement.note_attempt", occurrence=number) for number in (1, 2, 3, 4, 5)),
-    Case("dark", "settlement.suspect_charge"),
+    Case("dark", "settlement.repeat_suspected"),
+    Case("late", "settlement.take_up"),
+    Case("absent", "settlement.clear_absent"),
     Case("linked", "vendor.upload"),
     Case("fails", "settlement.fail_attempt"),
     Case("fails", "settlement.end_job"),
     Case("stops", "jobs.request_cancel"),
     Case("stops", "vendor.cancel"),
-    Case("stops", "settlement.fail_attempt"),
-    Case("stops", "settlement.end_job"),
+    Case("stops", "settlement.fail_and_end"),
     Case("breaks", "parking.note_crash"),
     Case("slow", "jobs.extend_leases"),
     Case("slow", "jobs.update_job", opening=DIED_IN_A_CHECK),

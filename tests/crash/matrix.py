@@ -32,8 +32,9 @@ from gateway.clock import SystemClock
 from gateway.ids import Ids
 from gateway.keys import NewKey, create_key
 from gateway.money.drift import PriceObservation, observe_price
-from gateway.store.sqlite import SqliteStore
-from tests.support.instant import NAME, PLUGIN, instant_prices, serve_instant
+from gateway.settings import StoreSection
+from gateway.store.database import open_store
+from tests.support.instant import DEADLINE_S, NAME, PLUGIN, TOLD_LATE, instant_prices, serve_instant
 from tests.support.pictures import picture_base64
 from tests.support.processes import CONTEXT, Child, serve_gateway, start_child
 
@@ -163,10 +164,16 @@ class MatrixStand:
         assert self.control.poll(0)
         assert self.control.recv() == step
 
-    def post(self, kind: str, key: str) -> str | None:
-        """Ask for a job; its id, or None when the gateway died before it said so."""
-        body = {"image": picture_base64(), "routing": {"pin": f"{NAME}/{kind}"}}
-        said = self._send("/generate/video", json=body, headers={"idempotency-key": key})
+    def post(self, kind: str, number: int) -> str | None:
+        """Ask for a job with a number of its own; its id, or None when the gateway died before it said so."""
+        body: dict[str, Any] = {
+            "image": picture_base64(),
+            "noise_aug_strength": number / 10_000,
+            "routing": {"pin": f"{NAME}/{kind}"},
+        }
+        if kind in TOLD_LATE:
+            body["routing"]["deadline_s"] = DEADLINE_S
+        said = self._send("/generate/video", json=body, headers={"idempotency-key": f"job-{number}"})
         assert said is None or said.status_code == 202, said.text
         return None if said is None else str(said.json()["id"])
 
@@ -204,7 +211,7 @@ class MatrixStand:
     def transact(self, fn: Callable[..., T], *arguments: Any) -> T:
         """Run a function in one transaction of the database, beside whatever gateway runs."""
         if self.store is None:
-            self.store = SqliteStore.open(self.store_url, exclusive=False)
+            self.store = self.runner.run(open_store(StoreSection(url=self.store_url), exclusive=False))
         return self.runner.run(self.store.write(fn, *arguments))
 
 

@@ -53,6 +53,8 @@ NAME = "instant"
 PRICE = 100_000
 LOSS = 30_000
 SLOW_S = 1.0
+# The deadline of the jobs whose first submit must outlast it, so that none is made on the same attempt.
+DEADLINE_S = 1.0
 FUNDS = 10**12
 # What a job pinned to `instant/<this>` goes through.
 BEHAVIOURS: Mapping[str, str] = {
@@ -62,11 +64,14 @@ BEHAVIOURS: Mapping[str, str] = {
     "lost": "the first submit is accepted and its reply is a 502; the records have it",
     "never": "the first submit is not accepted and its reply is a 502; the records are complete",
     "dark": "the first submit is not accepted and its reply is a 502; the records tell nothing",
+    "late": "two submits are answered by a 502 and the first was accepted, which the records tell late",
+    "absent": "two submits are answered by a 502 and none was accepted, which the records tell late",
     "fails": "the render fails and costs something all the same",
     "stops": "the render goes on until it is canceled",
     "linked": "the picture is taken as a link to an upload",
     "breaks": "the first reply to a check breaks the adapter",
 }
+TOLD_LATE = frozenset({"late", "absent"})
 
 
 @dataclass
@@ -74,6 +79,7 @@ class Books:
     """What the vendor knows and counts."""
 
     submits: Counter[str] = field(default_factory=Counter)
+    lookups: Counter[str] = field(default_factory=Counter)
     accepted: Counter[str] = field(default_factory=Counter)
     renders: dict[str, tuple[str, str, float]] = field(default_factory=dict)
     checks: Counter[str] = field(default_factory=Counter)
@@ -105,16 +111,19 @@ class Vendor:
     async def submit(self, request: Request) -> Response:
         body = await request.json()
         attempt, kind = body["attempt"], body["kind"]
-        self.books.submits[attempt] += 1
-        first = self.books.submits[attempt] == 1
+        self.books.submits[body["job"]] += 1
+        first = self.books.submits[body["job"]] == 1
+        if first and kind in TOLD_LATE:
+            await asyncio.sleep(DEADLINE_S)
         if first and kind == "busy":
             return JSONResponse({}, 429)
-        if first and kind in {"never", "dark"}:
+        second = self.books.submits[body["job"]] == 2
+        if (first and kind in {"never", "dark", "absent"}) or (second and kind in TOLD_LATE):
             return JSONResponse({}, 502)
         name = f"r{len(self.books.renders)}"
         self.books.accepted[attempt] += 1
         self.books.renders[name] = (attempt, kind, time.monotonic())
-        return JSONResponse({"id": name}, 502 if first and kind == "lost" else 200)
+        return JSONResponse({"id": name}, 502 if first and kind in {"lost", "late"} else 200)
 
     async def check(self, request: Request) -> Response:
         name = request.path_params["id"]
@@ -131,8 +140,11 @@ class Vendor:
         return JSONResponse({"state": "done"})
 
     async def lookup(self, request: Request) -> Response:
-        mine = [name for name, one in self.books.renders.items() if one[0] == request.path_params["id"]]
-        return JSONResponse({"found": mine[:1]})
+        attempt, kind = request.path_params["id"], (await request.json())["kind"]
+        self.books.lookups[attempt] += 1
+        mine = [name for name, one in self.books.renders.items() if one[0] == attempt]
+        tells = kind != "dark" and (kind not in TOLD_LATE or self.books.lookups[attempt] > 1)
+        return JSONResponse({"found": mine[:1], "tells": tells})
 
     async def cancel(self, request: Request) -> Response:
         self.books.canceled.add(request.path_params["id"])
@@ -184,7 +196,9 @@ class Instant:
         self._base_url, self._http = settings.base_url, tools.http
 
     async def submit(self, request: RenderRequest) -> SubmitOutcome:
-        body = {"attempt": request.attempt_id, "kind": request.route.model, "linked": request.image.url}
+        # Every job of the tests has a strength of its own; seeds are drawn for every attempt.
+        job, kind = str(request.parameters["strength"]), request.route.model
+        body = {"attempt": request.attempt_id, "job": job, "kind": kind, "linked": request.image.url}
         reply = await self._post("/submit", body)
         if isinstance(reply, NotSent):
             return Refused(FailureKind.UNAVAILABLE, reply.detail)
@@ -210,8 +224,8 @@ class Instant:
         return Pending() if state == "pending" else InDoubt("no reply")
 
     async def lookup(self, sent: SentAttempt) -> LookupOutcome:
-        reply = await self._post(f"/lookup/{sent.request.attempt_id}", {})
-        if sent.request.route.model == "dark" or not isinstance(reply, Reply):
+        reply = await self._post(f"/lookup/{sent.request.attempt_id}", {"kind": sent.request.route.model})
+        if not isinstance(reply, Reply) or not reply.object()["tells"]:
             return NoEvidence("the records tell nothing")
         found = reply.object()["found"]
         return _accepted(str(found[0])) if isinstance(found, list) and found else NotFound("not in the records")
@@ -244,7 +258,11 @@ ROUTES = tuple(
         provider=NAME,
         media="video",
         model=kind,
-        capabilities=(Capability("seed", "seed", wire_type="integer"), *DELIVERED_BY_GATEWAY),
+        capabilities=(
+            Capability("seed", "seed", wire_type="integer"),
+            Capability("noise_aug_strength", "strength", minimum=0, maximum=1),
+            *DELIVERED_BY_GATEWAY,
+        ),
         image_forms=("url",) if kind == "linked" else ("bytes",),
         mode="async",
         latency_nominal_s=0.1,
