@@ -103,7 +103,7 @@ def build_app(
         snapshot = Snapshot(parts, dispatcher, parts.meter.metrics)
         app.state.service = Service(parts, dispatcher, snapshot, reloader)
         loop_watch = asyncio.create_task(watch_loop(parts.meter.metrics, chance.clock), name="loop-lag")
-        await dispatcher.start(sole=settings.server.replicas == 1)
+        await dispatcher.start(sole=settings.store.is_one_process)
         if reloader is not None:
             reloader.start()
         try:

@@ -59,6 +59,12 @@ class StoreSection(Section):
         description="Database. `sqlite:///path` is a file of one process; "
         "`postgresql://user:password@host/database` serves many, with libpq's options such as `?sslmode=require`.",
     )
+
+    @property
+    def is_one_process(self) -> bool:
+        """Whether a lock keeps every other server away, so that a lease found at start is a dead process's."""
+        return self.url.startswith("sqlite:")
+
     connections_max: int = Field(
         default=10, ge=1, le=1000, description="Most connections of one process to PostgreSQL; they are kept open."
     )

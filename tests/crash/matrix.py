@@ -41,7 +41,7 @@ from tests.support.processes import CONTEXT, Child, serve_gateway, start_child
 T = TypeVar("T")
 PATIENCE_S = 30.0
 LEASE_S, HEARTBEAT_S = 1.5, 0.3
-CRASHES_MAX = 3
+CRASHES_MAX = 4
 
 
 class Killer:
@@ -121,6 +121,8 @@ class MatrixStand:
             "polling": {"delay_min_s": 0.02, "delay_max_s": 0.05},
             "retry": {"verify_settle_s": 0.0, "base_s": 0.01, "cap_s": 0.02, "budget_reserve_per_s": 100},
             "jobs": {"lease_s": LEASE_S, "heartbeat_s": HEARTBEAT_S, "crashes_max": CRASHES_MAX},
+            # Renders that fail on purpose must not close a route.
+            "routing": {"tuning": {"breaker_failures": 10_000}},
             "money": {"price_book": str(book)},
         }
 
@@ -199,6 +201,10 @@ class MatrixStand:
         """Whether the gateway has ended."""
         assert self.gateway is not None
         return bool(wait_for([self.gateway.process.sentinel], timeout=0))
+
+    def finish(self) -> None:
+        """Have the vendor finish the slow renders that there are."""
+        httpx.post(f"{self.vendor.url}/finish", trust_env=False)
 
     def meter(self) -> dict[str, Any]:
         """What the vendor counted."""
