@@ -1,7 +1,12 @@
-"""A connection to Redis in each of its three deployments, with short timeouts and no retry of its own."""
+"""A connection to Redis in each of its three deployments, with no retry of its own.
+
+Whoever sends a command bounds it with `asyncio.timeout`: the client's own timeout for sending is `asyncio.wait_for`,
+which in Python 3.11 loses a cancellation that comes as it finishes, and a task that is to end would then never end.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -14,7 +19,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from gateway.bus.urls import Address
 
-SOCKET_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 2.0
 # Everything that a network or a server in trouble makes the client raise.
 FAULTS = (RedisError, RedisClusterException, OSError, TimeoutError, EOFError)
 
@@ -23,7 +28,7 @@ class Link(Protocol):
     """Commands and one subscription."""
 
     async def execute(self, *command: Any) -> Any:
-        """Send a command and return its reply. Raises one of FAULTS."""
+        """Send a command and return its reply; the caller bounds it. Raises one of FAULTS."""
 
     def hear(self, channel: str) -> Any:
         """A context with a subscription to a channel, as redis-py's PubSub. Raises one of FAULTS."""
@@ -79,7 +84,8 @@ class ClusterLink:
     @asynccontextmanager
     async def hear(self, channel: str) -> AsyncIterator[Any]:
         """A subscription to a channel for the length of the block."""
-        await self._client.initialize()
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await self._client.initialize()
         node = self._client.get_random_node()
         client = Redis(host=node.host, port=node.port, **_options(self._address))
         async with client, _subscribed(client, channel) as subscription:
@@ -115,8 +121,8 @@ def _options(address: Address) -> dict[str, Any]:
     return {
         "username": address.username,
         "password": address.password,
-        "socket_timeout": SOCKET_TIMEOUT_S,
-        "socket_connect_timeout": SOCKET_TIMEOUT_S,
+        "socket_timeout": None,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
         **({"ssl": True} if address.tls else {}),
@@ -126,5 +132,6 @@ def _options(address: Address) -> dict[str, Any]:
 @asynccontextmanager
 async def _subscribed(client: Any, channel: str) -> AsyncIterator[Any]:
     async with client.pubsub() as subscription:
-        await subscription.subscribe(channel)
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await subscription.subscribe(channel)
         yield subscription

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from random import Random
 
 import pytest
 from structlog.testing import capture_logs
@@ -114,6 +115,33 @@ async def test_a_failover_is_followed(tmp_path: Path, replica: Opener) -> None:
             await asyncio.wait_for(event.wait(), 5)
         assert await one.take(SLOT, Limits(1)) is None
         assert await other.take(Slot("alpha", "alpha/one", "b"), Limits(1)) is not None
+
+
+async def test_a_bus_ends_whenever_it_is_told_to(redis: RedisServer, replica: Opener) -> None:
+    """In the middle of whatever it does: a cancellation that the client loses would keep a gateway from stopping."""
+    random = Random(1)
+    for _ in range(100):
+        bus = await replica(redis.url)
+        for number in range(random.randrange(3)):
+            bus.publish("job", f"j{number}")
+            await asyncio.sleep(random.uniform(0.0, 0.002))
+        async with asyncio.timeout(10):
+            await bus.close()
+
+
+async def test_a_busy_replica_sends_few_messages(redis: RedisServer, replica: Opener) -> None:
+    """A thousand words in a moment are a handful of messages, and every one of them arrives."""
+    one, other = await replica(redis.url), await replica(redis.url)
+    names: list[str] = []
+    other.on("job", names.append)
+    before = one._number  # type: ignore[attr-defined]
+    for number in range(1000):
+        one.publish("job", f"j{number}")
+        if number % 100 == 0:
+            await asyncio.sleep(0)
+    await eventually(lambda: len(names) == 1000)
+    assert names == [f"j{number}" for number in range(1000)]
+    assert one._number - before < 20  # type: ignore[attr-defined]
 
 
 async def test_a_wrong_password_is_an_outage_that_is_said_without_it(tmp_path: Path, replica: Opener) -> None:
