@@ -80,7 +80,7 @@ def gateway_settings(port: int, simulator: str, folder: str, sections: Mapping[s
 
 async def new_key(settings: Settings) -> str:
     """The secret of a key made before the gateway starts."""
-    store = open_store(settings.store.url)
+    store = await open_store(settings.store)
     clock = SystemClock()
     _, _, secret = await store.write(create_key, Ids(clock), NewKey("bench", "bench", clock.now()))
     await store.close()
