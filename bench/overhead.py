@@ -15,49 +15,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import io
 import json
 import os
 import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from random import Random
+from collections.abc import Awaitable, Callable
 
 import httpx
-import structlog
+import stage
 import uvicorn
 from httpx_aiohttp import AiohttpTransport
-from PIL import Image, ImageFilter
 from rich.console import Console
 from rich.table import Table
 
 from gateway.app import build_app
-from gateway.clock import SystemClock
-from gateway.ids import Ids
-from gateway.keys import NewKey, create_key
-from gateway.settings import Settings
-from gateway.store.database import open_store
-from providers.contract import SimulatorTools
-from providers.segmind import PLUGIN
 from providers.segmind.simulator.switches import SANDBOX_KEY
 
-ME = [sys.executable, __file__]
 Act = Callable[[int], Awaitable[None]]
-SECRET = "bench-signing-secret-of-32-bytes"
-INSTANT = {
-    "clip": "cached",
-    "queue": {"kind": "constant", "mean_s": 0.0},
-    "latency": {"svd": {"kind": "constant", "mean_s": 0.0}},
-    "credits_micros": 10**12,
-    "requests_per_minute": None,
-}
 MODES: dict[str, dict[str, dict[str, float]]] = {
     "admission": {"jobs": {"running_max": 1}, "polling": {"delay_min_s": 60, "delay_max_s": 60}},
     "jobs": {"jobs": {"running_max": 10_000}, "polling": {"delay_min_s": 0.001, "delay_max_s": 0.001}},
@@ -65,63 +41,12 @@ MODES: dict[str, dict[str, dict[str, float]]] = {
 BODY = {"fps": 7, "motion": 127, "cond_aug": 0.02, "frames": "14", "resize_method": "maintain_aspect_ratio"}
 
 
-def picture() -> bytes:
-    """A 1024x576 JPEG with some structure, as a phone would send."""
-    noise = Image.effect_noise((1024, 576), 80).filter(ImageFilter.GaussianBlur(4)).convert("RGB")
-    buffer = io.BytesIO()
-    noise.save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-async def serve_simulator(port: int) -> None:
-    """The vendor's simulator in a process of its own."""
-    async with httpx.AsyncClient() as http:
-        tools = SimulatorTools(f"http://127.0.0.1:{port}", SystemClock(), Random(1), http, {})
-        assert PLUGIN.simulator is not None
-        await uvicorn.Server(uvicorn.Config(PLUGIN.simulator(tools), port=port, log_level="error")).serve()
-
-
 async def serve_gateway(port: int, simulator: str, folder: str, mode: str) -> None:
     """The gateway in a process of its own; prints a key on its first line."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    assert PLUGIN.simulator_settings is not None
-    settings = Settings.model_validate(
-        {
-            "security": {"signing_secret": SECRET},
-            "store": {"url": f"sqlite:///{folder}/vidgate.db"},
-            "artifacts": {"url": f"{folder}/artifacts"},
-            "providers": {"segmind": {**PLUGIN.simulator_settings(simulator), "routes": ["segmind/svd"]}},
-            "outbound": {"allow_hosts": [simulator.removeprefix("http://")]},
-            **MODES[mode],
-            "server": {"public_base_url": f"http://127.0.0.1:{port}"},
-        }
-    )
-    store = await open_store(settings.store)
-    clock = SystemClock()
-    _, _, secret = await store.write(create_key, Ids(clock), NewKey("bench", "bench", clock.now()))
-    await store.close()
-    print(secret, flush=True)
+    settings = stage.gateway_settings(port, simulator, folder, MODES[mode])
+    print(await stage.new_key(settings), flush=True)
     config = uvicorn.Config(build_app(settings), port=port, log_level="error", loop="uvloop", http="httptools")
     await uvicorn.Server(config).serve()
-
-
-async def until_up(client: httpx.AsyncClient, url: str) -> None:
-    """Wait, at most 30 s, for a server to answer anything."""
-    for _ in range(300):
-        try:
-            await client.get(url)
-        except httpx.TransportError:
-            await asyncio.sleep(0.1)
-        else:
-            return
-    raise SystemExit(f"{url} did not come up")
 
 
 async def timed(act: Act, count: int, concurrency: int) -> dict[str, float]:
@@ -151,7 +76,7 @@ class Bench:
         self._gateway = gateway
         self._vendor = {"x-api-key": keys[0]}
         self._caller = {"authorization": f"Bearer {keys[1]}"}
-        self._picture = base64.b64encode(picture()).decode()
+        self._picture = base64.b64encode(stage.picture()).decode()
 
     def acts(self, mode: str) -> dict[str, Act]:
         """What is measured in a mode: the bare vendor first, then the gateway."""
@@ -195,39 +120,22 @@ class Bench:
         return {"image": self._picture, "seed": number, "base64": False, **BODY}
 
 
-def peak_mib(pid: int) -> float:
-    """The most memory a process has held, in MiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-
-@contextmanager
-def running(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """One of the two servers in a process of its own, ended by its id."""
-    process = subprocess.Popen([*ME, *arguments], stdout=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
 async def measure(jobs: int, concurrency: int) -> dict[str, object]:
     """Start the simulator, then a gateway for each of the two measurements, and put the bare vendor beside each."""
-    port = free_port()
+    port = stage.free_port()
     simulator = f"http://127.0.0.1:{port}"
     figures: dict[str, object] = {}
-    with running(["--serve-simulator", str(port)]):
+    with stage.running(__file__, ["--serve-simulator", str(port)]):
         async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=120) as client:
-            await until_up(client, simulator)
-            (await client.patch(f"{simulator}/_sandbox/settings", json=INSTANT)).raise_for_status()
+            await stage.until_up(client, simulator)
+            (await client.patch(f"{simulator}/_sandbox/settings", json=stage.INSTANT)).raise_for_status()
             for mode in MODES:
-                port, folder = free_port(), tempfile.mkdtemp()
-                with running(["--serve-gateway", str(port), simulator, folder, mode]) as service:
+                port, folder = stage.free_port(), tempfile.mkdtemp()
+                with stage.running(__file__, ["--serve-gateway", str(port), simulator, folder, mode]) as service:
                     assert service.stdout is not None
                     secret = service.stdout.readline().strip()
                     gateway = f"http://127.0.0.1:{port}"
-                    await until_up(client, gateway)
+                    await stage.until_up(client, gateway)
                     bench = Bench(client, simulator, gateway, (SANDBOX_KEY, secret))
                     for name, act in bench.acts(mode).items():
                         await timed(act, 5, 1)
@@ -235,7 +143,7 @@ async def measure(jobs: int, concurrency: int) -> dict[str, object]:
                             "alone": await timed(act, jobs // 2, 1),
                             "together": await timed(act, jobs, concurrency),
                         }
-                    figures["gateway peak memory MiB"] = peak_mib(service.pid)
+                    figures["gateway peak memory MiB"] = stage.memory_mib(service.pid, "VmHWM")
                 shutil.rmtree(folder)
     return figures
 
@@ -279,7 +187,7 @@ def main() -> None:
     parser.add_argument("--serve-gateway", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve_simulator:
-        asyncio.run(serve_simulator(int(options.serve_simulator[0])))
+        asyncio.run(stage.serve_simulator(int(options.serve_simulator[0])))
     elif options.serve_gateway:
         port, simulator, folder, mode = options.serve_gateway
         asyncio.run(serve_gateway(int(port), simulator, folder, mode))

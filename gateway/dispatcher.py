@@ -33,6 +33,8 @@ PRUNE_INTERVAL_S = 3600.0
 OVERDUE_INTERVAL_S = 3600.0
 # So that other writes come between: thousands of leases are not renewed in one breath.
 HEARTBEAT_JOBS_MAX = 500
+# What a dead process leaves behind is taken up over some turns.
+CLAIMED_AT_ONCE = 500
 
 
 class Dispatcher:
@@ -178,7 +180,7 @@ class Dispatcher:
             await self._parts.clock.sleep(interval_s)
 
     async def _claim(self) -> None:
-        room = self._settings.running_max - len(self._runs)
+        room = min(self._settings.running_max - len(self._runs), CLAIMED_AT_ONCE)
         if room <= 0:
             return
         now = self._parts.clock.now()

@@ -38,6 +38,7 @@ class Account:
     """One vendor account. `balance_micros` None: unknown or not metered. `arrival_at`: when an attempt last ended.
 
     `heard` is the last balance named here that is not written down yet, `written_micros` the last one that is.
+    `lone_attempt` is the one under way that nothing else was charged beside, so far.
     """
 
     provider: Provider
@@ -49,6 +50,7 @@ class Account:
     written_micros: int | None = None
     arrival_at: float = 0.0
     flights: int = 0
+    lone_attempt: str | None = None
 
 
 @dataclass(slots=True)
@@ -107,8 +109,10 @@ class Fleet:
             known = account.balance_at is not None and account.balance_at > account.arrival_at
             before = account.balance_micros if known and account.flights == 1 and self.alone else None
             self._flights[attempt_id] = _Flight(route_name, before)
-        if account.flights > 1:
-            self._blur(account)
+            if account.flights > 1:
+                self._blur(account)
+            elif before is not None:
+                account.lone_attempt = attempt_id
         self._by_route[route_name][attempt_id] = InFlight(attempt_id, at)
         self._shown.pop(route_name, None)
 
@@ -180,9 +184,10 @@ class Fleet:
 
     def _blur(self, account: Account) -> None:
         """With two attempts under way on one account, no fall of its balance belongs to one of them alone."""
-        for route in account.provider.routes:
-            for attempt_id in self._by_route[route.name]:
-                self._flights[attempt_id].balance_before_micros = None
+        alone = self._flights.get(account.lone_attempt) if account.lone_attempt is not None else None
+        if alone is not None:
+            alone.balance_before_micros = None
+        account.lone_attempt = None
 
     def poll_delay_s(self, render: Render, eta_s: float | None, bounds: PollingSection) -> float:
         """Seconds until it pays to ask for a render again; `eta_s` is the vendor's last word on that."""

@@ -88,11 +88,20 @@ class Inputs:
 
     async def source(self, job: Job, route: Route) -> SourceImage:
         """The job's picture as this route takes it: cropped and sized where vidgate must, as bytes or as a link."""
+        wanted, given = picture(route, job.parameters), job.input
+        as_it_is = wanted.crop is None and wanted.size is None
+        if as_it_is and self.links_are_public and self.form(route) == "url":  # it need not be read to be linked to
+            url = self._link(given["sha256"], given["media_type"])
+            return SourceImage(given["media_type"], given["width"], given["height"], url=url)
         image = await self._prepared(job.input, route, job.parameters)
         inline = SourceImage(image.media_type, image.width, image.height, data=image.data)
         if self.form(route) != "url":
             return inline
-        url = await self._link(image) if self.links_are_public else await self._upload(route, inline)
+        if self.links_are_public:
+            artifact = await self.artifacts.put(image.data, image.media_type)
+            url = self._link(artifact.sha256, image.media_type)
+        else:
+            url = await self._upload(route, inline)
         return SourceImage(image.media_type, image.width, image.height, url=url)
 
     async def _prepared(self, stored: Mapping[str, Any], route: Route, parameters: Mapping[str, Any]) -> CleanImage:
@@ -104,9 +113,8 @@ class Inputs:
         width, height = wanted.size or (None, None)
         return await prepare_async(image, ImagePlan(wanted.crop, width, height))
 
-    async def _link(self, image: CleanImage) -> str:
-        artifact = await self.artifacts.put(image.data, image.media_type)
-        name = f"{artifact.sha256}.{EXTENSIONS[image.media_type]}"
+    def _link(self, sha256: str, media_type: str) -> str:
+        name = f"{sha256}.{EXTENSIONS[media_type]}"
         return self.links.input_url(name, self.clock.now() + self.link_ttl_s)
 
     async def _upload(self, route: Route, image: SourceImage) -> str:

@@ -157,7 +157,8 @@ class Screen:
         if candidate.mode == "local":
             wait_s = local_wait_s(candidate, self._memory, law.mean_s, now)
         elif candidate.in_flight:
-            ages_s = [now - flight.started_at for flight in candidate.in_flight]
+            oldest = candidate.in_flight[: self._settings.flights_weighed]
+            ages_s = [now - flight.started_at for flight in oldest]
             if max(ages_s) > law.p50_s:  # younger ones are no evidence
                 law = estimate.law(now, ages_s)
                 late_s = law.quantile_s(2.6)

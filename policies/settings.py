@@ -69,6 +69,7 @@ class RoutingSettings:
     review_tick_s: float = 6.0  # how often an attempt past its time is looked at again
     wait_max_s: float = 10.0  # longest wait between two looks at a job that has nothing in flight
     start_slack_s: float = 0.3  # delays up to this are no delays
+    flights_weighed: int = 200  # renders in flight, oldest first, that are weighed as evidence of slowness
     shortlist: int = 4  # routes that are weighed for what can be done later
 
     # Polling.

@@ -6,6 +6,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from providers.contract import Json, SimulatorTools
@@ -14,7 +15,7 @@ from providers.segmind.simulator.output import OutputFile, Recipe, Studio
 from providers.segmind.simulator.switches import SegmindSwitches
 from providers.simulation import Charge, ErrorPage, Sandbox
 
-RUNS_MAX = 5_000
+RUNS_MAX = 20_000
 PICTURES_MAX = 64
 PICTURE_TEXT_KEPT = 64
 State = Literal["QUEUED", "PROCESSING", "COMPLETED", "FAILED"]
@@ -63,6 +64,7 @@ class Vendor:
         self.assets: dict[str, OutputFile] = {}
         self._studio = Studio()
         self._unsettled: dict[str, Run] = {}
+        self._next_due_at = inf
         self._by_file: dict[str, Run] = {}
         self._pictures: OrderedDict[bytes, bytes] = OrderedDict()
         self._window = (0, 0)
@@ -115,12 +117,15 @@ class Vendor:
     def settle(self) -> None:
         """Charge every run that has succeeded by now: success alone is billed."""
         now = self.now()
+        if now < self._next_due_at:
+            return
         due = [run for run in self._unsettled.values() if run.done_at <= now]
         for run in sorted(due, key=lambda run: run.done_at):
             del self._unsettled[run.request_id]
             run.gone_at = run.done_at + self.switches.record_ttl_s
             if run.error is None and run.billed:
                 self.sandbox.meter.charge(Charge(run.request_id, run.slug, run.price_micros, run.done_at))
+        self._next_due_at = min((run.done_at for run in self._unsettled.values()), default=inf)
 
     def known(self, request_id: str) -> Run | None:
         """A run whose record still exists."""
@@ -181,6 +186,7 @@ class Vendor:
 
     def _remember(self, run: Run) -> None:
         self.runs[run.request_id] = self._unsettled[run.request_id] = run
+        self._next_due_at = min(self._next_due_at, run.done_at)
         self._by_file.update(dict.fromkeys(run.file_names(), run))
         while len(self.runs) > RUNS_MAX:
             _, oldest = self.runs.popitem(last=False)

@@ -360,3 +360,12 @@ def test_the_give_up_time_bounds_the_wait_for_an_attempt() -> None:
     """The timeout of an attempt reaches to the give-up time of the job and no further."""
     job: JobFacts = JOB
     assert router().rank(job, [CHEAP], 60.0).ranked[0].timeout_s == pytest.approx(300.0)
+
+
+def test_thousands_in_flight_are_weighed_by_the_oldest() -> None:
+    """What the oldest tell is enough: thousands of younger ones change no estimate, and so cost no time."""
+    oldest = [200.0 + age_s for age_s in range(RoutingSettings().flights_weighed, 0, -1)]
+    few = router().rank(JOB, [busy(CHEAP, *oldest), FAST], 0.0)
+    many = router().rank(JOB, [busy(CHEAP, *oldest, *[100.0] * 5000), FAST], 0.0)
+    assert few.ranked == many.ranked
+    assert few.ranked != router().rank(JOB, [CHEAP, FAST], 0.0).ranked
