@@ -26,6 +26,7 @@ async def of_a_job(gateway: Gateway, job_id: str) -> dict[str, str]:
 CASES: dict[str, Filled | None] = {
     "/jobs/{job_id}": of_a_job,
     "/jobs/{job_id}/content": of_a_job,
+    "/jobs/{job_id}/events": of_a_job,
     "/jobs/{job_id}/cancel": of_a_job,
     "/inputs/{name}": None,
     "/callbacks/{attempt_id}/{token}": None,
