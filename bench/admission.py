@@ -39,7 +39,7 @@ from gateway.store import schema
 from gateway.store.jobs import Job
 from gateway.store.sqlite import PRAGMAS, SqliteStore
 
-PAIRS = 20
+PAIRS = 40
 ROUND = {1: 60, 64: 256}  # transactions of a round, by the number of callers
 RATIO_MIN = 0.4
 AT = 1_790_856_000.0
@@ -127,9 +127,22 @@ def barest(driver: sqlite3.Connection, name: str) -> bool:
     return True
 
 
-def admit_in_store(connection: Connection, name: str) -> bool:
+def admitted(connection: Connection, asked: Admission) -> bool:
     """A whole admission as the store runs it."""
-    return admit(connection, admission(name)).status == 202
+    return admit(connection, asked).status == 202
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A transaction: what its caller hands over, made beforehand, and what the store then runs."""
+
+    name: str
+    make: Callable[[str], Any]
+    run: Callable[[Connection, Any], bool]
+
+
+BARE = Way("bare", str, bare)
+ADMISSION = Way("admission", admission, admitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +164,15 @@ class Round:
         return self.cpu_s / len(self.waits_s)
 
 
-async def play(store: SqliteStore, run: Callable[[Connection, str], bool], callers: int, name: str) -> Round:
+async def play(store: SqliteStore, way: Way, callers: int, name: str) -> Round:
     """One round of a transaction through the store."""
     waits_s: list[float] = []
-    numbers = iter(range(ROUND[callers]))
+    asked = iter([way.make(f"{way.name}-{callers}-{name}-{number}") for number in range(ROUND[callers])])
 
     async def call() -> None:
-        for number in numbers:
+        for one in asked:
             began = time.perf_counter()
-            assert await store.write(run, f"{name}-{number}")
+            assert await store.write(way.run, one)
             waits_s.append(time.perf_counter() - began)
 
     cpu_began, began = time.process_time(), time.perf_counter()
@@ -204,22 +217,22 @@ async def compare(path: Path) -> list[Compared]:
     """Play all rounds, taking turns."""
     store = SqliteStore.open(f"sqlite:///{path}")
     await store.write(prepare)
-    await store.write(lambda connection: connection.connection.driver_connection.executescript(BARE_TABLES))
+    await store.write(lambda connection: connection.connection.dbapi_connection.executescript(BARE_TABLES))
     for callers in ROUND:  # the first calls compile the statements
-        await play(store, admit_in_store, callers, f"warm-{callers}")
+        await play(store, ADMISSION, callers, "warm")
     found = []
     for callers in ROUND:
         one = Compared(f"{callers} caller{'s' * (callers > 1)}", [], [])
         for pair in range(PAIRS):
-            turns = [(one.ours, admit_in_store), (one.bares, bare)]
-            for rounds, run in turns if pair % 2 else reversed(turns):
-                rounds.append(await play(store, run, callers, f"{run.__name__}-{callers}-{pair}"))
+            turns = [(one.ours, ADMISSION), (one.bares, BARE)]
+            for rounds, way in turns if pair % 2 else reversed(turns):
+                rounds.append(await play(store, way, callers, str(pair)))
         found.append(one)
     alone = Compared("1 caller, beside the driver alone", [], [])
     for pair in range(PAIRS):
         if pair % 2:
             alone.bares.append(play_driver(path, f"driver-{pair}"))
-        alone.ours.append(await play(store, admit_in_store, 1, f"alone-{pair}"))
+        alone.ours.append(await play(store, ADMISSION, 1, f"alone-{pair}"))
         if not pair % 2:
             alone.bares.append(play_driver(path, f"driver-{pair}"))
     await store.close()

@@ -66,8 +66,10 @@ def admit(connection: Connection, admission: Admission) -> Answer:
     up; a refused budget is an answer, because it is kept for replay.
     """
     job, key = admission.job, admission.key
+    expected = admission.answer(job)
     if key is not None:
-        before = _said_before(idempotency.claim(connection, job.team_id, key.key, key.fingerprint, job.created_at))
+        claim = idempotency.claim(connection, job.team_id, key.key, key.fingerprint, job.created_at, _kept(expected))
+        before = _said_before(claim)
         if before is not None:
             return before
     hold = ledger.HoldRequest(
@@ -89,12 +91,15 @@ def admit(connection: Connection, admission: Admission) -> Answer:
     else:
         rows.insert_job(connection, job)
         soft_limits_crossed(connection, job, held.warnings if isinstance(held, ledger.Held) else ())
-        answer = _warned(admission.answer(job), held)
-    if key is not None:
-        idempotency.store(
-            connection, job.team_id, key.key, status=answer.status, body=answer.body, headers=answer.headers
-        )
+        answer = _warned(expected, held)
+    if key is not None and answer is not expected:
+        idempotency.restate(connection, job.team_id, key.key, _kept(answer))
     return answer
+
+
+def _kept(answer: Answer) -> Replay:
+    """An answer as it is kept for its key."""
+    return Replay(answer.status, answer.body, answer.headers)
 
 
 def _warned(answer: Answer, held: ledger.Held | ledger.AlreadyHeld) -> Answer:

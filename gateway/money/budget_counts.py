@@ -36,9 +36,10 @@ class Budget:
     def __post_init__(self) -> None:
         if self.limit_micros is None and self.soft_micros is None:
             raise ValueError("a budget needs limit_micros, soft_micros or both")
-        for name in ("limit_micros", "soft_micros"):
-            if getattr(self, name) is not None:
-                require_micros(getattr(self, name), name)
+        if self.limit_micros is not None:
+            require_micros(self.limit_micros, "limit_micros")
+        if self.soft_micros is not None:
+            require_micros(self.soft_micros, "soft_micros")
 
 
 class Taken(NamedTuple):

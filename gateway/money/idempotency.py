@@ -5,7 +5,8 @@
              Mismatch     the key belongs to another request (422)
              InProgress   the first request is still being answered (409, Retry-After)
     peek     the same answers without claiming
-    store    keep the answer. Only 202 and 402 are kept, see `is_stored`
+    store    keep the answer of a claim that came without one. Only 202 and 402 are kept, see `is_stored`
+    restate  another answer than the one that this transaction's own claim came with
     forget   give the key back after an answer that is not kept
 
 A team's keys are its own: two teams may use the same one.
@@ -94,16 +95,21 @@ def peek(connection: Connection, team_id: str, key: str, fingerprint: str, at: f
     return _answered(row, fingerprint)
 
 
-def claim(connection: Connection, team_id: str, key: str, fingerprint: str, at: float) -> Claim:
-    """Claim a key for a request, or say what became of the one that has it. A key older than 24 hours is new."""
+def claim(
+    connection: Connection, team_id: str, key: str, fingerprint: str, at: float, answer: Replay | None = None
+) -> Claim:
+    """Claim a key for a request, or say what became of the one that has it. A key older than 24 hours is new.
+
+    With an answer it is kept at once: for a caller who knows what the answer will be, and restates it when it is not.
+    """
     values = {
         "team_id": team_id,
         "key": key,
         "fingerprint": fingerprint,
         "created_at": at,
-        "status": None,
-        "body": None,
-        "headers": None,
+        "status": None if answer is None else answer.status,
+        "body": None if answer is None else answer.body,
+        "headers": None if answer is None else _headers(dict(answer.headers)),
         "expired_before": at - LIFETIME_S,
     }
     if _claim_statement(connection.dialect.name).changed(connection, values) == 1:
@@ -126,8 +132,14 @@ def store(
     connection: Connection, team_id: str, key: str, *, status: int, body: bytes, headers: Mapping[str, str]
 ) -> bool:
     """Keep the answer of a claimed key; False when there is no claim without an answer. The first answer stays."""
-    values = {"new_status": status, "new_body": body, "new_headers": json.dumps(dict(headers), sort_keys=True)}
+    values = {"new_status": status, "new_body": body, "new_headers": _headers(dict(headers))}
     return _STORE.changed(connection, {"of_team": team_id, "of_key": key, **values}) == 1
+
+
+def restate(connection: Connection, team_id: str, key: str, answer: Replay) -> None:
+    """Give the key that this transaction has just claimed another answer than the one it claimed it with."""
+    values = {"new_status": answer.status, "new_body": answer.body, "new_headers": _headers(dict(answer.headers))}
+    _RESTATE.changed(connection, {"of_team": team_id, "of_key": key, **values})
 
 
 def forget(connection: Connection, team_id: str, key: str) -> bool:
@@ -140,6 +152,8 @@ def prune(connection: Connection, at: float) -> int:
     return int(connection.execute(delete(idempotency).where(idempotency.c.created_at <= at - LIFETIME_S)).rowcount)
 
 
+_headers = json.JSONEncoder(sort_keys=True).encode
+
 _OF_KEY = (idempotency.c.team_id == bindparam("of_team"), idempotency.c.key == bindparam("of_key"))
 _UNANSWERED = idempotency.c.status.is_(None)
 _FIND = select(
@@ -149,11 +163,13 @@ _FIND = select(
     idempotency.c.body,
     idempotency.c.headers,
 ).where(*_OF_KEY)
-_STORE = Prepared(
-    update(idempotency)
-    .where(*_OF_KEY, _UNANSWERED)
-    .values(status=bindparam("new_status"), body=bindparam("new_body"), headers=bindparam("new_headers"))
-)
+_ANSWER: dict[str, Any] = {
+    "status": bindparam("new_status"),
+    "body": bindparam("new_body"),
+    "headers": bindparam("new_headers"),
+}
+_STORE = Prepared(update(idempotency).where(*_OF_KEY, _UNANSWERED).values(_ANSWER))
+_RESTATE = Prepared(update(idempotency).where(*_OF_KEY, ~_UNANSWERED).values(_ANSWER))
 _FORGET = delete(idempotency).where(*_OF_KEY, _UNANSWERED)
 
 

@@ -193,8 +193,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the second answer to a key replaces the first",
         "gateway.money.idempotency",
-        "    .where(*_OF_KEY, _UNANSWERED)\n    .values(",
-        "    .where(*_OF_KEY)\n    .values(",
+        ".where(*_OF_KEY, _UNANSWERED).values(",
+        ".where(*_OF_KEY).values(",
         (IDEMPOTENCY_MACHINE,),
     ),
     Mutant(

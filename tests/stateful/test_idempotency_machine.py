@@ -20,6 +20,8 @@ keys = st.sampled_from(["one", "two"])
 prints = st.sampled_from(["aa", "bb"])
 statuses = st.sampled_from([202, 402])
 bodies = st.binary(max_size=8)
+Answered = tuple[int, bytes] | None
+answers = st.none() | st.tuples(statuses, bodies)
 
 
 @dataclass
@@ -50,16 +52,23 @@ class IdempotencyMachine(RuleBasedStateMachine):
         """Time goes on, or back."""
         self.now += step_s
 
-    @rule(team=teams, key=keys, fingerprint=prints)
-    def claim(self, team: str, key: str, fingerprint: str) -> None:
-        """A claim says what became of the key, and sees nothing of another team."""
+    @rule(team=teams, key=keys, fingerprint=prints, expected=answers, other=answers)
+    def claim(self, team: str, key: str, fingerprint: str, expected: Answered, other: Answered) -> None:
+        """A claim says what became of the key, and sees nothing of another team.
+
+        One that comes with its answer keeps it, or the one that its own transaction restates.
+        """
         peeked = idempotency.peek(self.connection, team, key, fingerprint, self.now)
-        answer = idempotency.claim(self.connection, team, key, fingerprint, self.now)
+        given = None if expected is None else idempotency.Replay(*expected, headers={"location": key})
+        answer = idempotency.claim(self.connection, team, key, fingerprint, self.now, given)
         assert answer == peeked
         known = self.model.get((team, key))
         if known is None or self.now - known.at >= DAY_S:
             assert answer == idempotency.Fresh()
-            self.model[team, key] = ModelClaim(fingerprint, self.now)
+            self.model[team, key] = ModelClaim(fingerprint, self.now, expected)
+            if expected is not None and other is not None:
+                idempotency.restate(self.connection, team, key, idempotency.Replay(*other, headers={"location": key}))
+                self.model[team, key].answer = other
         elif known.fingerprint != fingerprint:
             assert answer == idempotency.Mismatch()
         elif known.answer is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import (
     Connection,
@@ -52,15 +54,16 @@ def test_an_insert_takes_the_columns_it_is_given(connection: Connection) -> None
     assert connection.execute(select(budgets.c.id, budgets.c.key_id)).all() == [("b", None), ("c", "b1")]
 
 
-def test_json_is_written_as_the_usual_way_writes_it(connection: Connection) -> None:
+@pytest.mark.parametrize("plan", [{"percent": "5", "ü": [1, None]}, {}, [], "", 0, False, [{}]])
+def test_json_is_written_as_the_usual_way_writes_it(connection: Connection, plan: Any) -> None:
     """Text, objects and null; a column that is left out keeps its default."""
-    rows = [{"id": name, "name": name, "plan": {"percent": "5", "ü": [1, None]}, "created_at": 1.0} for name in "pq"]
+    rows = [{"id": name, "name": name, "plan": plan, "created_at": 1.0} for name in "pq"]
     Prepared(insert(teams)).changed(connection, rows[0])
     connection.execute(insert(teams), rows[1])
     query = select(func.quote(type_coerce(teams.c.plan, Text))).where(teams.c.name.in_(("p", "q")))
     fast, usual = connection.execute(query).scalars()
     assert fast == usual
-    assert connection.execute(select(teams.c.plan).where(teams.c.id == "p")).scalar_one() == rows[0]["plan"]
+    assert connection.execute(select(teams.c.plan).where(teams.c.id == "p")).scalar_one() == plan
 
 
 def test_several_rows_in_one_statement_are_those_of_the_usual_way(connection: Connection) -> None:
