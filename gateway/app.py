@@ -42,7 +42,8 @@ from gateway.reload import Reloader, Source
 from gateway.service import Service
 from gateway.settings import Settings
 from gateway.shadow import make_routers
-from gateway.store.database import open_store
+from gateway.store.clocks import check_clocks
+from gateway.store.database import StoreError, open_store
 from gateway.telemetry.loop_lag import watch_loop
 from gateway.telemetry.meter import Meter
 from gateway.telemetry.metered_provider import MeteredProvider
@@ -103,10 +104,11 @@ def build_app(
         snapshot = Snapshot(parts, dispatcher, parts.meter.metrics)
         app.state.service = Service(parts, dispatcher, snapshot, reloader)
         loop_watch = asyncio.create_task(watch_loop(parts.meter.metrics, chance.clock), name="loop-lag")
-        await dispatcher.start(sole=settings.store.is_one_process)
-        if reloader is not None:
-            reloader.start()
         try:
+            await check_clocks(parts.store, chance.clock, settings.jobs.lease_s)
+            await dispatcher.start(sole=settings.store.is_one_process)
+            if reloader is not None:
+                reloader.start()
             yield
         finally:
             loop_watch.cancel()
@@ -123,6 +125,7 @@ def build_app(
         exception_handlers={
             Problem: errors.on_problem,
             HTTPException: errors.on_http_exception,
+            StoreError: errors.on_store_error,
             Exception: errors.on_fault,
         },
     )

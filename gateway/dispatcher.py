@@ -22,6 +22,7 @@ from gateway.parts import Parts
 from gateway.runs import Run
 from gateway.settings import JobsSection
 from gateway.store import jobs as rows
+from gateway.store.database import StoreError
 from gateway.store.jobs import Job
 from gateway.timetable import Timetable
 from gateway.watch import HEARD_INTERVAL_S, WATCH_INTERVAL_S, MoneyWatch
@@ -51,6 +52,7 @@ class Dispatcher:
         self._loops: list[asyncio.Task[None]] = []
         self.owner = parts.ids.new("proc")
         self.draining = False
+        self._claims_from = 0.0
 
     @property
     def _settings(self) -> JobsSection:
@@ -141,8 +143,11 @@ class Dispatcher:
         await self._outbox.close()
         await _end(heartbeat)
         await self._parts.bus.close()
-        released = await self._parts.store.write(rows.release_leases, self.owner, self._parts.clock.now())
-        log.info("dispatcher.drained", handed_over=released)
+        try:
+            released = await self._parts.store.write(rows.release_leases, self.owner, self._parts.clock.now())
+            log.info("dispatcher.drained", handed_over=released)
+        except StoreError as error:
+            log.warning("dispatcher.leases_run_out", error=str(error))
 
     def _resume(self, run: Run) -> None:
         self._tasks[run.job_id] = asyncio.create_task(self._drive(run), name=run.job_id)
@@ -152,6 +157,9 @@ class Dispatcher:
         sleep_s = None
         try:
             sleep_s = await self._engine.drive(run)
+        except StoreError as error:
+            log.error("job.store_lost", job=run.job_id, stage=run.stage, error=str(error))
+            await self._hand_back(run)
         except Exception:  # the boundary of a job's task: whatever went wrong, the other jobs go on
             log.exception("job.crashed", job=run.job_id, stage=run.stage)
             await self._note_crash(run)
@@ -162,6 +170,15 @@ class Dispatcher:
             elif not self.draining:
                 self._timetable.put(run, sleep_s)
 
+    async def _hand_back(self, run: Run) -> None:
+        """Let the next claim go on from the rows; where not even this can be written, the lease runs out by itself."""
+        changes = {"lease_owner": None, "lease_until": None, "due_at": self._parts.clock.now()}
+        try:
+            await self._parts.store.write(rows.update_job, run.lease, changes)
+        except (rows.LeaseLostError, StoreError) as error:
+            log.warning("job.not_handed_back", job=run.job_id, error=str(error))
+        self._parts.bus.publish("job", run.job_id)
+
     async def _note_crash(self, run: Run) -> None:
         now, crashes_max = self._parts.clock.now(), self._settings.crashes_max
         try:
@@ -170,6 +187,8 @@ class Dispatcher:
         except rows.LeaseLostError:
             self._parts.meter.lease_lost()
             log.warning("job.lease_lost", job=run.job_id)
+        except StoreError as error:
+            log.warning("job.not_handed_back", job=run.job_id, error=str(error))
 
     async def _every(self, interval_s: float, act: Callable[[], Awaitable[object]]) -> None:
         while True:
@@ -181,10 +200,15 @@ class Dispatcher:
 
     async def _claim(self) -> None:
         room = min(self._settings.running_max - len(self._runs), CLAIMED_AT_ONCE)
-        if room <= 0:
-            return
         now = self._parts.clock.now()
-        claimed = await self._parts.store.write(rows.claim_due, self.owner, now, self._settings.lease_s, room)
+        if room <= 0 or now < self._claims_from:
+            return
+        try:
+            claimed = await self._parts.store.write(rows.claim_due, self.owner, now, self._settings.lease_s, room)
+        finally:
+            # The store was away, for the others as well: their leases ran out and they did not die. They come first.
+            if self._parts.clock.now() - now > self._settings.heartbeat_s:
+                self._claims_from = self._parts.clock.now() + self._settings.heartbeat_s
         for job in claimed:
             log.info("job.claimed", job=job.id, fence=job.fence)
             if job.crashes >= self._settings.crashes_max:
@@ -194,7 +218,21 @@ class Dispatcher:
                 self.begin(job)
 
     async def _heartbeat(self) -> None:
-        """Keep the leases of what is still driven here: a job whose task died is left for the next claim."""
+        # Once more when the store was away: the time that this took is gone from the leases.
+        while await self._extend_leases() > self._settings.heartbeat_s:
+            log.warning("leases.late")
+        doubtful = tuple(run.job_id for run in self._runs.values() if run.stage == "in_doubt")
+        for job_id in await self._parts.store.read(ruled, doubtful) if doubtful else ():
+            if (ruled_run := self._runs.get(job_id)) is not None:
+                self._timetable.wake(ruled_run)
+        self._parts.bus.renew()
+
+    async def _extend_leases(self) -> float:
+        """Keep the leases of what is still driven here; returns how long it took, seconds.
+
+        A job whose task died is left for the next claim.
+        """
+        began_at = self._parts.clock.now()
         for driven in batched(tuple(self._runs.values()), HEARTBEAT_JOBS_MAX):
             until = self._parts.clock.now() + self._settings.lease_s
             ids = tuple(run.job_id for run in driven)
@@ -203,11 +241,7 @@ class Dispatcher:
                 run.lease_until = until if run.job_id in kept else run.lease_until
                 if kept.get(run.job_id):  # a wish that was noted elsewhere, where the bus did not carry it here
                     self._cancel_wanted(run.job_id)
-        doubtful = tuple(run.job_id for run in self._runs.values() if run.stage == "in_doubt")
-        for job_id in await self._parts.store.read(ruled, doubtful) if doubtful else ():
-            if (ruled_run := self._runs.get(job_id)) is not None:
-                self._timetable.wake(ruled_run)
-        self._parts.bus.renew()
+        return self._parts.clock.now() - began_at
 
     async def _refresh_balances(self) -> None:
         for name in self._parts.fleet.metered():

@@ -68,7 +68,7 @@ def emit_correction(connection: Connection, reference: str, at: float) -> bool:
 
 def _meter(connection: Connection, make: Callable[..., dict[str, Any] | None], name: str, at: float) -> bool:
     in_use = select(webhooks.c.source).where(webhooks.c.id == USAGE_ID, webhooks.c.disabled_at.is_(None))
-    row = connection.execute(in_use).one_or_none()
+    row = connection.execute(in_use.with_for_update(read=True, key_share=True)).one_or_none()
     told = make(connection, name, source=row.source or "urn:vidgate") if row is not None else None
     if told is None:
         return False
@@ -168,7 +168,8 @@ def _write(
         "type": event.type,
         "at": event.at,
         "content_type": content_type,
-        "body": json.dumps(body, separators=(",", ":"), ensure_ascii=False),
+        # What a vendor wrote may hold half a character, which no database takes.
+        "body": json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode(errors="replace").decode(),
     }
     if not insert_new(connection, events, row):
         return False

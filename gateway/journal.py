@@ -23,7 +23,9 @@ from gateway.problems import JobCanceled, RequestRefused
 from gateway.runs import Run
 from gateway.settlement import AttemptEnd, JobEnd, Success
 from gateway.store import jobs as rows
+from gateway.store.database import CommitUnknownError
 from gateway.store.jobs import Attempt, LeaseLostError
+from gateway.store.outwaiting import OutwaitingStore
 from policies.retry import NextRoute, Stop
 from policies.values import Observation, ObservationKind
 from providers.contract import Accepted, FailureKind, InDoubt, LookupOutcome, NotFound, Report
@@ -37,6 +39,7 @@ class Journal:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._store = OutwaitingStore(parts.store, parts.clock)
 
     def new_attempt(self, run: Run, option: Option) -> Attempt:
         """The intent to try a route, with a seed drawn in place of "random"; not written yet.
@@ -73,7 +76,10 @@ class Journal:
         changes = _route_changes(run, attempt, option)
         if run.attempts:
             changes["replans"] = [*run.job.replans, plan.to_json()]
-        run.job, attempt = await self._parts.store.write(settlement.start_attempt, run.job, attempt, changes)
+        try:
+            run.job, attempt = await self._store.write(settlement.start_attempt, run.job, attempt, changes)
+        except CommitUnknownError:  # nothing was sent, so nothing need be in doubt: the intent is there or it is not
+            run.job, attempt = await self._parts.store.read(rows.written_attempt, run.job, attempt)
         run.put(attempt)
         self._parts.fleet.account(attempt.route).budget.deposit(attempt.prepared_at)
         self._parts.meter.started(run.job, attempt)
@@ -101,14 +107,14 @@ class Journal:
             events=[{"at": now, "what": "taken_up", "detail": text}],
         )
         changes = _route_changes(run, attempt, option)
-        run.job, attempt = await self._parts.store.write(settlement.take_up, run.job, attempt, changes, suspense)
+        run.job, attempt = await self._store.write(settlement.take_up, run.job, attempt, changes, suspense)
         run.put(attempt)
         self._parts.fleet.depart(attempt.route, attempt.id, now)
         self._told("attempt.taken_up", run, attempt, lost=lost.id)
 
     async def cleared(self, lost: Attempt, suspense: InSuspense, found: NotFound) -> None:
         """The complete records do not have a submit that was given up: nothing is suspected any more."""
-        await self._parts.store.write(settlement.clear_absent, suspense, self._parts.clock.now(), found.detail)
+        await self._store.write(settlement.clear_absent, suspense, self._parts.clock.now(), found.detail)
         log.info("suspense.cleared", job=lost.job_id, attempt=suspense.name, detail=found.detail)
 
     async def looked(self, run: Run, attempt: Attempt, found: LookupOutcome) -> Attempt:
@@ -119,14 +125,14 @@ class Journal:
             return await self.note(run, attempt, "looked_up", text, {})
         again = {**last, "times": last.get("times", 1) + 1, "last_at": now}
         changes = {"events": [*attempt.events[:-1], again]}
-        attempt = await self._parts.store.write(settlement.note_attempt, run.job, attempt, changes)
+        attempt = await self._store.write(settlement.note_attempt, run.job, attempt, changes)
         run.put(attempt)
         return attempt
 
     async def note(self, run: Run, attempt: Attempt, what: str, detail: str, changes: dict[str, Any]) -> Attempt:
         """Write one more line of an attempt's story, with what changes in its row."""
         events = [*attempt.events, {"at": self._parts.clock.now(), "what": what, "detail": detail}]
-        attempt = await self._parts.store.write(settlement.note_attempt, run.job, attempt, changes | {"events": events})
+        attempt = await self._store.write(settlement.note_attempt, run.job, attempt, changes | {"events": events})
         run.put(attempt)
         if what == "submit":
             self._parts.meter.repeated(attempt)
@@ -153,14 +159,14 @@ class Journal:
     async def came_on(self, run: Run) -> None:
         """A step is done: what broke this job's drivers before does not stop it."""
         if run.crashes and run.active and not run.idle:
-            await self._parts.store.write(rows.update_job, run.lease, {"crashes": 0})
+            await self._store.write(rows.update_job, run.lease, {"crashes": 0})
             run.crashes = 0
 
     async def keep_lease(self, run: Run) -> None:
         """Make sure of the lease before money is spent: a process that was paused may have lost it unawares."""
         if self._parts.clock.now() >= run.lease_until:
             until = self._parts.clock.now() + self._parts.settings.jobs.lease_s
-            await self._parts.store.write(rows.update_job, run.job, {"lease_until": until})
+            await self._store.write(rows.update_job, run.job, {"lease_until": until})
             run.lease_until = until
 
     def check_lease(self, run: Run) -> None:
@@ -173,9 +179,9 @@ class Journal:
         event = {"at": self._parts.clock.now(), "what": "retry", "detail": detail}
         changes = {"state": AttemptState.PREPARED, "sent_at": None, "events": [*attempt.events, event]}
         if suspected:
-            run.put(await self._parts.store.write(settlement.repeat_suspected, run.job, attempt, changes))
+            run.put(await self._store.write(settlement.repeat_suspected, run.job, attempt, changes))
         else:
-            run.put(await self._parts.store.write(settlement.note_attempt, run.job, attempt, changes))
+            run.put(await self._store.write(settlement.note_attempt, run.job, attempt, changes))
         self._told("attempt.retry", run, attempt, detail=detail)
 
     async def doubt(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
@@ -198,7 +204,7 @@ class Journal:
         event = {"at": self._parts.clock.now(), "what": "in_doubt", "detail": detail, "until": until}
         event |= {"status": status} if status is not None else {}
         changes = {"state": AttemptState.IN_DOUBT, "events": [*attempt.events, event]}
-        attempt = await self._parts.store.write(settlement.note_attempt, run.job, attempt, changes)
+        attempt = await self._store.write(settlement.note_attempt, run.job, attempt, changes)
         run.put(attempt)
         self._told("attempt.in_doubt", run, attempt, detail=detail, until=until)
         return attempt
@@ -261,11 +267,9 @@ class Journal:
             "events": [*attempt.events, {"at": end.at, "what": "failed", "detail": end.told}],
         }
         if job_end is None:
-            attempt = await self._parts.store.write(settlement.fail_attempt, run.job, attempt, end, changes)
+            attempt = await self._store.write(settlement.fail_attempt, run.job, attempt, end, changes)
         else:
-            run.job, attempt = await self._parts.store.write(
-                settlement.fail_and_end, run.job, attempt, end, changes, job_end
-            )
+            run.job, attempt = await self._store.write(settlement.fail_and_end, run.job, attempt, end, changes, job_end)
         run.put(attempt)
         run.polls, run.looks, run.eta_s, run.progress = 0, 0, None, None
         self._parts.fleet.arrive(attempt.id)
@@ -305,7 +309,7 @@ class Journal:
             "vendor_request_id": report.request_id or attempt.vendor_request_id,
             "events": [*attempt.events, {"at": now, "what": "delivered", "detail": "verified and stored"}],
         }
-        run.job, attempt = await self._parts.store.write(settlement.succeed, run.job, attempt, success, changes)
+        run.job, attempt = await self._store.write(settlement.succeed, run.job, attempt, success, changes)
         run.put(attempt)
         self._parts.fleet.arrive(attempt.id)
         self._parts.fleet.note_balance(attempt.account, report.credits_remaining_micros)
@@ -333,7 +337,7 @@ class Journal:
     async def end(self, run: Run, end: JobEnd) -> None:
         """Close a job without a result; its hold is given back."""
         now = self._parts.clock.now()
-        run.job = await self._parts.store.write(settlement.end_job, run.job, end.status, end.problem, now)
+        run.job = await self._store.write(settlement.end_job, run.job, end.status, end.problem, now)
         self._told_end(run, end)
 
     def _told_end(self, run: Run, end: JobEnd) -> None:

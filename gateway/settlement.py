@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, String
 
 from gateway import events
 from gateway.jobs import AttemptState, IllegalMoveError, JobStatus, move_attempt, move_job
@@ -20,14 +20,30 @@ from gateway.money.true_cost import TrueCost
 from gateway.problems import JobProblem, OutcomeUnknown
 from gateway.store import jobs as rows
 from gateway.store.jobs import Attempt, Job
+from gateway.store.schema import attempts
 
-DETAIL_LENGTH_MAX = 500
+VENDORS_WORDS = frozenset({"failure_kind", "failure_detail", "vendor_request_id", "model"})
+
+
+def _storable(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """An attempt's changes with what a vendor wrote as every database takes it: whole characters that fit the column.
+
+    PostgreSQL refuses a NUL and a text that is too long: an outcome must not be lost for that.
+    """
+    storable = dict(changes)
+    for name in VENDORS_WORDS & storable.keys():
+        told = storable[name]
+        if told is not None:
+            whole = str(told).replace("\0", "").encode(errors="replace").decode()
+            storable[name] = whole[: cast("String", attempts.c[name].type).length]
+    return storable
 
 
 def start_attempt(
     connection: Connection, job: Job, attempt: Attempt, changes: Mapping[str, Any]
 ) -> tuple[Job, Attempt]:
     """Commit the intent to try a route before anything is sent; `changes` are the job's new plan, receipt and so on."""
+    attempt = replace(attempt, **_storable({"vendor_request_id": attempt.vendor_request_id}))
     rows.insert_attempt(connection, job, attempt)
     if job.status is JobStatus.QUEUED:
         changes = {**changes, "status": move_job(job.status, JobStatus.RUNNING), "started_at": attempt.prepared_at}
@@ -39,6 +55,7 @@ def note_attempt(connection: Connection, job: Job, attempt: Attempt, changes: Ma
     """Write what became of an attempt that goes on; a change of state must be a legal move."""
     if "state" in changes and changes["state"] is not attempt.state:
         move_attempt(attempt.state, changes["state"])
+    changes = _storable(changes)
     rows.update_attempt(connection, job, attempt, changes)
     return replace(attempt, **changes)
 
@@ -85,13 +102,8 @@ def fail_attempt(
     """Close an attempt that failed and book what the vendor charged for it, or may have, to the operator."""
     if end.suspected:
         suspect_charge(connection, job, attempt)
-    changes = {
-        **changes,
-        "state": AttemptState.FAILED,
-        "finished_at": end.at,
-        "failure_kind": end.kind,
-        "failure_detail": end.detail[:DETAIL_LENGTH_MAX],
-    }
+    failure = {"failure_kind": end.kind, "failure_detail": end.detail}
+    changes = _storable({**changes, **failure, "state": AttemptState.FAILED, "finished_at": end.at})
     if end.loss_micros:
         request_id = changes.get("vendor_request_id")
         reason = end.reason or end.kind
@@ -139,6 +151,7 @@ def succeed(
     connection: Connection, job: Job, attempt: Attempt, success: Success, changes: Mapping[str, Any]
 ) -> tuple[Job, Attempt]:
     """Close attempt and job and capture the price, once."""
+    changes = _storable(changes)
     capture = ledger.Capture(
         hold_id=job.hold_id,
         price_micros=success.price_micros,

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from gateway.signatures import new_secret, secret_bytes
+from gateway.store.conflict import insert_new
 from gateway.store.schema_events import webhook_deliveries, webhooks
 from gateway.webhook_urls import WebhookError, check_url
 
@@ -124,7 +125,7 @@ def keep_usage_webhook(connection: Connection, url: str | None, secret: str, *, 
     values: dict[str, Any] = {"url": url, "source": source}
     if row is None:
         values |= {"id": USAGE_ID, "kind": "usage", "secret": secret, "created_at": at}
-        connection.execute(insert(webhooks).values(values))
+        insert_new(connection, webhooks, values)
         return
     if row.secret != secret:
         values |= {"secret": secret, "old_secret": row.secret, "old_secret_until": at + ROTATION_S}
@@ -139,7 +140,8 @@ def subscribed(connection: Connection, event_type: str, team_id: str | None) -> 
     query = select(webhooks.c.id, webhooks.c.events).where(
         of_team, webhooks.c.kind == "events", webhooks.c.disabled_at.is_(None)
     )
-    rows = connection.execute(query.order_by(webhooks.c.id))
+    # Kept, where the database locks rows, until what they are to be sent is written: none is removed in between.
+    rows = connection.execute(query.order_by(webhooks.c.id).with_for_update(read=True, key_share=True))
     return [row.id for row in rows if row.events is None or event_type in json.loads(row.events)]
 
 

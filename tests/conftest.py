@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import structlog
@@ -45,7 +46,8 @@ def postgres() -> Iterator[PostgresServer]:
     pytest.importorskip("greenlet", reason="greenlet is not installed: pip install 'vidgate[postgres]'")
     with postgres_server() as server:
         server.query('CREATE DATABASE "migrated"', "postgres")
-        asyncio.run(_migrate(server.url("migrated")))
+        with ThreadPoolExecutor(1) as elsewhere:  # whoever asks first for a server may be in an event loop of its own
+            elsewhere.submit(lambda: asyncio.run(_migrate(server.url("migrated")))).result()
         yield server
 
 

@@ -9,9 +9,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.problems import BadRequest, InternalError, MethodNotAllowed, NotFound, Problem, problem_response
+from gateway.problems import (
+    BadRequest,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    Unavailable,
+    problem_response,
+)
+from gateway.store.database import CommitUnknownError
 
 log = structlog.get_logger()
+
+STORE_RETRY_AFTER_S = 5
 BY_STATUS: Mapping[int, type[Problem]] = {404: NotFound, 405: MethodNotAllowed}
 
 
@@ -27,6 +38,20 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     kind = BY_STATUS.get(error.status_code, BadRequest)
     detail = f"{request.method} {request.url.path}: {error.detail.lower()}"
     return problem_response(kind(detail, headers=error.headers), request.url.path)
+
+
+async def on_store_error(request: Request, error: Exception) -> Response:
+    """The database is away: for a while nothing can be said, and after a lost commit not even whether it was made."""
+    log.error("request.store_error", path=request.url.path, method=request.method, error=str(error))
+    if isinstance(error, CommitUnknownError):
+        detail = (
+            "the database went away while this was being written, and nobody can tell whether it was: repeat it with "
+            "the same Idempotency-Key, or look before you repeat it"
+        )
+    else:
+        detail = "the database does not answer; nothing was written and nothing was charged"
+    problem = Unavailable(detail, headers={"Retry-After": str(STORE_RETRY_AFTER_S)})
+    return problem_response(problem, request.url.path)
 
 
 async def on_fault(request: Request, error: Exception) -> Response:

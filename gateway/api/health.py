@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.service import Service
+from gateway.store.database import StoreError
 
 
 async def healthz(_request: Request, _service: Service) -> Response:
@@ -31,9 +30,9 @@ async def readyz(_request: Request, service: Service) -> Response:
     if service.reloader is not None:
         checks["configuration"] = asdict(service.reloader.state)
     try:
-        await service.parts.store.read(lambda connection: connection.execute(text("SELECT 1")).scalar_one())
-    except SQLAlchemyError as error:
-        checks["store"] = type(error).__name__
+        await service.parts.store.ping()
+    except StoreError:
+        checks["store"] = "unavailable"
     ready = checks["store"] == "ok" and not service.dispatcher.draining
     status = "not_ready" if not ready else "degraded" if service.parts.bus.degraded else "ready"
     return JSONResponse({"status": status, "checks": checks}, 200 if ready else 503)

@@ -19,6 +19,7 @@ from gateway.money.balances import BalanceDay, balance_drift
 from gateway.money.mending import Mended, mend
 from gateway.money.reconcile import ImportResult, Reconciliation, import_charges
 from gateway.money.reconcile import reconcile as compare
+from gateway.money.transfers import books_alone
 from gateway.money.usage_files import UsageFileError, VendorCharge, read_usage
 
 SHOWN_MAX = 20
@@ -115,6 +116,7 @@ def _mended(
     accept_unmatched: bool,
 ) -> tuple[Mended, Reconciliation]:
     """Compare, book and compare again as one: what is shown is what was booked, also beside a running gateway."""
+    books_alone(connection)
     found = _compared(connection, provider, span, complete_until)
     mended = mend(connection, found, at, accept_unmatched=accept_unmatched)
     return mended, _compared(connection, provider, span, complete_until)

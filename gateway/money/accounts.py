@@ -59,6 +59,9 @@ def record_balance(
     """Write down what the vendor said is left; a LowWater when this is the first word of it being under the floor."""
     # An overdrawn account is below nothing, and may be: only the size has to be an amount.
     require_micros(-amount_micros if amount_micros < 0 else amount_micros, "balance_micros")
+    if connection.dialect.name == "postgresql":
+        # One replica at a time, or each of them would be the first to see the fall.
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(provider))))
     before = _latest(connection, provider, at)
     connection.execute(
         insert(provider_balances).values(provider=provider, amount_micros=amount_micros, at=at, source=source)

@@ -60,7 +60,9 @@ def take(connection: Connection, budget: Budget, window: Window, amount_micros: 
     """The counts of the window after the reservation, or None when the limit refuses it."""
     parameters = {"of_budget": budget.budget_id, "of_start": window.starts_at, "amount": amount_micros}
     taken = _TAKE.one(connection, parameters)
-    if taken is None and open_window(connection, budget, window):
+    if taken is None:
+        # Also when somebody else has begun it: that was seen only after their commit.
+        open_window(connection, budget, window)
         taken = _TAKE.one(connection, parameters)
     return None if taken is None else Taken(*taken)
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, func, insert, select
 
 from gateway.money.audit import trial_balance
+from gateway.money.transfers import books_alone
 from gateway.money.windows import period_after, period_start
 from gateway.store.schema_money import entries, period_closes
 
@@ -42,9 +43,7 @@ def close_period(connection: Connection, period: str, at: float) -> Closed | Alr
     ends_at = period_start(period_after(period))
     if at < ends_at:
         return NotOver(ends_at)
-    if connection.dialect.name == "postgresql":
-        # Bookings that are under way end first, and new ones wait until they can see that the month is closed.
-        connection.execute(text("LOCK TABLE entries IN SHARE ROW EXCLUSIVE MODE"))
+    books_alone(connection)
     closed_through = last_closed(connection)
     if closed_through is not None and closed_through >= period:
         return AlreadyClosed(closed_through)

@@ -106,9 +106,9 @@ def statement(connection: Connection, team_id: str, period: str) -> Statement:
     made_by = [
         func.coalesce(entries.c[name], settlements.c[name]).label(f"made_by_{name}") for name in ("route", "provider")
     ]
-    correction = case((entries.c.kind == "correct", entries.c.id), else_=0)
+    correction = case((entries.c.kind == "correct", entries.c.id), else_=0).label("correction")
     query = (
-        select(*fact, *made_by, holds.c.key_id, holds.c.tags, func.sum(amount).label("amount_micros"))
+        select(*fact, *made_by, holds.c.key_id, holds.c.tags, correction, func.sum(amount).label("amount_micros"))
         .select_from(
             entries.outerjoin(holds, holds.c.id == entries.c.hold_id).outerjoin(
                 settlements, settlements.c.hold_id == entries.c.hold_id
@@ -116,7 +116,7 @@ def statement(connection: Connection, team_id: str, period: str) -> Statement:
         )
         .where(or_(entries.c.debit == account, entries.c.credit == account), entries.c.period == period)
         .group_by(*fact, *made_by, holds.c.key_id, holds.c.tags, correction)
-        .order_by(entries.c.at, entries.c.hold_id, correction)
+        .order_by(entries.c.at, entries.c.hold_id.nulls_first(), correction)
     )
     lines = tuple(
         StatementLine(

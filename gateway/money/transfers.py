@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from gateway.money.windows import period_after, period_of
 from gateway.store.conflict import insert_new
@@ -67,9 +67,23 @@ def book(connection: Connection, fact: Fact, *, debit: str, credit: str, amount_
 
 
 _LAST_CLOSED = Prepared(select(func.max(period_closes.c.period)))
+_BOOKING = text("LOCK TABLE entries IN ROW EXCLUSIVE MODE")
+_NOBODY_BOOKS = text("LOCK TABLE entries IN SHARE ROW EXCLUSIVE MODE")
+
+
+def books_alone(connection: Connection) -> None:
+    """Wait for the bookings that are under way, and let no other begin until this transaction ends.
+
+    On SQLite there is one writer at a time as it is.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(_NOBODY_BOOKS)
 
 
 def _open_period(connection: Connection, at: float) -> str:
+    if connection.dialect.name == "postgresql":
+        # First, so that a month which is being closed is seen to be: a close holds the table until it is committed.
+        connection.execute(_BOOKING)
     row = _LAST_CLOSED.one(connection, {})
     closed = row[0] if row else None
     return period_of(at) if closed is None else max(period_of(at), period_after(closed))

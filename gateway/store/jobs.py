@@ -162,13 +162,16 @@ def claim_due(connection: Connection, owner: str, now: float, lease_s: float, li
         .with_for_update(skip_locked=True)
     )
     died = case((jobs.c.lease_owner.is_(None), 0), else_=1)
+    # Materialized: a plan that ran the inner query more than once would lock more rows than its limit.
+    chosen = due.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
     statement = (
         update(jobs)
-        .where(jobs.c.id.in_(due.scalar_subquery()))
+        .where(jobs.c.id.in_(select(chosen.c.id)))
         .values(lease_owner=owner, lease_until=now + lease_s, fence=jobs.c.fence + 1, crashes=jobs.c.crashes + died)
         .returning(jobs)
     )
-    return [_job(row) for row in connection.execute(statement).mappings()]
+    claimed = [_job(row) for row in connection.execute(statement).mappings()]
+    return sorted(claimed, key=lambda job: job.due_at)
 
 
 def extend_leases(connection: Connection, owner: str, until: float, job_ids: Sequence[str]) -> dict[str, bool]:
@@ -211,6 +214,15 @@ def insert_attempt(connection: Connection, job: Job, attempt: Attempt) -> None:
     """Write the intent to try, before anything is sent. Raises LeaseLostError as `update_job` does."""
     _hold_fence(connection, job)
     connection.execute(insert(attempts), _values(attempt))
+
+
+def written_attempt(connection: Connection, job: Job, attempt: Attempt) -> tuple[Job, Attempt]:
+    """A job and its attempt as they are now. Raises LeaseLostError without the attempt, or under another fence."""
+    now = load_job(connection, job.id)
+    written = next((one for one in load_attempts(connection, job.id) if one.id == attempt.id), None)
+    if now is None or now.fence != job.fence or written is None:
+        raise LeaseLostError(job.id)
+    return now, written
 
 
 def update_attempt(connection: Connection, job: Job, attempt: Attempt, changes: Mapping[str, Any]) -> None:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import queue
+import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, text
+from sqlalchemy.exc import OperationalError
 
-from gateway.store.database import StoreError
+from gateway.store.database import StoreError, StoreUnavailableError
 from gateway.store.migrate import migrate
 
 P = ParamSpec("P")
@@ -34,6 +37,18 @@ PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
     "PRAGMA temp_store=MEMORY",
+)
+
+
+ENVIRONMENT_CODES = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+    }
 )
 
 
@@ -80,13 +95,15 @@ class SqliteStore:
             raise StoreError("the store is closed")
         work = _Work(partial(_call, fn, args, kwargs), Future())
         self._queue.put(work)
-        result: T = await asyncio.wrap_future(work.done)
+        with _environment_told():
+            result: T = await asyncio.wrap_future(work.done)
         return result
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function over a consistent snapshot."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, self._read, partial(_call, fn, args, kwargs))
+        with _environment_told():
+            return await loop.run_in_executor(self._readers, self._read, partial(_call, fn, args, kwargs))
 
     async def ping(self) -> None:
         """Return when the file can be read. Raises StoreUnavailableError."""
@@ -145,6 +162,19 @@ class SqliteStore:
                     work.done.set_exception(work.error)
                 else:
                     work.done.set_result(work.result)
+
+
+@contextmanager
+def _environment_told() -> Iterator[None]:
+    """Tell faults of the disk and of the file from faults of a statement. After any of them nothing is committed."""
+    try:
+        yield
+    except OperationalError as error:
+        # The low byte is the primary code: https://www.sqlite.org/rescode.html
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code not in ENVIRONMENT_CODES:
+            raise
+        raise StoreUnavailableError(f"the database file cannot be used now: {error.orig}") from error
 
 
 def _is_there(connection: Connection) -> None:

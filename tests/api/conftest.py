@@ -1,5 +1,5 @@
 """The gateway in virtual time, for the tests of the HTTP face."""
 
-from tests.support.fixtures import anyio_backend, start, template
+from tests.support.fixtures import anyio_backend, start, start_on_both, template
 
-__all__ = ["anyio_backend", "start", "template"]
+__all__ = ["anyio_backend", "start", "start_on_both", "template"]

@@ -75,10 +75,10 @@ async def told(gateway: Gateway, receiver: Receiver, count: int) -> None:
     raise AssertionError(receiver.types())
 
 
-async def test_usage_counts_what_was_billed_and_what_was_not(start: Start) -> None:
+async def test_usage_counts_what_was_billed_and_what_was_not(start_on_both: Start) -> None:
     """Grouped by route and tag, with the margin of the team's plan, in JSON as in CSV."""
     vendor = Scripted(checks=[delivers(), Failed(FailureKind.MODERATED, "blocked")])
-    gateway = await start(vendor)
+    gateway = await start_on_both(vendor)
     await gateway.write(_margin, gateway.team_id, {"kind": "percent", "percent": "25"})
     await gateway.made(metadata={"project": "=reel"})
     await gateway.made(metadata={"project": "=reel"})
@@ -93,9 +93,9 @@ async def test_usage_counts_what_was_billed_and_what_was_not(start: Start) -> No
     assert (line["tag:project"], line["price_micros"], line["jobs_not_billed"]) == ("'=reel", "125000", "1")
 
 
-async def test_a_statement_lists_every_bill_and_nothing_of_another_team(start: Start) -> None:
+async def test_a_statement_lists_every_bill_and_nothing_of_another_team(start_on_both: Start) -> None:
     """Its total is the sum of the jobs' bills."""
-    gateway = await start(Scripted())
+    gateway = await start_on_both(Scripted())
     bills = [(await gateway.made())["bill"]["price_micros"] for _ in range(3)]
     _, _, stranger = await gateway.new_key("other")
     mine = (await gateway.client.get("/billing/statement")).json()
@@ -132,9 +132,9 @@ async def test_a_report_that_cannot_be_made_is_refused(start: Start, query: str)
     assert (await gateway.client.get(f"/usage?{query}")).status_code == 400
 
 
-async def test_budgets_show_what_is_spent_and_held(start: Start) -> None:
+async def test_budgets_show_what_is_spent_and_held(start_on_both: Start) -> None:
     """While a job runs its worst case is held; afterwards its price is spent."""
-    gateway = await start(Scripted())
+    gateway = await start_on_both(Scripted())
     await gateway.set_budget(10 * PRICE)
     job_id = await gateway.submit()
     (held,) = (await gateway.client.get("/budgets")).json()["budgets"]
@@ -144,12 +144,12 @@ async def test_budgets_show_what_is_spent_and_held(start: Start) -> None:
     assert (spent["spent_micros"], spent["held_micros"]) == (PRICE, 0)
 
 
-async def test_a_team_hears_of_its_jobs_and_soft_limits_signed_and_once(start: Start) -> None:
+async def test_a_team_hears_of_its_jobs_and_soft_limits_signed_and_once(start_on_both: Start) -> None:
     """One event a job's end, one for the soft limit, none for another team; the log shows each."""
     wire, receiver = Wire(), Receiver()
     wire.apps["hook.test"] = receiver.app
     with patch.object(gateway.app, "Outbound", wire.outbound()):
-        bench = await start(Scripted(checks=[delivers(), Failed(FailureKind.MODERATED, "blocked")]))
+        bench = await start_on_both(Scripted(checks=[delivers(), Failed(FailureKind.MODERATED, "blocked")]))
     hook = NewWebhook("hook_1", bench.team_id, "https://hook.test/in", bench.clock.now())
     secret = await bench.write(webhooks.add_webhook, hook)
     soft = Budget("b", bench.team_id, WindowKind.MONTH, soft_micros=PRICE // 2)
@@ -169,12 +169,12 @@ async def test_a_team_hears_of_its_jobs_and_soft_limits_signed_and_once(start: S
     assert (await bench.client.get("/webhooks/deliveries", headers=stranger)).json() == {"deliveries": []}
 
 
-async def test_a_billed_job_is_metered_as_a_cloud_event(start: Start) -> None:
+async def test_a_billed_job_is_metered_as_a_cloud_event(start_on_both: Start) -> None:
     """To the endpoint of the configuration, once, under the hold's id; a job that is not billed is not metered."""
     wire, receiver, secret = Wire(), Receiver(), new_secret()
     wire.apps["meter.test"] = receiver.app
     with patch.object(gateway.app, "Outbound", wire.outbound()):
-        bench = await start(
+        bench = await start_on_both(
             Scripted(checks=[delivers(), Failed(FailureKind.MODERATED, "blocked")]),
             money={"usage_webhook": {"url": METERING, "secret": secret}},
         )
@@ -190,13 +190,13 @@ async def test_a_billed_job_is_metered_as_a_cloud_event(start: Start) -> None:
     assert headers["content-type"] == "application/cloudevents+json"
 
 
-async def test_the_operator_hears_of_an_account_under_its_floor_once(start: Start) -> None:
+async def test_the_operator_hears_of_an_account_under_its_floor_once(start_on_both: Start) -> None:
     """The balance falls under the floor: one event, however often it is read again."""
     wire, receiver = Wire(), Receiver()
     wire.apps["ops.test"] = receiver.app
     vendor = Scripted(balance_micros=PRICE)
     with patch.object(gateway.app, "Outbound", wire.outbound()):
-        bench = await start(vendor, polling={"balance_every_s": 30})
+        bench = await start_on_both(vendor, polling={"balance_every_s": 30})
     await bench.write(webhooks.add_webhook, NewWebhook("hook_0", None, "https://ops.test/", bench.clock.now()))
     account = bench.service.parts.fleet.accounts["alpha"]
     account.settings = account.settings.model_copy(update={"floor_micros": 2 * PRICE})
@@ -334,10 +334,12 @@ async def test_prices_that_drift_are_told_and_shown_with_the_routes(start: Start
     assert receiver.types() == ["price.drift"]
 
 
-async def test_every_submit_in_doubt_is_a_suspense_of_its_own_and_found_on_the_vendors_list(start: Start) -> None:
+async def test_every_submit_in_doubt_is_a_suspense_of_its_own_and_found_on_the_vendors_list(
+    start_on_both: Start,
+) -> None:
     """Two submits were lost and rendered all the same: the team pays once, the operator's doubt is twice the price."""
     vendor = Scripted(submits=[Lost(accepted=True), Lost(accepted=True)])
-    gateway = await start(vendor, retry={"ambiguous": "retry", "base_s": 0})
+    gateway = await start_on_both(vendor, retry={"ambiguous": "retry", "base_s": 0})
     job = await gateway.made()
     assert (job["status"], job["bill"]["price_micros"], len(vendor.accepted)) == ("succeeded", PRICE, 3)
     balances = await gateway.balances()

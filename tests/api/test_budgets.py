@@ -14,9 +14,9 @@ from tests.support.scripted import Scripted
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_request_over_the_budget_is_402_with_the_numbers_and_no_job(start: Start) -> None:
+async def test_a_request_over_the_budget_is_402_with_the_numbers_and_no_job(start_on_both: Start) -> None:
     """The caller reads what is needed, what is left and when it begins anew."""
-    gateway = await start(Scripted())
+    gateway = await start_on_both(Scripted())
     await gateway.set_budget(250_000)
     assert {(await gateway.post()).status_code for _ in range(2)} == {202}
     response = await gateway.post()
@@ -33,9 +33,9 @@ async def test_a_request_over_the_budget_is_402_with_the_numbers_and_no_job(star
     assert (counts["jobs"], counts["holds"]) == (2, 2)
 
 
-async def test_a_402_is_kept_for_its_key(start: Start) -> None:
+async def test_a_402_is_kept_for_its_key(start_on_both: Start) -> None:
     """A retry does not change the outcome; a new key does, once there is money."""
-    gateway = await start(Scripted())
+    gateway = await start_on_both(Scripted())
     await gateway.set_budget(50_000)
     first = await gateway.post(headers={"idempotency-key": "k"})
     await gateway.set_budget(500_000)
@@ -46,9 +46,9 @@ async def test_a_402_is_kept_for_its_key(start: Start) -> None:
     assert (await gateway.post(headers={"idempotency-key": "k2"})).status_code == 202
 
 
-async def test_a_key_can_have_a_budget_of_its_own(start: Start) -> None:
+async def test_a_key_can_have_a_budget_of_its_own(start_on_both: Start) -> None:
     """The key runs dry, its team does not."""
-    gateway = await start(Scripted())
+    gateway = await start_on_both(Scripted())
     await gateway.set_budget(150_000, window="day", key_id=gateway.key_id)
     assert (await gateway.post()).status_code == 202
     refused = await gateway.post()
@@ -57,9 +57,9 @@ async def test_a_key_can_have_a_budget_of_its_own(start: Start) -> None:
     assert (await gateway.post(headers=colleague)).status_code == 202
 
 
-async def test_many_at_once_never_overspend(start: Start) -> None:
+async def test_many_at_once_never_overspend(start_on_both: Start) -> None:
     """Money for ten, sixty-four requests: ten jobs."""
-    gateway = await start(Scripted(trouble=Pending(), trouble_s=60.0))
+    gateway = await start_on_both(Scripted(trouble=Pending(), trouble_s=60.0))
     await gateway.set_budget(1_000_000)
     answers = await asyncio.gather(*(gateway.post() for _ in range(64)))
     assert sorted(answer.status_code for answer in answers) == [202] * 10 + [402] * 54
@@ -67,19 +67,19 @@ async def test_many_at_once_never_overspend(start: Start) -> None:
     assert (counts["jobs"], counts["holds"]) == (10, 10)
 
 
-async def test_a_failed_job_gives_its_money_back_to_the_budget(start: Start) -> None:
+async def test_a_failed_job_gives_its_money_back_to_the_budget(start_on_both: Start) -> None:
     """Held, released, and there for the next one."""
     alpha = Scripted(submits=[Refused(FailureKind.MODERATED, "blocked")])
-    gateway = await start(alpha)
+    gateway = await start_on_both(alpha)
     await gateway.set_budget(100_000)
     assert (await gateway.made())["status"] == "failed"
     assert (await gateway.made())["status"] == "succeeded"
     assert (await gateway.post()).status_code == 402
 
 
-async def test_a_teams_margin_is_part_of_what_is_held_and_billed(start: Start) -> None:
+async def test_a_teams_margin_is_part_of_what_is_held_and_billed(start_on_both: Start) -> None:
     """The team sees its own price; what the vendor took stands beside it."""
-    gateway = await start(Scripted(), money={"margin_percent": 25})
+    gateway = await start_on_both(Scripted(), money={"margin_percent": 25})
     job = await gateway.made()
     assert (job["bill"]["held_micros"], job["bill"]["price_micros"]) == (125_000, 125_000)
     assert (job["bill"]["cost_micros"], job["bill"]["margin_micros"]) == (100_000, 25_000)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
-from sqlalchemy.exc import OperationalError
 
 from gateway.api import openapi
 from gateway.app import ROUTES
 from gateway.problems import Problem
+from gateway.store.database import StoreUnavailableError
 from providers import modelslab, preview, segmind
 from providers.vocabulary import PARAMETERS
 from tests.support.fixtures import Start
@@ -47,13 +47,13 @@ async def test_a_service_without_its_store_is_not_ready(start: Start) -> None:
     """A database that does not answer is told by name."""
     gateway = await start(Scripted())
 
-    async def broken(*_args: object) -> None:
-        raise OperationalError("SELECT 1", {}, Exception("disk"))
+    async def broken() -> None:
+        raise StoreUnavailableError("the disk is gone")
 
-    gateway.service.parts.store.read = broken
+    gateway.service.parts.store.ping = broken
     ready = await gateway.client.get("/readyz")
-    del gateway.service.parts.store.read
-    assert (ready.status_code, ready.json()["checks"]["store"]) == (503, "OperationalError")
+    del gateway.service.parts.store.ping
+    assert (ready.status_code, ready.json()["checks"]["store"]) == (503, "unavailable")
 
 
 async def test_the_description_is_valid_openapi_3_1_and_the_one_that_is_served(start: Start) -> None:
