@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, cast
 
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse
@@ -19,6 +22,22 @@ from gateway.problems import Unauthorized
 from gateway.service import Service
 
 PING_S = 15.0
+# Less than the server gives its open connections.
+STOP_GRACE_S = 2.0
+
+
+@dataclass(slots=True)
+class Stop:
+    """What the server sets when it stops: the stream that waits for `event` is woken, and ends."""
+
+    asked: bool = False
+    event: asyncio.Event | None = None
+
+    def set(self) -> None:
+        """Ask the stream to end."""
+        self.asked = True
+        if self.event is not None:
+            self.event.set()
 
 
 async def job_events(request: Request, service: Service) -> Response:
@@ -28,17 +47,19 @@ async def job_events(request: Request, service: Service) -> Response:
     """
     caller = await caller_of(request, service)
     job_id = request.path_params["job_id"]
-    await service.parts.store.read(
-        load_job, job_id, caller.team_id
-    )  # another team's is not found, before anything is sent
-    after = place_of(request.headers.get("last-event-id"))
-    return EventSourceResponse(_follow(request, service, job_id, after), ping=PING_S)
+    # Another team's job is not found, before anything is sent.
+    await service.parts.store.read(load_job, job_id, caller.team_id)
+    after, stop = place_of(request.headers.get("last-event-id")), Stop()
+    told = _follow(request, service, after, stop)
+    return EventSourceResponse(told, ping=PING_S, shutdown_event=cast("Any", stop), shutdown_grace_period=STOP_GRACE_S)
 
 
-async def _follow(request: Request, service: Service, job_id: str, after: Place) -> AsyncIterator[ServerSentEvent]:
-    clock, bus, shown = service.parts.clock, service.parts.bus, None
+async def _follow(request: Request, service: Service, after: Place, stop: Stop) -> AsyncIterator[ServerSentEvent]:
+    """The stream; a server that stops ends it in good order, and the client goes on at another one."""
+    clock, bus, shown, job_id = service.parts.clock, service.parts.bus, None, request.path_params["job_id"]
     with bus.listen("job", job_id) as event:
-        while True:
+        stop.event = event
+        while not stop.asked:
             event.clear()
             try:
                 caller = await caller_of(request, service)
