@@ -8,7 +8,7 @@ IMAGE ?=
 SIM ?=
 CACHE ?=
 
-.PHONY: help install demo test month check lint types format lock bench routing mutants clean
+.PHONY: help install demo test stack promises month check lint types format lock bench routing mutants clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -28,6 +28,12 @@ demo: $(STAMP) ## one picture to one finished, billed video on simulated vendors
 
 test: $(STAMP) ## the whole suite
 	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+stack: $(STAMP) ## two replicas, PostgreSQL, Redis and simulated vendors on this machine behind one port
+	@$(BIN)/python -m examples.stack
+
+promises: $(STAMP) ## run the tests of the promises and write docs/PROMISES.md from what they show
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal $$($(BIN)/python -m tests.promises)
 
 month: $(STAMP) ## a month of 10,000 faulty requests in virtual time that must close to the micro-dollar
 	@VIDGATE_MONTH_JOBS=10000 $(BIN)/python -m pytest -q tests/e2e/test_month.py

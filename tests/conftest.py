@@ -14,9 +14,15 @@ from hypothesis import HealthCheck, settings
 from gateway.settings import StoreSection
 from gateway.store.database import open_store
 from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.promises_page import Recorder
 
 settings.register_profile("vidgate", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("vidgate")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What a run shows of the promises is written down at its end."""
+    config.pluginmanager.register(Recorder(), "promises")
 
 
 @pytest.fixture(autouse=True)

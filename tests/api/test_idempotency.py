@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -79,7 +80,9 @@ async def test_the_same_body_for_another_endpoint_is_another_request(start_on_bo
     assert (await gateway.post("/generate/image", headers=KEY)).status_code == 422
 
 
-async def test_fifty_identical_requests_at_once_make_one_job_and_one_hold(start_on_both: Start) -> None:
+async def test_fifty_identical_requests_at_once_make_one_job_and_one_hold(
+    start_on_both: Start, record_property: Callable[[str, object], None]
+) -> None:
     """Duplicate clicks and impatient retries: everyone gets the same job."""
     alpha = Scripted(trouble=Pending(), trouble_s=30.0)
     gateway = await start_on_both(alpha)
@@ -93,6 +96,8 @@ async def test_fifty_identical_requests_at_once_make_one_job_and_one_hold(start_
     assert (counts["jobs"], counts["holds"], counts["idempotency"]) == (1, 1, 1)
     await gateway.ended(admitted[0].json()["id"])
     assert len(alpha.asked) == 1
+    made = f"{counts['jobs']} job, {counts['holds']} hold, {len(alpha.asked)} submit"
+    record_property("figure", f"{len(answers)} identical requests at once: {made}")
 
 
 async def test_two_teams_may_use_the_same_key(start_on_both: Start) -> None:

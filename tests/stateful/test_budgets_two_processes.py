@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("run", range(RUNS))
-def test_two_processes_admit_exactly_what_the_money_is_for(tmp_path: Path, run: int) -> None:
+def test_two_processes_admit_exactly_what_the_money_is_for(
+    tmp_path: Path, run: int, record_property: Callable[[str, object], None]
+) -> None:
     """64 requests at once from two processes with money for 10: exactly 10 are admitted, and the books agree."""
     engine = file_engine(tmp_path / "money.db")
     metadata.create_all(engine)
@@ -32,7 +35,9 @@ def test_two_processes_admit_exactly_what_the_money_is_for(tmp_path: Path, run: 
         budgets.set_budget(connection, budgets.Budget("c", "alpha", WindowKind.TOTAL, 10 * limit, key_id="a1"), 1000.0)
     answers = _spend(tmp_path / "money.db")
     assert [asked for _, asked in answers] == [THREADS, THREADS]
-    assert sum(admitted for admitted, _ in answers) == AFFORDABLE
+    admitted_in_all = sum(admitted for admitted, _ in answers)
+    assert admitted_in_all == AFFORDABLE
+    record_property("figure", f"{2 * THREADS} at once, money for {AFFORDABLE}: {admitted_in_all} admitted")
     with engine.begin() as connection:
         assert ledger.check(connection) == []
         states = budgets.budget_states(connection, "alpha", 1000.0)
