@@ -142,6 +142,11 @@ PROMISES = (
         "jobs that end otherwise: 0",
         (
             *at(
+                "tests/crash/test_failpoints.py",
+                "test_a_job_ends_as_it_would_have_wherever_its_gateway_is_killed",
+            ),
+            *at("tests/crash/test_steps.py", "test_every_step_has_a_case"),
+            *at(
                 "tests/unit/engine/test_leases.py",
                 "test_a_death_at_any_step_ends_as_if_it_had_not_happened",
                 "test_a_lease_that_ran_out_is_taken_up_by_the_ordinary_claim",
