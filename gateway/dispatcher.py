@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -48,7 +49,7 @@ class Dispatcher:
         self.watch = MoneyWatch(parts)
         self._runs: dict[str, Run] = {}
         self._timetable = Timetable(self._resume)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[float | None]] = {}
         self._loops: list[asyncio.Task[None]] = []
         self.owner = parts.ids.new("proc")
         self.draining = False
@@ -150,25 +151,37 @@ class Dispatcher:
             log.warning("dispatcher.leases_run_out", error=str(error))
 
     def _resume(self, run: Run) -> None:
-        self._tasks[run.job_id] = asyncio.create_task(self._drive(run), name=run.job_id)
+        task = self._tasks[run.job_id] = asyncio.create_task(self._drive(run), name=run.job_id)
+        task.add_done_callback(partial(self._rested, run))
 
-    async def _drive(self, run: Run) -> None:
+    def _rested(self, run: Run, task: asyncio.Task[float | None]) -> None:
+        """Put a run that sleeps on the timetable, and forget one that is over here.
+
+        It is told by the task's end, for a task that was canceled before its first step ran none of its own code.
+        """
+        if self._tasks.get(run.job_id) is task:
+            del self._tasks[run.job_id]
+        failed = None if task.cancelled() else task.exception()
+        if failed is not None:
+            log.error("job.crash_not_noted", job=run.job_id, error=repr(failed))
+        sleep_s = None if task.cancelled() or failed is not None else task.result()
+        if sleep_s is None:
+            if self._runs.get(run.job_id) is run:
+                del self._runs[run.job_id]
+        elif not self.draining:
+            self._timetable.put(run, sleep_s)
+
+    async def _drive(self, run: Run) -> float | None:
         """One job to its next sleep or its end. A fault of ours parks it for a while, and the process goes on."""
-        sleep_s = None
         try:
-            sleep_s = await self._engine.drive(run)
+            return await self._engine.drive(run)
         except StoreError as error:
             log.error("job.store_lost", job=run.job_id, stage=run.stage, error=str(error))
             await self._hand_back(run)
         except Exception:  # the boundary of a job's task: whatever went wrong, the other jobs go on
             log.exception("job.crashed", job=run.job_id, stage=run.stage)
             await self._note_crash(run)
-        finally:
-            self._tasks.pop(run.job_id, None)
-            if sleep_s is None:
-                self._runs.pop(run.job_id, None)
-            elif not self.draining:
-                self._timetable.put(run, sleep_s)
+        return None
 
     async def _hand_back(self, run: Run) -> None:
         """Let the next claim go on from the rows; where not even this can be written, the lease runs out by itself."""
@@ -203,6 +216,8 @@ class Dispatcher:
         now = self._parts.clock.now()
         if room <= 0 or now < self._claims_from:
             return
+        if any(run.lease_until <= now for run in self._runs.values()):
+            await self._heartbeat()  # after a pause or a jump of the clock: what is driven here is not claimed anew
         try:
             claimed = await self._parts.store.write(rows.claim_due, self.owner, now, self._settings.lease_s, room)
         finally:

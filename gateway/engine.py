@@ -175,7 +175,8 @@ class Engine:
 
     async def _has_slot(self, run: Run, attempt: Attempt) -> bool:
         """Take a slot where replicas share limits; when none is free, wait as long as told. The next step sees anew."""
-        wait_s = await self._parts.fleet.take_slot(attempt.route, attempt.id)
+        wait_s = attempt.rest_left_s(self._parts.clock.now())  # what the vendor asked for outlives a process
+        wait_s = wait_s or await self._parts.fleet.take_slot(attempt.route, attempt.id)
         if wait_s > 0:
             run.stage = "waiting"
             run.sleep(wait_s)
@@ -215,8 +216,7 @@ class Engine:
     async def _again(self, run: Run, attempt: Attempt, decision: RetryHere, detail: str, *, suspected: bool) -> None:
         """Commit that nothing is outstanding, and let the next step submit again after a pause."""
         run.stage = "retrying"
-        text = f"{detail}; {decision.why}; again in {decision.delay_s:.1f} s"
-        await self._journal.again(run, attempt, text, suspected=suspected)
+        await self._journal.again(run, attempt, decision, detail, suspected=suspected)
         run.sleep(decision.delay_s)
 
     # A submit whose outcome nobody knows

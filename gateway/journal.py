@@ -26,7 +26,7 @@ from gateway.store import jobs as rows
 from gateway.store.database import CommitUnknownError
 from gateway.store.jobs import Attempt, LeaseLostError
 from gateway.store.outwaiting import OutwaitingStore
-from policies.retry import NextRoute, Stop
+from policies.retry import NextRoute, RetryHere, Stop
 from policies.values import Observation, ObservationKind
 from providers.contract import Accepted, FailureKind, InDoubt, LookupOutcome, NotFound, Report
 from providers.vocabulary import SEED_DRAWN_MAX
@@ -174,14 +174,14 @@ class Journal:
         if self._parts.clock.now() >= run.lease_until:
             raise LeaseLostError(run.job.id)
 
-    async def again(self, run: Run, attempt: Attempt, detail: str, *, suspected: bool) -> None:
+    async def again(self, run: Run, attempt: Attempt, decision: RetryHere, detail: str, *, suspected: bool) -> None:
         """Nothing is outstanding any more and it is submitted again; a charge of the lost submit may be suspected."""
-        event = {"at": self._parts.clock.now(), "what": "retry", "detail": detail}
+        now = self._parts.clock.now()
+        detail = f"{detail}; {decision.why}; again in {decision.delay_s:.1f} s"
+        event = {"at": now, "what": "retry", "detail": detail, "again_at": now + decision.delay_s}
         changes = {"state": AttemptState.PREPARED, "sent_at": None, "events": [*attempt.events, event]}
-        if suspected:
-            run.put(await self._store.write(settlement.repeat_suspected, run.job, attempt, changes))
-        else:
-            run.put(await self._store.write(settlement.note_attempt, run.job, attempt, changes))
+        repeat = settlement.repeat_suspected if suspected else settlement.note_attempt
+        run.put(await self._store.write(repeat, run.job, attempt, changes))
         self._told("attempt.retry", run, attempt, detail=detail)
 
     async def doubt(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:

@@ -166,6 +166,7 @@ def succeed(
     )
     captured = ledger.capture(connection, capture)
     if not isinstance(captured, ledger.Captured):
+        rows.hold_fence(connection, job)  # whoever has taken the job over may have ended it: no fault of anybody's
         raise IllegalMoveError(f"job {job.id} is active and its hold was settled before: {captured.kind}")
     if success.cost.source == "reported":
         observe_price(

@@ -12,6 +12,7 @@ from gateway.jobs import AttemptState, JobStatus
 from gateway.store.jobs import Attempt, Job
 
 MICROS = 1_000_000
+EVENT_TIMES = frozenset({"at", "last_at", "until", "again_at"})
 DOUBT_NEXT = (
     "Asked again within a minute, as far as the vendor can tell; a result that comes is delivered and billed as ever. "
     "At `until` it is asked once more; if nobody can tell even then, the job expires and costs the team nothing."
@@ -117,7 +118,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 
 def event_json(event: Mapping[str, Any]) -> dict[str, Any]:
     """A line of an attempt's story as it is shown."""
-    return {name: rfc3339(value) if name in {"at", "last_at", "until"} else value for name, value in event.items()}
+    return {name: rfc3339(value) if name in EVENT_TIMES else value for name, value in event.items()}
 
 
 def _doubt(attempt: Attempt) -> dict[str, Any] | None:

@@ -106,6 +106,13 @@ class Attempt:
         """When its last submit was sent, or else when it was prepared."""
         return self.sent_at or self.prepared_at
 
+    def rest_left_s(self, now: float) -> float:
+        """Seconds for which the vendor is to be left alone before this is submitted again, by its last event."""
+        last = self.events[-1] if self.events else {}
+        again_at = float(last.get("again_at", now))
+        rest_s = again_at - float(last.get("at", now))
+        return max(0.0, min(again_at - now, rest_s))  # no longer than was meant, however the clocks jump
+
 
 _NAMES = {row: tuple(column.name for column in fields(row)) for row in (Job, Attempt)}
 _INSERT_JOB = Prepared(insert(jobs))
@@ -212,7 +219,7 @@ def request_cancel(connection: Connection, job_id: str, at: float) -> bool:
 
 def insert_attempt(connection: Connection, job: Job, attempt: Attempt) -> None:
     """Write the intent to try, before anything is sent. Raises LeaseLostError as `update_job` does."""
-    _hold_fence(connection, job)
+    hold_fence(connection, job)
     connection.execute(insert(attempts), _values(attempt))
 
 
@@ -227,7 +234,7 @@ def written_attempt(connection: Connection, job: Job, attempt: Attempt) -> tuple
 
 def update_attempt(connection: Connection, job: Job, attempt: Attempt, changes: Mapping[str, Any]) -> None:
     """Change an attempt under its job's fence. Raises LeaseLostError as `update_job` does."""
-    _hold_fence(connection, job)
+    hold_fence(connection, job)
     statement = update(attempts).where(attempts.c.id == attempt.id, attempts.c.state == attempt.state)
     if connection.execute(statement.values(dict(changes))).rowcount != 1:
         raise LeaseLostError(job.id)
@@ -267,7 +274,7 @@ def finished_attempts(connection: Connection, since: float, limit: int) -> list[
     return [_attempt(row) for row in reversed(connection.execute(query).mappings().all())]
 
 
-def _hold_fence(connection: Connection, job: Job) -> None:
+def hold_fence(connection: Connection, job: Job) -> None:
     """Make sure, for the rest of this transaction, that the job is still this process's."""
     statement = update(jobs).where(jobs.c.id == job.id, jobs.c.fence == job.fence, jobs.c.status.in_(ACTIVE))
     if connection.execute(statement.values(fence=job.fence)).rowcount != 1:
