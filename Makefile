@@ -7,8 +7,9 @@ STAMP := $(VENV)/.installed
 IMAGE ?=
 SIM ?=
 CACHE ?=
+SEEDS ?= 1-10000
 
-.PHONY: help install demo test stack promises month check lint types format lock bench routing mutants clean
+.PHONY: help install demo test stack promises month soak check lint types format lock bench routing mutants clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -37,6 +38,11 @@ promises: $(STAMP) ## run the tests of the promises and write docs/PROMISES.md f
 
 month: $(STAMP) ## a month of 10,000 faulty requests in virtual time that must close to the micro-dollar
 	@VIDGATE_MONTH_JOBS=10000 $(BIN)/python -m pytest -q tests/e2e/test_month.py
+
+# The outcomes are kept in var/soak.jsonl, so that a soak that was interrupted goes on; SEEDS=20001-30000 plays others.
+soak: $(STAMP) ## 10,000 seeds of the simulation with every fault, on every core (SEEDS=A-B for others)
+	@mkdir -p var
+	@nice -n 10 $(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $$(nproc) --done var/soak.jsonl
 
 check: lint types test ## what continuous integration wants to see
 

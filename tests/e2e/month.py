@@ -97,9 +97,9 @@ class Tally:
 class Vendors:
     """The two simulators on one wire, and what the gateway is told of them."""
 
-    def __init__(self, loop: VirtualLoop, seed: int, *, credit_micros: int) -> None:
+    def __init__(self, loop: VirtualLoop, seed: int, *, credit_micros: int, wire: Wire | None = None) -> None:
         clock, random = VirtualClock(loop), Random(seed)
-        self.wire = Wire()
+        self.wire = wire or Wire()
         self.http = self.wire.client()
         usual = {"clip": "cached", "hang_s": 300.0, "drip_s": 0.01}
         segmind = {

@@ -1,0 +1,41 @@
+"""The simulation finds known faults: a run without violations means something only then."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sim.mutants import MUTANTS
+
+ROOT = Path(__file__).parents[2]
+SEEDS = "1-100"
+# What some seed must say when the fault is in the code.
+SAID = {
+    "submits-again-without-evidence": "are accounted for",
+    "a-silent-vendor-has-failed": "that nobody booked",
+    "no-fence": "a zombie wrote",
+    "captured-twice": "which should be None",
+    "token-not-committed": "has no token",
+    "event-dropped": "is written as 0 events",
+    "key-forgotten-after-a-minute": "the same key was answered otherwise",
+    "retry-after-ignored": "before the Retry-After",
+    "hold-kept-at-a-failure": "its hold is open",
+    "suspense-forgotten": "that nobody booked",
+    "a-late-success-is-a-fault": "IllegalMoveError",
+}
+
+
+@pytest.mark.parametrize("name", [mutant.name for mutant in MUTANTS])
+def test_a_known_fault_is_found_by_its_own_words(name: str) -> None:
+    """Some seed among the first ones breaks the very promise that the fault is against."""
+    command = [sys.executable, "-m", "tests.sim", "--seeds", SEEDS, "--until", SAID[name], "--json", "--mutant", name]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    outcomes = [json.loads(line) for line in child.stdout.splitlines() if line.startswith("{")]
+    said = [rule for outcome in outcomes for rule in outcome["violations"]]
+    assert any(SAID[name] in rule for rule in said), (len(outcomes), said[-5:], child.stderr[-2_000:])
