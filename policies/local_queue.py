@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 def slot_wait_s(slots: int, ages_s: Sequence[float], ahead: int, service_s: float) -> float:
@@ -26,9 +26,9 @@ def slot_wait_s(slots: int, ages_s: Sequence[float], ahead: int, service_s: floa
 Place = tuple[float, float]  # a held job's rank: the lower goes first
 
 
-def slot_place(latest_start_at: float, head_start_s: float) -> Place:
-    """The rank for a local slot: by the latest time that a start is useful, less a head start for what it gains."""
-    return (latest_start_at - head_start_s, latest_start_at)
+def slot_place(latest_at: float, head_start_s: float) -> Place:
+    """The rank for a local slot: by the latest time that waiting is free, less a head start for what it gains."""
+    return (latest_at - head_start_s, latest_at)
 
 
 def call_place(benefit: float) -> Place:
@@ -38,11 +38,9 @@ def call_place(benefit: float) -> Place:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One held job: its rank, and what wait it was promised when."""
+    """One held job: its rank, and when it was seen last."""
 
     place: Place
-    entered_at: float
-    entry_wait_s: float
     seen_at: float
 
 
@@ -55,22 +53,9 @@ class WaitingRoom:
         self._patience_s = patience_s
         self._jobs: dict[str, Held] = {}
 
-    def enter(self, job: str, place: Place, wait_s: float, now: float) -> None:
-        """Hold a job that expects to wait `wait_s`, or renew its place."""
-        held = self._jobs.get(job)
-        self._jobs[job] = Held(place, now, wait_s, now) if held is None else replace(held, place=place, seen_at=now)
-
-    def progress(self, job: str, wait_s: float, now: float, prior_s: float) -> float:
-        """How fast a held job's expected wait has been shrinking, as a share of the time that went by.
-
-        Later comers that go first make a queue move slower than it promised. `prior_s` seconds of full speed are
-        counted before anything was seen.
-        """
-        held = self._jobs.get(job)
-        if held is None:
-            return 1.0
-        moved_s = held.entry_wait_s - wait_s
-        return max(0.1, min(1.0, (moved_s + prior_s) / (now - held.entered_at + prior_s)))
+    def enter(self, job: str, place: Place, now: float) -> None:
+        """Hold a job, or renew its place."""
+        self._jobs[job] = Held(place, now)
 
     def leave(self, job: str) -> None:
         """Forget a job."""

@@ -94,6 +94,16 @@ class ValueCurve:
         """The least expected cost from `offset_s` on, linear between the points."""
         return interpolate(self.offsets_s, self.costs, offset_s)
 
+    def level_until_s(self, rise: float) -> float:
+        """The offset up to which starting afresh costs at most `rise` more than it does now."""
+        limit = self.costs[0] + rise
+        previous_s, previous = 0.0, self.costs[0]
+        for offset_s, cost in zip(self.offsets_s, self.costs, strict=True):
+            if cost > limit:
+                return previous_s + (offset_s - previous_s) * (limit - previous) / (cost - previous)
+            previous_s, previous = offset_s, cost
+        return previous_s
+
 
 def interpolate(offsets_s: Sequence[float], costs: Sequence[float], offset_s: float) -> float:
     """The cost at `offset_s`: linear between points, level outside them."""

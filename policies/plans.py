@@ -26,7 +26,6 @@ class Assessment:
     on_time: float
     recheck_s: float
     leave_s: float | None = None
-    queue_s: float = 0.0
     paid: float = 0.0
     loss: float = 0.0
 
@@ -76,7 +75,7 @@ def assess_alone(stakes: Stakes, option: Option, curve: ValueCurve) -> Assessmen
     chance, loss = stakes.outlook(option.law, start_s)
     paid = success * option.price + (1.0 - success) * retry_cost(option, start_s, curve)
     cost = min(paid + success * loss, stakes.value)
-    return Assessment(option, cost, success * chance, max(1.0, option.law.quantile_s(2.2)), None, 0.0, paid, loss)
+    return Assessment(option, cost, success * chance, max(1.0, option.law.quantile_s(2.2)), None, paid, loss)
 
 
 def weigh_backup(one: Assessment, stakes: Stakes, curve: ValueCurve, settings: RoutingSettings) -> None:
@@ -91,14 +90,19 @@ def weigh_backup(one: Assessment, stakes: Stakes, curve: ValueCurve, settings: R
     one.cost = min(one.paid + option.success * min(one.loss, backup.cost_later), stakes.value)
 
 
-def assess_queued(stakes: Stakes, option: Option, curve: ValueCurve, settings: RoutingSettings) -> Assessment:
-    """Assess waiting `wait_s` for a local slot, leaving for the best other route at the best moment if none comes."""
+def assess_queued(
+    stakes: Stakes, option: Option, rent: float, curve: ValueCurve, settings: RoutingSettings
+) -> Assessment:
+    """Assess waiting `wait_s` for a local slot, leaving for the best other route at the best moment if none comes.
+
+    `rent` is what the slot is worth to others; a job that leaves without it does not owe it.
+    """
     wait_s = max(option.wait_s, option.delay_s)
     spread_s = settings.wait_sigma_share * wait_s + 0.5
     best, leave_s = inf, 0.0
     for offset_s in curve.offsets_s:
         started = normal_cdf((offset_s - wait_s) / spread_s)
-        stay = option.price + stakes.expected_loss(option.law, min(wait_s, offset_s))
+        stay = option.price + rent + stakes.expected_loss(option.law, min(wait_s, offset_s))
         cost = started * stay + (1.0 - started) * curve.cost_at(offset_s)
         if cost < best:
             best, leave_s = cost, offset_s

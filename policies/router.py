@@ -5,6 +5,7 @@ from __future__ import annotations
 import random as random_module
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import log
 
 from policies.explain import quote, refusal
 from policies.local_queue import Place, WaitingRoom, call_place, slot_place
@@ -116,22 +117,22 @@ class Router:
             ahead = sum(1 for f in one.candidate.in_flight if f.state == "queued" and f.started_at < mine[0].started_at)
         else:
             ahead = one.candidate.queued + room.ahead(job.id, place, decision.now)
-        wait_s = local_wait_s(one.candidate, self._memory, option.law.mean_s, decision.now, ahead)
         settings = self._settings
-        expected_s = wait_s / room.progress(job.id, wait_s, decision.now, settings.queue_prior_s)
-        busy = min(1.0, (one.candidate.queued + 0.5 * len(room)) / max(1, one.candidate.slots or 1))
+        waiting = one.candidate.queued + len(room) / settings.held_per_slot
+        busy = min(1.0, waiting / max(1, one.candidate.slots or 1))
         rent = settings.slot_rent * busy * max(0.0, self._usual_gain.get(option.route, 0.0))
-        queued = replace(option, wait_s=expected_s)
-        assessed = assess_queued(decision.stakes, queued, decision.curve, settings)
-        return replace(assessed, cost=assessed.cost + rent, queue_s=wait_s)
+        queued = replace(
+            option, wait_s=local_wait_s(one.candidate, self._memory, option.law.mean_s, decision.now, ahead)
+        )
+        return assess_queued(decision.stakes, queued, rent, decision.curve, settings)
 
-    def _enter(self, room: WaitingRoom, job: str, place: Place, wait_s: float, now: float) -> None:
+    def _enter(self, room: WaitingRoom, job: str, place: Place, now: float) -> None:
         """Hold a job in one room, and in no other; a question without a job id is not held."""
         for other in self._rooms.values():
             if other is not room:
                 other.leave(job)
         if job:
-            room.enter(job, place, wait_s, now)
+            room.enter(job, place, now)
 
     def _leave_rooms(self, job: str) -> None:
         for room in self._rooms.values():
@@ -152,9 +153,11 @@ class Router:
         if fits and decision.job.id and not decision.job.tried and decision.now - decision.job.created_at < 0.01:
             self._usual_gain[option.route] = gain if usual is None else usual + 0.03 * (min(gain, 3.0 * usual) - usual)
         service_s = option.law.mean_s
-        excess = max(0.0, gain / usual - 1.0) if usual is not None and usual > 0.0 else 0.0
-        head_start_s = self._settings.gain_head_start * service_s * min(excess, 10.0)
-        return slot_place(decision.job.deadline_at - 1.15 * service_s, head_start_s)
+        worth = log(gain / usual) if usual is not None and min(gain, usual) > 0.0 else 0.0
+        head_start_s = self._settings.gain_head_start * service_s * worth
+        useful_s = stakes.deadline_s - 1.15 * service_s
+        free_s = decision.curve.level_until_s(self._settings.wait_cost_share * max(0.0, gain))
+        return slot_place(decision.now + min(useful_s, free_s), head_start_s)
 
     def _start(self, decision: Decision, ordered: list[tuple[float, Assessment]]) -> float | None:
         """Nothing is in flight: go, or say how long to wait."""
@@ -194,7 +197,7 @@ class Router:
             ordered.remove(ready)
             ordered.insert(0, ready)
             return 0.0
-        self._enter(room, job.id, place, turn_s, now)
+        self._enter(room, job.id, place, now)
         return turn_s if ahead == 0 else max(1.0, best.option.delay_s)
 
     def _hold(self, decision: Decision, best: Assessment) -> float | None:
@@ -210,7 +213,7 @@ class Router:
             slot_s = max(slot_s, option.delay_s + settings.bind_ahead_s)
         if first and slot_s <= settings.bind_ahead_s:
             return None
-        self._enter(room, decision.job.id, place, best.queue_s, now)
+        self._enter(room, decision.job.id, place, now)
         tick_s = min(settings.hold_tick_s, max(0.5, slot_s - settings.bind_ahead_s)) if first else settings.hold_tick_s
         return max(0.5, min(tick_s, best.leave_s or tick_s))
 

@@ -60,9 +60,10 @@ class RoutingSettings:
     wait_sigma_share: float = 0.3  # spread of an estimated wait, as a share of it
     hold_tick_s: float = 4.0  # how often a held job is looked at again
     bind_ahead_s: float = 8.0  # hand a job to the local queue this long before a slot comes free
-    queue_prior_s: float = 15.0  # seconds of full speed that a held queue is credited with before it was watched
     slot_rent: float = 1.0  # price of a slot while jobs queue for it, as a share of the usual gain of having one
-    gain_head_start: float = 2.0  # renders' time that a job with twice the usual gain goes ahead of its turn
+    held_per_slot: float = 4.0  # jobs held for each slot at which the whole rent is due
+    wait_cost_share: float = 0.1  # waiting is free until the other routes cost this share of the gain more
+    gain_head_start: float = 3.0  # renders' time that a job with e times the usual gain goes ahead of its turn
 
     # Second attempts.
     hedge_gain: float = 0.95  # a second attempt must bring the expected cost below this share of staying

@@ -31,10 +31,10 @@ def test_more_in_front_never_means_a_shorter_wait(slots: int, ages_s: list[float
 
 
 def test_the_most_urgent_goes_first_and_a_big_gain_gives_a_head_start() -> None:
-    """Places are ordered by latest useful start, less the head start."""
+    """Places are ordered by the latest time that waiting is free, less the head start."""
     room = WaitingRoom(12.0)
-    room.enter("soon", slot_place(100.0, 0.0), 20.0, 0.0)
-    room.enter("late", slot_place(500.0, 0.0), 60.0, 0.0)
+    room.enter("soon", slot_place(100.0, 0.0), 0.0)
+    room.enter("late", slot_place(500.0, 0.0), 0.0)
     assert room.ahead("new", slot_place(300.0, 0.0), 1.0) == 1
     assert room.ahead("new", slot_place(300.0, 250.0), 1.0) == 0
     assert room.ahead("late", slot_place(500.0, 0.0), 1.0) == 1
@@ -43,7 +43,7 @@ def test_the_most_urgent_goes_first_and_a_big_gain_gives_a_head_start() -> None:
 def test_scarce_calls_go_to_the_job_that_gains_most() -> None:
     """A greater benefit is a better place."""
     room = WaitingRoom(12.0)
-    room.enter("small", call_place(1_000.0), 5.0, 0.0)
+    room.enter("small", call_place(1_000.0), 0.0)
     assert room.ahead("big", call_place(90_000.0), 0.0) == 0
     assert room.ahead("tiny", call_place(10.0), 0.0) == 1
 
@@ -51,17 +51,6 @@ def test_scarce_calls_go_to_the_job_that_gains_most() -> None:
 def test_a_job_that_does_not_ask_again_has_left() -> None:
     """Nobody waits behind a job that was cancelled."""
     room = WaitingRoom(12.0)
-    room.enter("gone", slot_place(100.0, 0.0), 20.0, 0.0)
+    room.enter("gone", slot_place(100.0, 0.0), 0.0)
     assert room.ahead("new", slot_place(300.0, 0.0), 12.5) == 0
     assert len(room) == 0
-
-
-def test_a_queue_that_does_not_move_is_noticed() -> None:
-    """When the promised wait has not shrunk in a minute, progress is low; when it has, it is full."""
-    room = WaitingRoom(100.0)
-    room.enter("job", slot_place(100.0, 0.0), 60.0, 0.0)
-    assert room.progress("job", 60.0, 60.0, 15.0) == pytest.approx(0.2)
-    assert room.progress("job", 0.0, 60.0, 15.0) == pytest.approx(1.0)
-    assert room.progress("stranger", 60.0, 60.0, 15.0) == 1.0
-    room.leave("job")
-    assert room.progress("job", 60.0, 60.0, 15.0) == 1.0

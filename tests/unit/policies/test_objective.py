@@ -68,6 +68,16 @@ def test_the_value_curve_moves_to_the_fast_route_when_time_runs_out() -> None:
     assert curve.cost_at(119.0) > 300_000.0
 
 
+@given(st.floats(0.0, 300_000.0))
+def test_waiting_is_free_until_the_other_routes_cost_more(rise: float) -> None:
+    """The curve stays under the limit up to that moment and no longer; a limit never reached lasts to the end."""
+    curve = value_curve(STAKES, [option("cheap", 70_000.0, 20.0), option("fast", 120_000.0, 6.0)])
+    until_s = curve.level_until_s(rise)
+    assert max(curve.cost_at(until_s * share / 10.0) for share in range(11)) <= curve.costs[0] + rise + 1.0
+    assert until_s == curve.offsets_s[-1] or curve.cost_at(until_s + 0.5) > curve.costs[0] + rise
+    assert curve.level_until_s(STAKES.value) == STAKES.give_up_s
+
+
 @settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.floats(1e3, 5e5), st.floats(3.0, 200.0), st.floats(0.05, 0.99)), max_size=5),

@@ -219,6 +219,31 @@ def test_a_held_job_is_handed_over_just_before_the_slot_is_free() -> None:
     assert router().rank(due(300.0), [CHEAP, taken], 0.0).wait_s is None
 
 
+def test_a_job_that_is_overtaken_keeps_waiting_while_waiting_is_free() -> None:
+    """One more urgent job ahead is one turn more, and no sign that the queue stands still."""
+    taken, patient = replace(LOCAL, in_flight=(InFlight("other", -5.0),)), replace(due(300.0), id="patient")
+    held = router()
+    assert held.rank(patient, [CHEAP, taken], 0.0).wait_s is not None
+    assert held.rank(replace(due(220.0), id="urgent"), [CHEAP, taken], 1.0).wait_s is not None
+    again = held.rank(patient, [CHEAP, taken], 4.0)
+    assert (first(again), again.wait_s is not None) == (LOCAL.route, True)
+
+
+@pytest.mark.parametrize("order", [("dear", "cheap"), ("cheap", "dear")])
+def test_of_two_held_jobs_the_one_with_the_dearer_way_out_gets_the_slot(order: tuple[str, str]) -> None:
+    """Their deadlines are alike: the slot goes to the job that would otherwise pay more."""
+    dear_way = replace(CHEAP, price_micros=200_000)
+    ways = {"dear": dear_way, "cheap": CHEAP}
+    held = router()
+    for at, name in enumerate(order):
+        held.rank(replace(due(300.0), id=name), [ways[name], busy(LOCAL, 5.0)], float(at))
+    soon_free = busy(LOCAL, 48.0, now=4.0)
+    other = held.rank(replace(due(300.0), id="cheap"), [CHEAP, soon_free], 4.0)
+    assert first(other) != LOCAL.route or other.wait_s is not None
+    gets_it = held.rank(replace(due(300.0), id="dear"), [dear_way, soon_free], 4.0)
+    assert (first(gets_it), gets_it.wait_s) == (LOCAL.route, None)
+
+
 def test_asking_without_a_job_holds_no_place() -> None:
     """A quote does not push real jobs back."""
     taken = replace(LOCAL, in_flight=(InFlight("other", -5.0),))
