@@ -1,15 +1,40 @@
-"""One process of the test of overspending: many threads that admit against the same file at the same moment."""
+"""One process of the test of overspending: many that admit against the same database at the same moment.
+
+Threads on a SQLite file, tasks on PostgreSQL.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from gateway.money import idempotency, ledger
+from gateway.settings import StoreSection
+from gateway.store.database import open_store
 from tests.stateful.money_support import file_engine
 
 PRICE = 7
+
+
+def ask_for_one(connection: Connection, hold_id: str) -> bool:
+    """One admission: a key is claimed and a hold asked for; whether it was given."""
+    request = ledger.HoldRequest(hold_id, f"job-{hold_id}", "alpha", "a1", PRICE, 1000.0, 2000.0)
+    assert idempotency.claim(connection, "alpha", hold_id, "f", 1000.0) == idempotency.Fresh()
+    return isinstance(ledger.hold(connection, request), ledger.Held)
+
+
+async def on_postgresql(url: str, name: str, tasks: int) -> None:
+    """Say `ready`, wait for a line, let every task ask for one hold, and print how many were admitted."""
+    store = await open_store(StoreSection(url=url, connections_max=tasks))
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    admitted = await asyncio.gather(*(store.write(ask_for_one, f"{name}-{number}") for number in range(tasks)))
+    print(sum(admitted), len(admitted), flush=True)
+    await store.close()
 
 
 def main(path: str, name: str, threads: int) -> None:
@@ -19,12 +44,9 @@ def main(path: str, name: str, threads: int) -> None:
     gate = threading.Barrier(threads + 1)
 
     def ask(number: int) -> None:
-        hold_id = f"{name}-{number}"
-        request = ledger.HoldRequest(hold_id, f"job-{hold_id}", "alpha", "a1", PRICE, 1000.0, 2000.0)
         gate.wait()
         with engine.begin() as connection:
-            assert idempotency.claim(connection, "alpha", hold_id, "f", 1000.0) == idempotency.Fresh()
-            admitted.append(isinstance(ledger.hold(connection, request), ledger.Held))
+            admitted.append(ask_for_one(connection, f"{name}-{number}"))
 
     workers = [threading.Thread(target=ask, args=(number,)) for number in range(threads)]
     for worker in workers:
@@ -39,4 +61,7 @@ def main(path: str, name: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    if sys.argv[1].startswith("postgresql:"):
+        asyncio.run(on_postgresql(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    else:
+        main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

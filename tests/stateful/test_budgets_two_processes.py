@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from gateway.money import budgets, ledger
 from gateway.money.windows import WindowKind
 from gateway.store.metadata import metadata
 from tests.stateful.money_support import add_teams, file_engine
 from tests.stateful.spender import PRICE
+from tests.support.plain_postgres import plain_postgres
 
 RUNS = 20
+RUNS_ON_POSTGRESQL = 2
 THREADS = 32
 AFFORDABLE = 10
 ROOT = Path(__file__).parents[2]
@@ -45,7 +48,32 @@ def test_two_processes_admit_exactly_what_the_money_is_for(
     engine.dispose()
 
 
-def _spend(path: Path) -> list[tuple[int, int]]:
+@pytest.mark.parametrize("run", range(RUNS_ON_POSTGRESQL))
+def test_two_processes_share_the_money_on_postgresql(postgres_url: str, run: int) -> None:
+    """The same where all 64 transactions really run at once, and find a budget's window not begun."""
+    limit = AFFORDABLE * PRICE + run % PRICE
+
+    def prepare(engine: Engine) -> None:
+        with engine.begin() as connection:
+            add_teams(connection)
+            budgets.set_budget(connection, budgets.Budget("b", "alpha", WindowKind.DAY, limit), 1000.0 - 86_400)
+            budgets.set_budget(connection, budgets.Budget("c", "alpha", WindowKind.TOTAL, 10 * limit, key_id="a1"), 1.0)
+
+    def look(engine: Engine) -> None:
+        with engine.begin() as connection:
+            assert ledger.check(connection) == []
+            states = budgets.budget_states(connection, "alpha", 1000.0)
+            assert {state.held_micros for state in states} == {AFFORDABLE * PRICE}
+
+    with plain_postgres(postgres_url) as database:
+        database.run(prepare, database.engine)
+        answers = _spend(postgres_url)
+        assert [asked for _, asked in answers] == [THREADS, THREADS]
+        assert sum(admitted for admitted, _ in answers) == AFFORDABLE
+        database.run(look, database.engine)
+
+
+def _spend(path: Path | str) -> list[tuple[int, int]]:
     """Start two processes, let them go at the same moment and read (admitted, asked) of each."""
     command = [sys.executable, "-m", "tests.stateful.spender", str(path)]
     processes = [

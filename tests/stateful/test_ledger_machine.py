@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import select
 
 from gateway.money import budgets, ledger
 from gateway.money.windows import WindowKind
+from gateway.store.schema_money import budget_windows
 from tests.stateful.money_model import Model, ModelBudget, ModelHold
 from tests.stateful.money_support import KEYS, TEAMS, machine_settings, memory_engine, money_connection
+from tests.support.plain_postgres import plain_postgres
 
 START = 1_791_518_400.0  # 2026-10-09T04:00:00Z, a Friday: midnight in New York, in the fourth hour of the day in UTC
 HOUR_S = 3600.0
@@ -26,9 +36,11 @@ picks = st.integers(0, 10**6)
 class LedgerMachine(RuleBasedStateMachine):
     """Does the same to the ledger and to the model, and compares every answer and every balance."""
 
+    engine = ENGINE
+
     def __init__(self) -> None:
         super().__init__()
-        self._context = money_connection(ENGINE)
+        self._context = money_connection(self.engine)
         self.connection = self._context.__enter__()
         self.model = Model()
         self.now = START
@@ -256,9 +268,11 @@ class LedgerMachine(RuleBasedStateMachine):
         return True
 
     def _window_is_open(self, state: budgets.BudgetState) -> bool:
-        query = "SELECT 1 FROM budget_windows WHERE budget_id = ? AND starts_at = ?"
-        found = self.connection.exec_driver_sql(query, (state.budget.budget_id, state.window.starts_at))
-        return found.first() is not None
+        of_budget = budget_windows.c.budget_id == state.budget.budget_id
+        query = select(budget_windows.c.budget_id).where(
+            of_budget, budget_windows.c.starts_at == state.window.starts_at
+        )
+        return self.connection.execute(query).first() is not None
 
     def _compare_warnings(self, team: str, key: str, answer: ledger.Held) -> None:
         over = set()
@@ -279,3 +293,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedger = LedgerMachine.TestCase
 TestLedger.settings = machine_settings()
+
+
+def test_the_ledger_keeps_its_rules_on_postgresql(postgres_url: str) -> None:
+    """The same machine over a real server: every answer and every balance, in fewer histories."""
+    with plain_postgres(postgres_url) as database:
+
+        class OnPostgres(LedgerMachine):
+            engine = database.engine
+
+        database.run(run_state_machine_as_test, OnPostgres, settings=machine_settings(runs=10, steps=30))

@@ -30,6 +30,13 @@ def money_postgres(postgres: PostgresServer) -> Iterator[PlainPostgres]:
         yield database
 
 
+@pytest.fixture
+def sqlite_connection(money_engine: Engine) -> Iterator[Connection]:
+    """The same on SQLite alone, for what only it says or does that way."""
+    with money_connection(money_engine) as open_connection:
+        yield open_connection
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def connection(request: pytest.FixtureRequest) -> Iterator[Connection]:
     """A transaction with three teams in it."""
@@ -42,6 +49,13 @@ def connection(request: pytest.FixtureRequest) -> Iterator[Connection]:
     request.node.stash[RUN] = database.run
     yield database.run(context.__enter__)
     database.run(context.__exit__, None, None, None)
+
+
+@pytest.fixture
+def arrange(request: pytest.FixtureRequest, connection: Connection) -> Callable[..., Any]:
+    """Run what prepares a test, as the test itself is run."""
+    assert connection.in_transaction()
+    return request.node.stash.get(RUN, lambda fn, *args: fn(*args))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -21,6 +21,12 @@ def damage(connection: Connection, *statements: str) -> list[str]:
 
 
 @pytest.fixture
+def connection(sqlite_connection: Connection) -> Connection:
+    """SQLite's own words and ways; tests/unit/store/test_postgres_schema.py has PostgreSQL's."""
+    return sqlite_connection
+
+
+@pytest.fixture
 def books(connection: Connection) -> Connection:
     """One billed hold and one open hold under a budget."""
     budget(connection)

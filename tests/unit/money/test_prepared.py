@@ -55,15 +55,15 @@ def test_an_insert_takes_the_columns_it_is_given(connection: Connection) -> None
 
 
 @pytest.mark.parametrize("plan", [{"percent": "5", "ü": [1, None]}, {}, [], "", 0, False, [{}]])
-def test_json_is_written_as_the_usual_way_writes_it(connection: Connection, plan: Any) -> None:
+def test_json_is_written_as_the_usual_way_writes_it(sqlite_connection: Connection, plan: Any) -> None:
     """Text, objects and null; a column that is left out keeps its default."""
     rows = [{"id": name, "name": name, "plan": plan, "created_at": 1.0} for name in "pq"]
-    Prepared(insert(teams)).changed(connection, rows[0])
-    connection.execute(insert(teams), rows[1])
+    Prepared(insert(teams)).changed(sqlite_connection, rows[0])
+    sqlite_connection.execute(insert(teams), rows[1])
     query = select(func.quote(type_coerce(teams.c.plan, Text))).where(teams.c.name.in_(("p", "q")))
-    fast, usual = connection.execute(query).scalars()
+    fast, usual = sqlite_connection.execute(query).scalars()
     assert fast == usual
-    assert connection.execute(select(teams.c.plan).where(teams.c.id == "p")).scalar_one() == plan
+    assert sqlite_connection.execute(select(teams.c.plan).where(teams.c.id == "p")).scalar_one() == plan
 
 
 def test_several_rows_in_one_statement_are_those_of_the_usual_way(connection: Connection) -> None:
@@ -85,14 +85,14 @@ def test_several_rows_in_one_statement_are_those_of_the_usual_way(connection: Co
     assert rows == [(name, *row) for name in ("fast", "usual") for row in (("x", 1.0), ("y", 2.0))]
 
 
-def test_a_broken_rule_is_the_same_error(connection: Connection) -> None:
+def test_a_broken_rule_is_the_same_error(sqlite_connection: Connection) -> None:
     """Callers need not know which way a statement went."""
-    hold(connection)
+    hold(sqlite_connection)
     change = Prepared(update(holds).values(amount_micros=bindparam("amount")))
     with pytest.raises(IntegrityError, match="settles once"):
-        change.changed(connection, {"amount": 1})
+        change.changed(sqlite_connection, {"amount": 1})
     with pytest.raises(OperationalError, match="no such table"):
-        Prepared(text("SELECT * FROM nowhere")).rows(connection, {})
+        Prepared(text("SELECT * FROM nowhere")).rows(sqlite_connection, {})
 
 
 def test_the_usual_way_asks_for_the_number_of_rows_an_insert_wrote() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,8 +32,13 @@ def prices(connection: Connection, *group_by: str, **more: object) -> dict[tuple
 
 
 @pytest.fixture
-def week(connection: Connection) -> Connection:
+def week(connection: Connection, arrange: Callable[..., Any]) -> Connection:
     """Some jobs of two teams on two routes, one released, one lost, one corrected."""
+    arrange(fill_week, connection)
+    return connection
+
+
+def fill_week(connection: Connection) -> None:
     billed(connection, "one", price=100, cost=80, tags={"project": "red"})
     billed(connection, "two", price=50, cost=40, tags={"project": "blue"}, route="other/model")
     billed(connection, "three", price=30, cost=20, team="alpha", key="a2", at=MIDNIGHT + 3600)
@@ -39,7 +47,6 @@ def week(connection: Connection) -> Connection:
     ledger.release(connection, "five", NOON, "canceled")
     ledger.book_loss(connection, ledger.Loss("job-five", "lost", "vendor", 25, NOON, "failed", "vendor/model"))
     ledger.correct(connection, ledger.Correction("c", "margin", "team:beta", 10, NOON, "goodwill", hold_id="one"))
-    return connection
 
 
 def test_without_groups_everything_is_one_row(week: Connection) -> None:

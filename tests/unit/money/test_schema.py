@@ -26,6 +26,12 @@ def refused(connection: Connection, statement: str, match: str) -> None:
 
 
 @pytest.fixture
+def connection(sqlite_connection: Connection) -> Connection:
+    """SQLite's own words and ways; tests/unit/store/test_postgres_schema.py has PostgreSQL's."""
+    return sqlite_connection
+
+
+@pytest.fixture
 def history(connection: Connection) -> Connection:
     """At least one row in every table of money."""
     budget(connection)
