@@ -20,6 +20,7 @@ from gateway.cli.options import AsJson, unfolded
 from gateway.cli.output import duration, note_console, print_json, result_console, table
 from gateway.cli.plots import PlotFile, dollars, write_plot
 from gateway.cli.serve import CONFIG_VARIABLE
+from gateway.cli.servers import run
 from gateway.clock import SystemClock
 from gateway.config import load as load_configuration
 from gateway.money.prices import PriceBook, PriceBookError
@@ -27,6 +28,7 @@ from gateway.replay import Recorded, Replay, WhatIf, comparable, load
 from gateway.replay_report import plot, report
 from gateway.settings import StoreSection
 from gateway.settings_routing import RoutingSection
+from gateway.store.database import POSTGRES_SCHEMES, Patience, StoreError, postgres_store
 from policies.values import Objective
 from providers.registry import plugins
 
@@ -146,8 +148,12 @@ def _with_recorded_routes(what_if: WhatIf, recorded: Recorded) -> WhatIf:
 
 def _read(url: str, since: float) -> Recorded:
     """Read the records without writing a byte. Raises CommandError when they cannot be read."""
+    scheme = url.partition(":")[0]
+    if scheme in POSTGRES_SCHEMES:
+        return run(_read_shared(StoreSection(url=url), since))
     if not url.startswith(SQLITE):
-        raise CommandError(ExitCode.USAGE, f"records are read from {SQLITE}path, not from {url.partition(':')[0]}")
+        known = f"{SQLITE}path or postgresql://user@host/database"
+        raise CommandError(ExitCode.USAGE, f"records are read from {known}, not from {scheme}")
     path = Path(url.removeprefix(SQLITE))
     if not path.exists():
         mend = "name the database with --store sqlite:///path, or the configuration with --config"
@@ -160,6 +166,17 @@ def _read(url: str, since: float) -> Recorded:
         raise CommandError(ExitCode.USAGE, f"{path} cannot be read: {error}") from error
     finally:
         engine.dispose()
+
+
+async def _read_shared(settings: StoreSection, since: float) -> Recorded:
+    try:
+        store = postgres_store()(settings, Patience())  # as it is: not opened as a server would, which migrates
+        try:
+            return await store.read(load, since)
+        finally:
+            await store.close()
+    except (StoreError, SQLAlchemyError) as error:
+        raise CommandError(ExitCode.USAGE, f"the database cannot be read: {error}") from error
 
 
 def _show(console: Console, told: Json) -> None:

@@ -13,12 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from gateway.clock import Clock, SystemClock
 from gateway.settings import StoreSection
+
+if TYPE_CHECKING:
+    from gateway.store.postgres import PostgresStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,11 +81,17 @@ async def open_store(settings: StoreSection, *, patience: Patience | None = None
 
         return SqliteStore.open(settings.url, exclusive=exclusive)
     if scheme in POSTGRES_SCHEMES:
-        try:
-            from gateway.store.postgres import PostgresStore  # noqa: PLC0415
-        except ModuleNotFoundError as error:
-            raise StoreError(f"{error.name} is not installed: pip install 'vidgate[postgres]'") from error
-        return await PostgresStore.open(settings, patience or Patience())
+        return await postgres_store().open(settings, patience or Patience())
     raise StoreError(
         f"store.url {scheme!r} is not supported; use sqlite:///path/to/file.db or postgresql://user@host/database"
     )
+
+
+def postgres_store() -> type[PostgresStore]:
+    """The store on PostgreSQL, where its driver is installed. Raises StoreError."""
+    try:
+        from gateway.store.postgres import PostgresStore  # noqa: PLC0415
+    except ImportError as error:
+        said = str(error).splitlines()[0]
+        raise StoreError(f"PostgreSQL needs its driver ({said}): pip install 'vidgate[postgres]'") from error
+    return PostgresStore

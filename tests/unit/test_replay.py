@@ -181,9 +181,17 @@ def test_the_command_reads_a_database_without_writing_to_it(tmp_path: Path, temp
     assert hashlib.sha256(file.read_bytes()).digest() == before
 
 
+def test_the_command_reads_a_shared_database(postgres_url: str) -> None:
+    """PostgreSQL is read over one snapshot, which writes nothing; an empty one has nothing to tell."""
+    result = run("--store", postgres_url, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["jobs"] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (("--store", "postgresql://nobody@127.0.0.1:1/nothing"), "the database cannot be read"),
         (("--store", "sqlite:///nowhere/at-all.db"), "there is no database"),
         (("--store", "mysql://somewhere"), "records are read from sqlite"),
         (("--since", "soon"), "not a time such as"),

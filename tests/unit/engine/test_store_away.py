@@ -8,7 +8,7 @@ import pytest
 
 from gateway.store import jobs as rows
 from gateway.store.database import CommitUnknownError, StoreUnavailableError
-from providers.contract import Pending
+from providers.contract import Accepted, FailureKind, Pending, Refused, Report
 from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
 from tests.support.scripted import Scripted
@@ -61,6 +61,18 @@ async def test_a_commit_of_unknown_fate_is_settled_by_the_rows(start_on_both: St
     assert (await gateway.counts())["settlements"] == 1
     assert (await gateway.balances()).get("suspense", 0) == 0
     assert all(event["what"] != "in_doubt" for event in job["attempts"][0]["events"])
+
+
+async def test_what_a_vendor_writes_is_stored_whatever_it_is(start_on_both: Start) -> None:
+    """A NUL, half a character, a name without end: no outcome is lost because a database does not take a text."""
+    alpha = Scripted()
+    alpha.submits.append(Refused(FailureKind.SERVER_ERROR, "broken \0 \ud800 " + "x" * 5_000))
+    alpha.submits.append(Accepted({"id": "\0"}, report=Report(request_id="r\0\ud800" + "y" * 5_000)))
+    beta = Scripted("beta", price_micros=150_000)
+    gateway = await start_on_both(alpha, beta)
+    job = await gateway.made()
+    assert job["status"] == "succeeded"
+    assert any("broken" in event["detail"] for one in job["attempts"] for event in one["events"])
 
 
 async def test_an_admission_without_a_database_is_503_and_leaves_nothing(start_on_both: Start) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from random import Random
 from typing import Any
@@ -15,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.util import await_only
 
 from gateway.clock import SystemClock
+from gateway.money.losses import Booked, Loss, book_loss
 from gateway.settings import StoreSection
 from gateway.store.database import CommitUnknownError, Patience, StoreError, StoreUnavailableError, open_store
 from gateway.store.postgres import CONFLICTS_MAX, PostgresStore
@@ -23,6 +26,12 @@ from gateway.store.schema import teams
 from tests.support.postgres import PostgresServer, postgres_server
 
 pytestmark = pytest.mark.anyio
+OPENING = """
+import asyncio
+from gateway.settings import StoreSection
+from gateway.store.database import open_store
+asyncio.run(open_store(StoreSection(url="postgresql://vidgate@127.0.0.1:1/vidgate", retry_s=0)))
+"""
 
 
 class Pauses(SystemClock):
@@ -311,6 +320,33 @@ async def test_a_database_that_cannot_be_used_is_told(postgres: PostgresServer, 
     url = postgres.url("nothing_here") if "database" in fault else "postgresql://vidgate@127.0.0.1:1/vidgate"
     with pytest.raises(StoreError, match=r"store\.url cannot be used|cannot be used now"):
         await opened(url, Patience(Pauses(), Random(1)), retry_s=1)
+
+
+async def test_a_role_without_rights_on_the_schema_serves_what_is_migrated(postgres: PostgresServer) -> None:
+    """The owner migrates, the replicas' role only reads and writes rows: docs/postgresql.md says how to grant that."""
+    name = postgres.create("migrated")
+    role = f"app_{name}"
+    postgres.query(f'CREATE ROLE "{role}" LOGIN', name)
+    postgres.query(f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO "{role}"', name)
+    postgres.query(f'GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO "{role}"', name)
+    store = await opened(postgres.url(name).replace("vidgate@", f"{role}@"))
+    await store.write(add, "a")
+    assert await store.write(book_loss, Loss("j", "a", "vendor", 5, 1_800_000_000.0, "failed")) == Booked(5)
+    with pytest.raises(DBAPIError, match="must be owner"):
+        await store.write(lambda connection: connection.execute(text("DROP TABLE entries")))
+    await store.close()
+    postgres.drop(name)
+
+
+@pytest.mark.parametrize("missing", ["asyncpg", "greenlet"])
+async def test_a_missing_driver_is_told_with_what_installs_it(missing: str) -> None:
+    """An installation without the extra says so in a sentence, and not with a traceback."""
+    code = f"import sys; sys.modules[{missing!r}] = None; {OPENING}"
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines()[-1].startswith("gateway.store.database.StoreError: PostgreSQL needs its driver")
+    assert "pip install 'vidgate[postgres]'" in done.stderr.splitlines()[-1]
 
 
 SQLSTATES: list[tuple[str, Fault]] = [
