@@ -6,18 +6,17 @@ so that a fault is that case's alone.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from unittest.mock import patch
 
 import httpx
@@ -32,13 +31,10 @@ from gateway.clock import SystemClock
 from gateway.ids import Ids
 from gateway.keys import NewKey, create_key
 from gateway.money.drift import PriceObservation, observe_price
-from gateway.settings import StoreSection
-from gateway.store.database import open_store
 from tests.support.instant import DEADLINE_S, NAME, PLUGIN, TOLD_LATE, instant_prices, serve_instant
 from tests.support.pictures import picture_base64
-from tests.support.processes import CONTEXT, Child, serve_gateway, start_child
+from tests.support.processes import CONTEXT, Child, database, serve_gateway, start_child
 
-T = TypeVar("T")
 PATIENCE_S = 30.0
 LEASE_S, HEARTBEAT_S = 1.5, 0.3
 CRASHES_MAX = 4
@@ -102,12 +98,11 @@ class MatrixStand:
     store_url: str
     vendor: Child
     client: httpx.Client
+    transact: Callable[..., Any]
     team_id: str = ""
     key_id: str = ""
     gateway: Child | None = None
     control: Any = None
-    store: Any = None
-    runner: asyncio.Runner = field(default_factory=asyncio.Runner)
 
     def settings(self) -> dict[str, Any]:
         book = self.folder / "prices.yaml"
@@ -214,12 +209,6 @@ class MatrixStand:
         """Everything the gateways said."""
         return (self.folder / "gateway.log").read_text(encoding="utf-8")
 
-    def transact(self, fn: Callable[..., T], *arguments: Any) -> T:
-        """Run a function in one transaction of the database, beside whatever gateway runs."""
-        if self.store is None:
-            self.store = self.runner.run(open_store(StoreSection(url=self.store_url), exclusive=False))
-        return self.runner.run(self.store.write(fn, *arguments))
-
 
 def prepare(connection: sqlalchemy.Connection, stand: MatrixStand) -> str:
     """A team with a key and an endpoint, an operator who listens, and a route whose price has drifted; the key."""
@@ -237,16 +226,13 @@ def prepare(connection: sqlalchemy.Connection, stand: MatrixStand) -> str:
 def matrix_stand(folder: Path, store_url: str) -> Iterator[MatrixStand]:
     """A stand for the length of the block; whatever still runs at its end is killed."""
     vendor = start_child(serve_instant)
-    with httpx.Client(timeout=20.0, trust_env=False) as client:
-        stand = MatrixStand(folder, store_url, vendor, client)
+    with database(store_url) as transact, httpx.Client(timeout=20.0, trust_env=False) as client:
+        stand = MatrixStand(folder, store_url, vendor, client, transact)
         try:
             assert stand.start()
             client.headers["authorization"] = f"Bearer {stand.transact(prepare, stand)}"
             yield stand
         finally:
-            if stand.store is not None:
-                stand.runner.run(stand.store.close())
-            stand.runner.close()
             for child in (stand.gateway, vendor):
                 if child is not None and child.process.exitcode is None:
                     child.process.kill()

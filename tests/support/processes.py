@@ -41,13 +41,15 @@ CONTEXT.set_forkserver_preload([__name__, "tests.support.warm"])
 
 
 def serve_gateway(sections: Mapping[str, Any], log: str, said: Connection) -> None:
-    """The whole of `vidgate serve` behind its reading of a file; says its address, or why it does not start."""
+    """The whole of `vidgate serve` behind its reading of a file; says address and name, or why it does not start."""
     with Path(log).open("a", encoding="utf-8") as out:
         log_to(out)
         settings = Settings.model_validate(sections)
         listener, url = listen()
         try:
-            run(serve_until_stopped(build_app(settings), listener, lambda: said.send(url)))
+            app = build_app(settings)
+            ready = serve_until_stopped(app, listener, lambda: said.send((url, app.state.service.dispatcher.owner)))
+            run(ready)
         except StoreError as error:
             said.send(f"refused: {error}")
         finally:
@@ -70,10 +72,11 @@ def _serve_vendor(name: str, switches: Mapping[str, Any], said: Connection) -> N
 
 @dataclass
 class Child:
-    """A process with what it said first: its address."""
+    """A process with what it said first: its address, and of a gateway the name under which it owns jobs."""
 
     process: Any
     said: str
+    owner: str = ""
 
     @property
     def url(self) -> str:
@@ -104,12 +107,13 @@ class Stand:
     sections: Mapping[str, Any] = field(default_factory=dict)
     children: list[Child] = field(default_factory=list)
     team_id: str = ""
+    store_url: str = ""
 
     def settings(self) -> dict[str, Any]:
         section = (plugins()["segmind"].simulator_settings or dict)(self.vendor.url)
         usual: dict[str, Any] = {
             "security": {"signing_secret": "a secret of the tests, long enough"},
-            "store": {"url": f"sqlite:///{self.folder / 'vidgate.db'}"},
+            "store": {"url": self.store_url},
             "artifacts": {"url": str(self.folder / "artifacts")},
             "providers": {"segmind": {**section, "routes": ("segmind/svd",)}},
             "outbound": {"allow_hosts": [self.vendor.url.removeprefix("http://")]},
@@ -179,19 +183,23 @@ def start_child(target: Callable[..., None], *arguments: Any) -> Child:
     with hear:
         assert hear.poll(START_TIMEOUT_S), "it did not start in time"
         try:
-            said = str(hear.recv())
+            said = hear.recv()
         except EOFError:
             said = "it ended without a word"
-    return Child(process, said)
+    return Child(process, *([said] if isinstance(said, str) else said))
 
 
 @contextmanager
-def stand(folder: Path, *, switches: Mapping[str, Any], sections: Mapping[str, Any]) -> Iterator[Stand]:
+def stand(
+    folder: Path, *, switches: Mapping[str, Any], sections: Mapping[str, Any], store_url: str = ""
+) -> Iterator[Stand]:
     """A vendor and a key, with no gateway yet; whatever still runs at the end is killed."""
+    store_url = store_url or f"sqlite:///{folder / 'vidgate.db'}"
     vendor = start_child(_serve_vendor, "segmind", {"clip": "cached", "long_side_px": 64, **switches})
-    secret, team_id = asyncio.run(_key(folder))
+    with database(store_url) as transact:
+        _, team_id, secret = transact(create_key, Ids(SystemClock()), NewKey("reel", "test", SystemClock().now()))
     with httpx.Client(headers={"authorization": f"Bearer {secret}"}, timeout=20.0, trust_env=False) as client:
-        running = Stand(folder, vendor, client, sections, team_id=team_id)
+        running = Stand(folder, vendor, client, sections, team_id=team_id, store_url=store_url)
         try:
             yield running
         finally:
@@ -201,9 +209,12 @@ def stand(folder: Path, *, switches: Mapping[str, Any], sections: Mapping[str, A
                     child.process.join(END_TIMEOUT_S)
 
 
-async def _key(folder: Path) -> tuple[str, str]:
-    clock = SystemClock()
-    store = await open_store(StoreSection(url=f"sqlite:///{folder / 'vidgate.db'}"))
-    _, team_id, secret = await store.write(create_key, Ids(clock), NewKey("reel", "test", clock.now()))
-    await store.close()
-    return secret, team_id
+@contextmanager
+def database(url: str) -> Iterator[Callable[..., Any]]:
+    """Run functions in transactions of a database for the length of the block, beside whatever gateways run."""
+    with asyncio.Runner() as runner:
+        store = runner.run(open_store(StoreSection(url=url), exclusive=False))
+        try:
+            yield lambda fn, *arguments: runner.run(store.write(fn, *arguments))
+        finally:
+            runner.run(store.close())
