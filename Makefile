@@ -9,7 +9,7 @@ SIM ?=
 CACHE ?=
 SEEDS ?= 1-10000
 
-.PHONY: help install demo test stack promises month soak check lint types format lock bench routing mutants clean
+.PHONY: help install demo test stack promises month soak check lint types format lock bench routing mutants kills clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -72,6 +72,12 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 	--no-emit-index-url --no-emit-find-links
 
 # The locks of the image hold the same versions as the whole one: they are resolved under it.
+# Every step of the engine, killed there once and twice on both databases; 500 jobs of a dead replica; 200 random kills.
+kills: $(STAMP) ## the whole crash figure: the failpoint matrix, a replica's 500 jobs, 200 random kills under load
+	@VIDGATE_MATRIX=full $(BIN)/python -m pytest -q -n auto --dist worksteal tests/crash/test_failpoints.py
+	@VIDGATE_REPLICA_JOBS=500 $(BIN)/python -m pytest -q -s tests/crash/test_two_replicas.py
+	@$(BIN)/python -m tests.crash.kills
+
 lock: ## resolve again and rewrite the lock files (needs uv on the PATH)
 	@$(LOCK) --all-extras --group dev --group build pyproject.toml -o requirements.lock
 	@$(LOCK) --all-extras -c requirements.lock pyproject.toml -o requirements.runtime.lock

@@ -94,6 +94,9 @@ class Dispatcher:
         """Drive a job whose lease this process holds; one that comes with the drain is left to the next process."""
         if self.draining:
             return
+        if (driven := self._runs.get(job.id)) is not None:
+            driven.take_again(job)
+            return
         run = self._runs[job.id] = Run.of(job)
         self._resume(run)
 

@@ -5,7 +5,7 @@ A job that waits for a vendor keeps no rows: thousands of them wait in one proce
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from sys import intern
 from typing import Any
@@ -96,6 +96,12 @@ class Run:
         run.cancel_wanted = job.cancel_requested_at is not None
         run.lease_until = job.lease_until or run.lease_until
         return run
+
+    def take_again(self, job: Job) -> None:
+        """Go on under a new fence: the lease ran out, and this very process was the first to claim the job."""
+        self.fence, self.crashes, self.lease_until = job.fence, job.crashes, job.lease_until or inf
+        if self._job is not None:
+            self._job = replace(self._job, fence=job.fence)
 
     @property
     def lease(self) -> Lease:

@@ -119,6 +119,13 @@ class Load:
             assert time.monotonic() < until, f"not acknowledged: {missing}"
             self._post(missing[0])
 
+    def flows(self) -> None:
+        """Wait until a few more jobs are acknowledged: a kill is to hit a process that has work."""
+        enough, until = len(self.told) + POSTERS, time.monotonic() + END_TIMEOUT_S
+        while len(self.told) < enough:
+            assert time.monotonic() < until, f"nothing is acknowledged any more: {self.wrong}"
+            time.sleep(0.01)
+
     def _post_many(self) -> None:
         while not self._stop.is_set():
             with self._lock:
@@ -128,7 +135,7 @@ class Load:
             for _ in range(3):
                 if key not in self.told:
                     self._post(key)
-            self._stop.wait(0.3)
+            self._stop.wait(0.25)
 
     def _post(self, key: str) -> None:
         gateway = self._yard.gateways[hash(key) % len(self._yard.gateways)]
@@ -230,7 +237,8 @@ def run(victim: str, kills: int, folder: Path, say: Callable[[str], None], seed:
         load = Load(yard)
         with load.posting():
             for number in range(1, kills + 1):
-                time.sleep(yard.random.uniform(0.05, 0.9))
+                load.flows()
+                time.sleep(yard.random.uniform(0.0, 0.6))
                 VICTIMS[victim](yard)
                 say(f"{victim}: {number} of {kills} kills, {len(load.told)} jobs acknowledged")
         until = time.monotonic() + END_TIMEOUT_S

@@ -6,103 +6,52 @@ so that a fault is that case's alone.
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.connection import wait as wait_for
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import httpx
 import sqlalchemy
 
-import gateway.app
-import gateway.dispatcher
-import gateway.outbox
-import gateway.parking
-from gateway import failpoints, webhooks
+from gateway import webhooks
 from gateway.clock import SystemClock
 from gateway.ids import Ids
 from gateway.keys import NewKey, create_key
 from gateway.money.drift import PriceObservation, observe_price
-from tests.support.instant import DEADLINE_S, NAME, PLUGIN, TOLD_LATE, instant_prices, serve_instant
+from tests.crash.steered import PATIENCE_S, Gateway, start_gateway
+from tests.support.instant import DEADLINE_S, NAME, TOLD_LATE, instant_prices, serve_instant
 from tests.support.pictures import picture_base64
-from tests.support.processes import CONTEXT, Child, database, serve_gateway, start_child
+from tests.support.processes import Child, database, start_child
 
-PATIENCE_S = 30.0
-LEASE_S, HEARTBEAT_S = 1.5, 0.3
 CRASHES_MAX = 4
 
 
-class Killer:
-    """Ends this very process at a step, by SIGKILL; counts the steps that it passes."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a gateway looks after its jobs: few of them quickly, many of them at a pace that a machine bears."""
 
-    def __init__(self, said: Connection) -> None:
-        self._said = said
-        self._left = 0
-        self._step = ""
-        self.passed: Counter[str] = Counter()
-
-    def aim(self, step: str, occurrence: int) -> None:
-        self._step, self._left, self.passed = step, occurrence, Counter()
-
-    def __call__(self, step: str) -> None:
-        self.passed[step] += 1
-        if step != self._step:
-            return
-        self._left -= 1
-        if self._left == 0:
-            self._said.send(step)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def obey(self, told: Connection) -> None:
-        """Take orders until the process ends: where to die, or `None` for the counts."""
-        while True:
-            order = told.recv()
-            if order is None:
-                told.send(self.passed)
-            else:
-                self.aim(*order)
-                told.send(True)
-
-
-def serve_killable(
-    sections: Mapping[str, Any], log: str, aim: tuple[str, int], told: Connection, said: Connection
-) -> None:
-    """A gateway with the instant vendor, quick loops, and a killer at every step."""
-    killer = Killer(told)
-    killer.aim(*aim)
-    failpoints.watch(killer)
-    threading.Thread(target=killer.obey, args=(told,), daemon=True).start()
-    with (
-        patch.object(gateway.app, "plugins", lambda: {NAME: PLUGIN}),
-        patch.object(gateway.dispatcher, "CLAIM_INTERVAL_S", 0.05),
-        patch.object(gateway.parking, "CRASH_PAUSE_S", 0.1),
-        patch.object(gateway.outbox, "LEASE_S", 0.3),
-        patch.object(gateway.outbox, "SCHEDULE_S", (0.1,) * 9),
-    ):
-        serve_gateway(sections, log, said)
+    claim_s: float = 0.05
+    poll_s: float = 0.02
+    lease_s: float = 1.5
+    heartbeat_s: float = 0.3
 
 
 @dataclass
 class MatrixStand:
-    """A vendor and a database; `gateway` is the process that runs now, steered through `control`."""
+    """A vendor and a database; `gateway` is the process that was started last."""
 
     folder: Path
     store_url: str
     vendor: Child
     client: httpx.Client
     transact: Callable[..., Any]
+    pace: Pace
     team_id: str = ""
     key_id: str = ""
-    gateway: Child | None = None
-    control: Any = None
+    gateway: Gateway | None = None
+    started: list[Gateway] = field(default_factory=list)
 
     def settings(self) -> dict[str, Any]:
         book = self.folder / "prices.yaml"
@@ -113,9 +62,14 @@ class MatrixStand:
             "artifacts": {"url": str(self.folder / "artifacts")},
             "providers": {NAME: {"base_url": self.vendor.url, "floor_micros": 1}},
             "outbound": {"allow_hosts": [self.vendor.url.removeprefix("http://")]},
-            "polling": {"delay_min_s": 0.02, "delay_max_s": 0.05},
+            "polling": {"delay_min_s": self.pace.poll_s, "delay_max_s": 2 * self.pace.poll_s},
             "retry": {"verify_settle_s": 0.0, "base_s": 0.01, "cap_s": 0.02, "budget_reserve_per_s": 100},
-            "jobs": {"lease_s": LEASE_S, "heartbeat_s": HEARTBEAT_S, "crashes_max": CRASHES_MAX},
+            "jobs": {
+                "lease_s": self.pace.lease_s,
+                "heartbeat_s": self.pace.heartbeat_s,
+                "crashes_max": CRASHES_MAX,
+                "running_max": 1000,
+            },
             # Renders that fail on purpose must not close a route.
             "routing": {"tuning": {"breaker_failures": 10_000}},
             "money": {"price_book": str(book)},
@@ -123,43 +77,20 @@ class MatrixStand:
 
     def start(self, step: str = "", occurrence: int = 1) -> bool:
         """Start a gateway that dies at a step, perhaps while it starts; False when it did."""
-        self.control, told = CONTEXT.Pipe()
-        aim = step, occurrence
-        self.gateway = start_child(serve_killable, self.settings(), str(self.folder / "gateway.log"), aim, told)
-        told.close()
-        if not self.gateway.said.startswith("http://"):
-            assert self.gateway.said == "it ended without a word", self.gateway.said
-            self.gateway.process.join(PATIENCE_S)
-            return False
-        self.client.base_url = self.gateway.url
-        return True
+        log = self.folder / "gateway.log"
+        self.gateway = start_gateway(self.settings(), log, (step, occurrence), self.pace.claim_s)
+        self.started.append(self.gateway)
+        if self.gateway.url:
+            self.client.base_url = self.gateway.url
+        return bool(self.gateway.url)
 
-    def running(self) -> None:
+    def running(self) -> Gateway:
         """Make sure of a gateway that lives and dies nowhere."""
-        if self.gateway is None or self.gateway.process.exitcode is not None:
+        if self.gateway is None or self.gateway.is_dead():
             assert self.start()
-        self.aim("")
-
-    def aim(self, step: str, occurrence: int = 1) -> None:
-        """Tell the running gateway where to die."""
-        self.control.send((step, occurrence))
-        assert self.control.poll(PATIENCE_S)
-        assert self.control.recv() is True
-
-    def passed(self) -> Counter[str]:
-        """How often the gateway has passed each step since it was last told where to die."""
-        self.control.send(None)
-        assert self.control.poll(PATIENCE_S)
-        counted: Counter[str] = self.control.recv()
-        return counted
-
-    def died(self, step: str) -> None:
-        """Wait until the gateway has killed itself, and make sure that it was at this step."""
         assert self.gateway is not None
-        self.gateway.process.join(PATIENCE_S)
-        assert self.gateway.process.exitcode == -signal.SIGKILL, f"it never came to {step}\n{self.log()[-3000:]}"
-        assert self.control.poll(0)
-        assert self.control.recv() == step
+        self.gateway.aim("")
+        return self.gateway
 
     def post(self, kind: str, number: int) -> str | None:
         """Ask for a job with a number of its own; its id, or None when the gateway died before it said so."""
@@ -192,11 +123,6 @@ class MatrixStand:
         except httpx.TransportError:
             return None
 
-    def is_dead(self) -> bool:
-        """Whether the gateway has ended."""
-        assert self.gateway is not None
-        return bool(wait_for([self.gateway.process.sentinel], timeout=0))
-
     def finish(self) -> None:
         """Have the vendor finish the slow renders that there are."""
         httpx.post(f"{self.vendor.url}/finish", trust_env=False)
@@ -223,17 +149,17 @@ def prepare(connection: sqlalchemy.Connection, stand: MatrixStand) -> str:
 
 
 @contextmanager
-def matrix_stand(folder: Path, store_url: str) -> Iterator[MatrixStand]:
+def matrix_stand(folder: Path, store_url: str, pace: Pace | None = None) -> Iterator[MatrixStand]:
     """A stand for the length of the block; whatever still runs at its end is killed."""
     vendor = start_child(serve_instant)
     with database(store_url) as transact, httpx.Client(timeout=20.0, trust_env=False) as client:
-        stand = MatrixStand(folder, store_url, vendor, client, transact)
+        stand = MatrixStand(folder, store_url, vendor, client, transact, pace or Pace())
         try:
             assert stand.start()
             client.headers["authorization"] = f"Bearer {stand.transact(prepare, stand)}"
             yield stand
         finally:
-            for child in (stand.gateway, vendor):
-                if child is not None and child.process.exitcode is None:
+            for child in (*(one.child for one in stand.started), vendor):
+                if child.process.exitcode is None:
                     child.process.kill()
                     child.process.join(PATIENCE_S)

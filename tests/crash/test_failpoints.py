@@ -77,7 +77,7 @@ def run(stand: MatrixStand, case: Case, step: str, kills: int) -> None:
             stand.transact(add_overdue, stand.team_id, stand.key_id, f"{job_number}_{number}")
         occurrence = case.occurrence if number == len(case.opening) else 1
         if number == 0:
-            stand.aim(target, occurrence)
+            stand.running().aim(target, occurrence)
         elif not stand.start(target, occurrence):
             continue
         job_id = push(stand, case, kind, job_number) or job_id
@@ -86,7 +86,8 @@ def run(stand: MatrixStand, case: Case, step: str, kills: int) -> None:
             again = case.meets_again[step.startswith("after")]
             assert not again, f"the next gateway never came to {target}"
             break
-        stand.died(target)
+        assert stand.gateway is not None
+        stand.gateway.died(target)
     stand.running()
     job_id = push(stand, case, kind, job_number, to_the_end=True) or job_id
     assert job_id is not None
@@ -103,7 +104,7 @@ def push(stand: MatrixStand, case: Case, kind: str, number: int, *, to_the_end: 
         stand.cancel(job_id)
     if case.moment == "drain" and not to_the_end and reaches(stand, job_id, "accepted"):
         assert stand.gateway is not None
-        stand.gateway.process.terminate()
+        stand.gateway.terminate()
     if to_the_end:
         stand.finish()
     return job_id
@@ -124,7 +125,7 @@ def dies(stand: MatrixStand, job_id: str | None, idle_turns: int) -> bool:
     """Wait until the gateway is dead (True), or has had nothing more to do for the job for some turns (False)."""
     idle = 0
     for _ in range(WAIT_TURNS):
-        if stand.is_dead():
+        if stand.gateway is None or stand.gateway.is_dead():
             return True
         idle += job_id is not None and stand.transact(is_settled, job_id)
         if idle == idle_turns:
@@ -185,7 +186,8 @@ def add_overdue(connection: Connection, team_id: str, key_id: str, name: str) ->
         held_micros=1,
         request={"metadata": {}},
         input={},
-        due_at=9e9,
+        due_at=at,
+        parked_at=at,
     )
     admit(connection, Admission(job, at + 3, None, answered))
 

@@ -85,10 +85,15 @@ class RealPauses(SystemClock):
 
 
 class VirtualClock(SystemClock):
-    """The service's clock over a virtual loop; waiting is asyncio's own and ends at once."""
+    """The service's clock over a virtual loop; waiting is asyncio's own and ends at once.
+
+    `jumped_s` is how far somebody has moved the hands, which the loop's own time knows nothing of.
+    """
 
     def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
         self.loop = loop
+        self.jumped_s = 0.0
 
     def now(self) -> float:
-        return START + self.loop.virtual_s
+        return START + self.loop.virtual_s + self.jumped_s

@@ -20,6 +20,7 @@ class Skewed(SystemClock):
     """A machine whose clock is ahead by so much."""
 
     def __init__(self, ahead_s: float) -> None:
+        super().__init__()
         self.ahead_s = ahead_s
 
     def now(self) -> float:

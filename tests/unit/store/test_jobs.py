@@ -187,19 +187,29 @@ async def test_leases_are_kept_and_let_go_by_their_owner(store: Store) -> None:
 
 
 async def test_a_lease_that_was_not_handed_over_counts_as_a_crash(store: Store) -> None:
-    """A first claim and a handed-over lease count nothing; a lease that ran out, or died with its process, does."""
+    """A first claim and a handed-over lease count nothing; another's lease that ran out, or died, does."""
     await store.write(add_jobs, a_job(1))
     assert [job.crashes for job in await store.write(rows.claim_due, "me", NOW, 15.0, 1)] == [0]
     await store.write(rows.release_leases, "me", NOW)
     assert [job.crashes for job in await store.write(rows.claim_due, "you", NOW, 15.0, 1)] == [0]
     assert [job.crashes for job in await store.write(rows.claim_due, "them", NOW + 16, 15.0, 1)] == [1]
-    await store.write(rows.release_leases, None, NOW + 17)
-    assert [job.crashes for job in await store.write(rows.claim_due, "all", NOW + 17, 15.0, 1)] == [2]
+    assert [job.crashes for job in await store.write(rows.claim_due, "them", NOW + 32, 15.0, 1)] == [1]
+    await store.write(rows.release_leases, None, NOW + 33)
+    assert [job.crashes for job in await store.write(rows.claim_due, "all", NOW + 33, 15.0, 1)] == [2]
+
+
+async def test_times_that_only_a_wrong_clock_can_have_written_hold_nobody_up(store: Store) -> None:
+    """The clock was an hour ahead and its process died: its leases and pauses are not waited for."""
+    hour = NOW + 3_600
+    held = {"lease_owner": "dead", "lease_until": hour + 15}
+    await store.write(add_jobs, a_job(1, due_at=hour), a_job(2, **held), a_job(3, due_at=NOW + 600))
+    claimed = await store.write(rows.claim_due, "me", NOW, 15.0, 9)
+    assert {job.id for job in claimed} == {"job_001", "job_002"}
 
 
 async def test_suspects_are_taken_up_one_a_turn_and_parked_jobs_never(store: Store) -> None:
     """Jobs whose drivers crashed do not come back together, so that only the one to blame crashes again."""
-    suspects = [a_job(number, crashes=2) for number in (1, 2, 3)]
+    suspects = [a_job(number, crashes=rows.SUSPECT_CRASHES) for number in (1, 2, 3)]
     await store.write(add_jobs, *suspects, a_job(4), a_job(5, crashes=1), a_job(6, parked_at=NOW - 1))
     first = {job.id for job in await store.write(rows.claim_due, "me", NOW, 15.0, 9)}
     assert {"job_004", "job_005"} < first
