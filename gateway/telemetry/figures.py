@@ -92,7 +92,9 @@ def _jobs(connection: Connection, at: float) -> dict[str, Series]:
     counts = connection.execute(select(jobs.c.status, func.count()).where(active).group_by(jobs.c.status)).all()
     unowned = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < at)
     overdue_since = func.coalesce(jobs.c.lease_until, jobs.c.due_at)
-    first = _oldest(connection, jobs, overdue_since, and_(active, unowned, jobs.c.due_at <= at))
+    first = _oldest(
+        connection, jobs, overdue_since, and_(active, unowned, jobs.c.parked_at.is_(None), jobs.c.due_at <= at)
+    )
     return {
         "vidgate_jobs_active": {(status,): count for status, count in counts},
         "vidgate_jobs_unowned_oldest_seconds": {(): max(0.0, at - first) if first is not None else 0.0},
