@@ -180,10 +180,8 @@ class Journal:
         detail = f"{detail}; {decision.why}; again in {decision.delay_s:.1f} s"
         event = {"at": now, "what": "retry", "detail": detail, "again_at": now + decision.delay_s}
         changes = {"state": AttemptState.PREPARED, "sent_at": None, "events": [*attempt.events, event]}
-        if suspected:
-            run.put(await self._store.write(settlement.repeat_suspected, run.job, attempt, changes))
-        else:
-            run.put(await self._store.write(settlement.note_attempt, run.job, attempt, changes))
+        repeat = settlement.repeat_suspected if suspected else settlement.note_attempt
+        run.put(await self._store.write(repeat, run.job, attempt, changes))
         self._told("attempt.retry", run, attempt, detail=detail)
 
     async def doubt(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Iterator
 
@@ -32,11 +33,20 @@ def transactions(file: File) -> Iterator[str]:
                 name, _, other = part.partition(" as ")
                 modules[other or name] = f"{source}.{name}"
     for called, call in file.calls():
-        if called.endswith("store.write") and call.args:
-            owner, _, function = dotted(call.args[0]).rpartition(".")
+        given = call.args[0] if called.endswith("store.write") and call.args else None
+        for fn in filter(None, chosen(file, given) if isinstance(given, ast.Name) else [given]):
+            owner, _, function = dotted(fn).rpartition(".")
             own = file.name.removesuffix(".py").rpartition("/")[2]
             module = modules[owner] if owner else modules.get(function, f"{own}.{function}").rpartition(".")[0]
             yield f"{module.rpartition('.')[2]}.{function}"
+
+
+def chosen(file: File, name: ast.Name) -> list[ast.expr]:
+    """The functions that a local name stands for where one of two is chosen; else the name itself."""
+    for node in ast.walk(file.tree):
+        if isinstance(node, ast.Assign) and dotted(node.targets[0]) == name.id and isinstance(node.value, ast.IfExp):
+            return [node.value.body, node.value.orelse]
+    return [name]
 
 
 def test_every_transaction_of_the_service_is_a_step() -> None:
