@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from functools import partial
+from math import exp
 
+from policies.estimates import Z_95
 from policies.plans import Assessment
 from policies.ranking import expected_money
 from policies.screening import Screened
 from policies.values import JobFacts, Reasons, Refusal, RouteQuote
 
+TIMEOUT_MIN_S = 20.0
+
 
 def quote(job: JobFacts, one: Assessment, score: float, now: float) -> RouteQuote:
     """What one option promises, in numbers; its words are found when they are read."""
-    option, law = one.option, one.option.law
-    wait_s = option.delay_s + option.wait_s
+    option, mu = one.option, one.option.law.mu
+    wait_s, left_s = option.delay_s + option.wait_s, job.give_up_at - now
     return RouteQuote(
         option.route,
         option.price_micros,
         round(expected_money(one)),
-        wait_s + law.p50_s,
-        wait_s + law.p95_s,
+        wait_s + exp(mu),
+        wait_s + exp(mu + Z_95 * option.law.sigma),
         one.on_time,
         option.success,
         score,
         Reasons(partial(sentences, one, job.deadline_at - now)),
         one.recheck_s,
-        max(20.0, job.give_up_at - now),
+        max(TIMEOUT_MIN_S, left_s),
     )
 
 

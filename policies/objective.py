@@ -152,7 +152,7 @@ def value_curve(stakes: Stakes, options: Sequence[Option]) -> ValueCurve:
         for option, paid, failed in looks:
             if paid + failed * later >= best:
                 continue
-            start_s, shape = max(offset_s, option.delay_s), option.failure
+            start_s, shape = max(option.delay_s, offset_s), option.failure
             soon_s = start_s + shape.fast_s
             soon = later if soon_s <= offsets[i + 1] else interpolate(offsets, costs, soon_s)
             again = soon + shape.slow_share * (interpolate(offsets, costs, start_s + shape.slow_s) - soon)
@@ -182,7 +182,7 @@ class Flight:
     def chance_within(self, seconds: float) -> float:
         """The chance that it finishes within `seconds` from now."""
         if self.age_s <= 0.0:
-            return (1.0 - self.dead) * self.law.chance_within(seconds)
+            return (1.0 - self.dead) * self.law.chance_within(seconds) if seconds > 0.0 else 0.0
         before = self.law.chance_within(self.age_s)
         left = max(1.0 - before, 1e-6)
         alive = left * (1.0 - self.dead)
@@ -223,16 +223,19 @@ def best_backup(stakes: Stakes, flight: Finish, curve: ValueCurve) -> Backup:
     A second attempt at t is paid with the chance that the first is still out then, and the first may still arrive in
     time beside it.
     """
-    by_deadline = flight.chance_within(stakes.deadline_s)
+    chance_within, deadline_s = flight.chance_within, stakes.deadline_s
+    by_deadline = chance_within(deadline_s)
     late_loss, reached, previous_s = 0.0, 0.0, 0.0
     now, later, later_s = inf, inf, 0.0
     for offset_s, cost, price in zip(curve.offsets_s, curve.costs, curve.prices, strict=True):
-        before, reached = reached, flight.chance_within(offset_s)
-        if offset_s > stakes.deadline_s:
-            middle_s = 0.5 * (max(previous_s, stakes.deadline_s) + offset_s)
+        before, reached = reached, chance_within(offset_s)
+        if offset_s > deadline_s:
+            middle_s = 0.5 * (max(previous_s, deadline_s) + offset_s)
             late_loss += max(0.0, reached - max(before, by_deadline)) * stakes.loss(middle_s)
-        in_time_beside = max(0.0, by_deadline - reached)
-        total = late_loss + (1.0 - reached) * price + (1.0 - reached - in_time_beside) * max(0.0, cost - price)
+        out, beside = 1.0 - reached, by_deadline - reached
+        total = late_loss + out * price
+        if cost > price:
+            total += (out - beside if beside > 0.0 else out) * (cost - price)
         if offset_s <= 0.0:
             now = total
         elif total < later:

@@ -58,4 +58,8 @@ def order_by_objective(job: JobFacts, assessed: Sequence[Assessment]) -> list[tu
         unsure = job.objective == "default" and one.on_time < job.deadline_probability
         return (wish, unsure, score)
 
-    return sorted(zip(scores(job, assessed), assessed, strict=True), key=key)
+    pairs = zip(scores(job, assessed), assessed, strict=True)
+    if job.order or job.objective != "default":
+        return sorted(pairs, key=key)
+    sure = job.deadline_probability  # most decisions need no more than this
+    return sorted(pairs, key=lambda pair: (pair[1].on_time < sure, pair[0]))
