@@ -56,7 +56,7 @@ class Bench:
         parts = self.gateway.service.parts.settings
         usual = (
             f"security: {{signing_secret: '{SECRET}'}}\nstore: {{url: '{parts.store.url}'}}\n"
-            f"artifacts: {{url: '{parts.artifacts.url}'}}\nmoney: {{price_book: {self.book}}}\n"
+            f"artifacts: {{url: '{parts.artifacts.url}'}}\nmoney: {{price_book: {self.book}, show_cost: true}}\n"
             "outbound: {allow_hosts: ['127.0.0.1']}\n"
         )
         jobs = "" if "jobs:" in text else "jobs: {lease_s: 600, heartbeat_s: 100}\n"
