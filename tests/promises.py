@@ -97,6 +97,10 @@ PROMISES = (
                 "tests/crash/test_killed.py",
                 "test_a_death_between_intent_and_token_is_looked_up_and_rendered_once",
             ),
+            *at(
+                "tests/unit/engine/test_lease_guard.py",
+                "test_a_process_that_was_paused_asks_for_its_lease_before_it_submits",
+            ),
         ),
         missing="Where records stay dark, a submit that was answered 502 or 504 by a vendor that bills only results "
         "is repeated and may be rendered twice there; the team pays once, the possible charge is the operator's.",
@@ -124,12 +128,16 @@ PROMISES = (
     Promise(
         6,
         "Acknowledged means durable",
-        "After a 2xx the job, its hold and its key survive a kill of the gateway.",
+        "After a 2xx the job, its hold and its key survive a kill of the gateway, of the database and of Redis.",
         "lost acknowledgements: 0",
         (
             *at(
                 "tests/crash/test_killed.py",
                 "test_kills_at_random_moments_lose_nothing_and_pay_nothing_twice",
+            ),
+            *at(
+                "tests/crash/test_kills.py",
+                "test_kills_under_load_lose_nothing_and_pay_nothing_twice",
             ),
             *at(
                 "tests/api/test_idempotency.py",
@@ -148,6 +156,10 @@ PROMISES = (
                 "test_a_job_ends_as_it_would_have_wherever_its_gateway_is_killed",
             ),
             *at("tests/crash/test_steps.py", "test_every_step_has_a_case"),
+            *at(
+                "tests/crash/test_two_replicas.py",
+                "test_the_jobs_of_a_dead_replica_are_picked_up_within_lease_claim_and_a_second",
+            ),
             *at(
                 "tests/unit/engine/test_leases.py",
                 "test_a_death_at_any_step_ends_as_if_it_had_not_happened",
@@ -168,6 +180,10 @@ PROMISES = (
             *at(
                 "tests/unit/engine/test_leases.py",
                 "test_a_process_whose_lease_was_taken_writes_nothing_more",
+            ),
+            *at(
+                "tests/crash/test_two_replicas.py",
+                "test_a_replica_that_comes_back_after_its_lease_changes_nothing",
             ),
         ),
     ),

@@ -12,6 +12,7 @@ from tests.crash.kills import VICTIMS, broken, run
 
 # VIDGATE_KILLS_GATEWAY=100 and so on for more.
 USUAL = {"gateway": 15, "replica": 8, "postgres": 3, "redis": 3}
+WHAT = {"gateway": "the gateway on SQLite", "replica": "a replica", "postgres": "PostgreSQL", "redis": "Redis"}
 
 
 @pytest.fixture
@@ -22,13 +23,14 @@ def said() -> Callable[[str], None]:
 
 @pytest.mark.parametrize("victim", USUAL)
 def test_kills_under_load_lose_nothing_and_pay_nothing_twice(
-    victim: str, tmp_path: Path, said: Callable[[str], None]
+    victim: str, tmp_path: Path, said: Callable[[str], None], record_property: Callable[[str, object], None]
 ) -> None:
     """Every acknowledged job is there and ends, is rendered once an attempt and billed once, and the books add up."""
     kills = int(os.environ.get(f"VIDGATE_KILLS_{victim.upper()}", USUAL[victim]))
     outcome = run(victim, kills, tmp_path, said)
     assert broken(outcome) == [], outcome
     assert sum(outcome.ended.values()) == outcome.acknowledged
+    record_property("figure", f"{kills} kills of {WHAT[victim]}")
 
 
 def test_every_victim_is_killed() -> None:
