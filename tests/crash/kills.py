@@ -37,6 +37,7 @@ from tests.support.redis_server import RedisServer, redis_server
 WHOLE = {"gateway": 100, "replica": 60, "postgres": 20, "redis": 20}
 SEED = 20_261_125
 POSTERS = 2
+JOBS_A_KILL = 4
 LEASE_S, HEARTBEAT_S, CLAIM_S = 2.0, 0.6, 1.0
 PICK_UP_S = LEASE_S + CLAIM_S + 1.0
 END_TIMEOUT_S = 90.0
@@ -97,7 +98,7 @@ class Load:
     def __init__(self, yard: Yard) -> None:
         self._yard = yard
         self._stop = threading.Event()
-        self._numbers = 0
+        self._allowed = JOBS_A_KILL
         self._lock = threading.Lock()
         self.keys: list[str] = []
         self.told: dict[str, str] = {}
@@ -120,7 +121,8 @@ class Load:
             self._post(missing[0])
 
     def flows(self) -> None:
-        """Wait until a few more jobs are acknowledged: a kill is to hit a process that has work."""
+        """Let a few more jobs be posted, and wait until some are: a kill is to hit a process that has work."""
+        self._allowed += JOBS_A_KILL
         enough, until = len(self.told) + POSTERS, time.monotonic() + END_TIMEOUT_S
         while len(self.told) < enough:
             assert time.monotonic() < until, f"nothing is acknowledged any more: {self.wrong}"
@@ -129,13 +131,15 @@ class Load:
     def _post_many(self) -> None:
         while not self._stop.is_set():
             with self._lock:
-                self._numbers += 1
-                key = f"take-{self._numbers}"
+                if len(self.keys) >= self._allowed:
+                    self._stop.wait(0.02)
+                    continue
+                key = f"take-{len(self.keys) + 1}"
                 self.keys.append(key)
             for _ in range(3):
                 if key not in self.told:
                     self._post(key)
-            self._stop.wait(0.25)
+            self._stop.wait(0.1)
 
     def _post(self, key: str) -> None:
         gateway = self._yard.gateways[hash(key) % len(self._yard.gateways)]
@@ -223,7 +227,7 @@ def yard_for(victim: str, folder: Path, seed: int) -> Iterator[Yard]:
             redis = stack.enter_context(redis_server(folder / "redis"))
             store_url = postgres.url(postgres.create())
             sections |= {"server": {"replicas": 2}, "bus": {"url": redis.url}}
-        switches = {**latency, "fault_rates": FAULTS}
+        switches = {**latency, "fault_rates": FAULTS, "credits_micros": 10**12}
         running = stack.enter_context(stand(folder, switches=switches, sections=sections, store_url=store_url))
         transact = stack.enter_context(database(running.store_url))
         gateways = [running.start() for _ in range(1 if postgres is None else 2)]
@@ -289,7 +293,7 @@ def stuck(connection: Connection) -> list[str]:
     """What the jobs that have not ended are about."""
     columns = jobs.c.id, jobs.c.status, jobs.c.lease_owner, jobs.c.due_at, jobs.c.crashes, jobs.c.parked_at
     found = connection.execute(select(*columns, attempts.c.state, attempts.c.events).join(attempts, isouter=True))
-    return [str(row) for row in found if row.status in ACTIVE]
+    return [str(row) for row in found if row.status in ACTIVE][:5]
 
 
 def left_behind(connection: Connection, told: list[str]) -> dict[str, Any]:
