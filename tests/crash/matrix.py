@@ -89,7 +89,12 @@ class MatrixStand:
         if self.gateway is None or self.gateway.is_dead():
             assert self.start()
         assert self.gateway is not None
-        self.gateway.aim("")
+        try:
+            self.gateway.aim("")
+        except (BrokenPipeError, ConnectionResetError, EOFError):  # it was dying when it was looked at
+            self.gateway.child.process.join(PATIENCE_S)
+            assert self.start()
+            self.gateway.aim("")
         return self.gateway
 
     def post(self, kind: str, number: int) -> str | None:
