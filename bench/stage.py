@@ -110,6 +110,8 @@ def running(script: str, arguments: list[str]) -> Iterator[subprocess.Popen[str]
         yield process
     finally:
         process.terminate()
+        assert process.stdin is not None
+        process.stdin.close()
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:

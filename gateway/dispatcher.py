@@ -34,7 +34,7 @@ CLAIM_INTERVAL_S = 1.0
 PRUNE_INTERVAL_S = 3600.0
 OVERDUE_INTERVAL_S = 3600.0
 # So that other writes come between: thousands of leases are not renewed in one breath.
-HEARTBEAT_JOBS_MAX = 500
+HEARTBEAT_JOBS_MAX = 250
 # What a dead process leaves behind is taken up over some turns.
 CLAIMED_AT_ONCE = 500
 

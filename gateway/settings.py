@@ -163,7 +163,7 @@ class JobsSection(Section):
         default=15, gt=0, le=600, description="How long a process owns a job without renewing, seconds."
     )
     heartbeat_s: float = Field(default=4, gt=0, le=200, description="How often a process renews what it owns, seconds.")
-    running_max: int = Field(default=200, ge=1, le=10_000, description="Most jobs one process runs at a time.")
+    running_max: int = Field(default=2000, ge=1, le=10_000, description="Most jobs one process runs at a time.")
     attempts_max: int = Field(default=4, ge=1, le=20, description="Most attempts of one job, over all routes.")
     crashes_max: int = Field(
         default=10,
