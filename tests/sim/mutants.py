@@ -64,12 +64,6 @@ MUTANTS = (
         "    if end.suspected:\n        suspect_charge(connection, job, attempt)\n",
         "",
     ),
-    Mutant(
-        "a-late-success-is-a-fault",
-        "gateway.settlement",
-        "        rows.hold_fence(connection, job)  # whoever has taken",
-        "        # whoever has taken",
-    ),
 )
 
 

@@ -180,7 +180,9 @@ class Run:
         victim = self.weather.choice(running)
         lease_s = self.scenario.settings["jobs"]["lease_s"]
         if kind == "crash":
-            victim.dies_at = victim.crosses + self.weather.randint(1, 60)
+            # At any point, or at one of those that matter: before or after a commit, before or after a vendor's call.
+            victim.dies_where = self.weather.choice(("", "write ", "wrote ", "before ", "after "))
+            victim.dies_in = self.weather.randint(1, 8 if victim.dies_where else 40)
         elif kind == "pause":
             victim.pause(lease_s * self.weather.uniform(1.1, 3.0))
         elif kind == "drain":

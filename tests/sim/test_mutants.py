@@ -13,7 +13,9 @@ import pytest
 from tests.sim.mutants import MUTANTS
 
 ROOT = Path(__file__).parents[2]
-SEEDS = "1-100"
+RUNS = 150
+# Where to begin, so that it does not take long: the first seed that found it when this was written.
+BEGINS = {"submits-again-without-evidence": 1}
 # What some seed must say when the fault is in the code.
 SAID = {
     "submits-again-without-evidence": "are accounted for",
@@ -25,14 +27,15 @@ SAID = {
     "retry-after-ignored": "before the Retry-After",
     "hold-kept-at-a-failure": "its hold is open",
     "suspense-forgotten": "that nobody booked",
-    "a-late-success-is-a-fault": "IllegalMoveError",
 }
 
 
 @pytest.mark.parametrize("name", [mutant.name for mutant in MUTANTS])
 def test_a_known_fault_is_found_by_its_own_words(name: str) -> None:
     """Some seed among the first ones breaks the very promise that the fault is against."""
-    command = [sys.executable, "-m", "tests.sim", "--seeds", SEEDS, "--until", SAID[name], "--json", "--mutant", name]
+    first = BEGINS.get(name, 1)
+    seeds = f"{first}-{first + RUNS}"
+    command = [sys.executable, "-m", "tests.sim", "--seeds", seeds, "--until", SAID[name], "--json", "--mutant", name]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     child = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     outcomes = [json.loads(line) for line in child.stdout.splitlines() if line.startswith("{")]

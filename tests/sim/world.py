@@ -169,8 +169,8 @@ class Replica:
         self.draining = False
         self.app: Any = None
         self.skew_s = 0.0
-        self.crosses = 0
-        self.dies_at: int | None = None
+        self.dies_in: int | None = None
+        self.dies_where = ""
         self.paused_until = 0.0
         self.gone = asyncio.Event()
         self.tasks: dict[asyncio.Task[Any], None] = {}
@@ -191,11 +191,12 @@ class Replica:
         """Pass a point at which the process touches the outside: here it may die, and here it stands while stopped."""
         if not self.alive:
             raise asyncio.CancelledError
-        self.crosses += 1
-        if self.dies_at is not None and self.crosses >= self.dies_at:
-            self.world.log(f"{self.name} dies at {where}")
-            self.die()
-            raise asyncio.CancelledError
+        if self.dies_in is not None and where.startswith(self.dies_where):
+            self.dies_in -= 1
+            if self.dies_in <= 0:
+                self.world.log(f"{self.name} dies at {where}")
+                self.die()
+                raise asyncio.CancelledError
         while self.paused:  # noqa: ASYNC110 - a pause can be prolonged, and time is virtual
             await asyncio.sleep(self.paused_until - self.world.loop.virtual_s)
         if not self.alive:

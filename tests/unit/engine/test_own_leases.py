@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import Connection, select
 
 import tests.support.clock
+from gateway import settlement
+from gateway.jobs import AttemptState, JobStatus
+from gateway.money.true_cost import TrueCost
+from gateway.runs import load_rows
+from gateway.settlement import Success
+from gateway.store.jobs import LeaseLostError
 from gateway.store.schema import jobs
 from providers.contract import FailureKind, Pending, Refused
 from tests.support.clock import START
@@ -61,3 +68,17 @@ async def test_a_run_that_is_canceled_before_its_first_step_is_forgotten(start: 
     await asyncio.sleep(0)
     assert (dispatcher._tasks, dispatcher.run_of(job_id)) == ({}, None)
     assert (await gateway.ended(job_id))["status"] == "succeeded"
+
+
+async def test_a_success_after_another_process_has_ended_the_job_is_a_lost_lease(start: Start) -> None:
+    """A process paused over its delivery finds the hold captured: the job is another's, and nothing broke."""
+    gateway = await start(Scripted())
+    job_id = await gateway.submit()
+    await gateway.ended(job_id)
+    job, (attempt,) = await gateway.read(load_rows, job_id)
+    late = replace(job, status=JobStatus.RUNNING), replace(attempt, state=AttemptState.ACCEPTED)
+    success = Success({}, TrueCost(100_000, "reported"), 100_000, attempt.account, gateway.clock.now())
+    before = await gateway.balances()
+    with pytest.raises(LeaseLostError):
+        await gateway.write(settlement.succeed, *late, success, {})
+    assert await gateway.balances() == before
