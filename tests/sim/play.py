@@ -72,7 +72,8 @@ def play(seed: int, *, verbose: bool = False) -> Outcome:
         with run.processes.composed():
             loop.run_until_complete(run.play())
     except EndlessError as error:
-        world.violated(str(error))
+        if not world.violations:
+            world.violated(str(error))
     finally:
         structlog.reset_defaults()
         _close(loop)
