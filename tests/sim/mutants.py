@@ -35,6 +35,12 @@ MUTANTS = (
         '        ("cost", team, provider, covered_micros),\n        ("again", team, provider, covered_micros),\n',
     ),
     Mutant(
+        "token-not-committed",
+        "gateway.journal",
+        '            "token": outcome.token,\n',
+        '            "token": None,\n',
+    ),
+    Mutant(
         "event-dropped",
         "gateway.settlement",
         "    events.job_ended(connection, ended)\n    events.emit_usage(",

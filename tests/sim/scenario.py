@@ -104,6 +104,8 @@ def draw(seed: int) -> Scenario:
         vendors=() if real else tuple(_vendor(random, number) for number in range(random.randint(1, 3))),
         teams=tuple(_team(random, number) for number in range(random.randint(1, 3))),
         settings={
+            # Several processes share a database server, one alone has a file: what they believe of each other differs.
+            "store": {"url": "sqlite:///in-memory.db" if replicas == 1 else "postgresql://in/memory"},
             "server": {"public_base_url": "http://vidgate.test", "replicas": replicas, "drain_s": 5},
             "jobs": {
                 "lease_s": lease_s,

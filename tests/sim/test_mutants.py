@@ -22,6 +22,7 @@ SAID = {
     "a-silent-vendor-has-failed": "that nobody booked",
     "no-fence": "a zombie wrote",
     "captured-twice": "which should be None",
+    "token-not-committed": "has no token",
     "event-dropped": "is written as 0 events",
     "key-forgotten-after-a-minute": "the same key was answered otherwise",
     "retry-after-ignored": "before the Retry-After",

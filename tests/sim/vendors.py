@@ -135,7 +135,9 @@ class Vendor(Scripted):
         self.calls.append(Asked(self.now(), attempt_id, owner.name, number))
         self.asked_at.append(self.now())
         self.world.log(f"{owner.name} submits {attempt_id} at {self.name}")
-        if self.now() < self.not_before.get(attempt_id, 0.0) - 0.001:
+        # Whoever takes a job over knows when by the clock of the one before: nothing is promised across wrong clocks.
+        early = self.now() < self.not_before.get(attempt_id, 0.0) - 0.001
+        if early and not self.world.scenario.jumps:
             self.world.violated(f"a submit of {attempt_id} came before the Retry-After of {self.name} was over")
         if self.balance_micros is not None and self.charged_micros + self.price_micros > self.balance_micros:
             self.world.happened("submit at a dry account")
