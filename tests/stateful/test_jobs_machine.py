@@ -12,11 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy import Connection, select
 
+from gateway.store.schema_money import entries
 from providers.contract import Failed, FailureKind, InDoubt, NoEvidence, Pending, Refused, Report
 from tests.support.clock import VirtualLoop
 from tests.support.gateway import ENDED, Gateway, Setting, fresh_database, make_template, running, unsound
@@ -54,6 +55,12 @@ def template() -> Path:
     return make_template(folder)
 
 
+def suspended_attempts(connection: Connection) -> list[str]:
+    """The attempts of every suspense that was ever booked, one for each lost submit that may have been charged."""
+    names = connection.execute(select(entries.c.attempt_id).where(entries.c.kind == "suspend")).scalars()
+    return [str(name).partition("/")[0] for name in names]
+
+
 class Jobs(RuleBasedStateMachine):
     """One team, two vendors: one whose records can be looked up, one that answers at once and has none."""
 
@@ -68,7 +75,7 @@ class Jobs(RuleBasedStateMachine):
         self.beta = Scripted("beta", mode="sync", price_micros=150_000, latency_s=4.0)
         self.told: dict[str, tuple[str, bytes]] = {}
         self.final: dict[str, dict[str, Any]] = {}
-        self.posted = 0
+        self.posted = self.starts = 0
         self._start()
 
     def _do(self, work: Awaitable[T]) -> T:
@@ -76,7 +83,11 @@ class Jobs(RuleBasedStateMachine):
 
     def _start(self) -> None:
         sections = {"jobs": {"in_doubt_s": 900, "lease_s": 600, "heartbeat_s": 200}}
-        setting = Setting(self.folder, self.loop, [self.alpha, self.beta], sections, claim_interval_s=2.0)
+        # No two processes draw the same: renders are told apart by the seeds that are drawn for them.
+        self.starts += 1
+        setting = Setting(
+            self.folder, self.loop, [self.alpha, self.beta], sections, seed=self.starts, claim_interval_s=2.0
+        )
         self.life = AsyncExitStack()
         self.gateway: Gateway = self._do(self.life.enter_async_context(running(setting)))
 
@@ -149,7 +160,9 @@ class Jobs(RuleBasedStateMachine):
         """Renders a vendor runs for one attempt: one; a second only where the first was booked as possibly charged."""
         if not hasattr(self, "gateway"):
             return
-        assert all(count == 1 for count in Counter(self.alpha.accepted).values()), self.alpha.accepted
+        suspended = Counter(self._do(self.gateway.read(suspended_attempts)))
+        for attempt_id, count in Counter(self.alpha.accepted).items():
+            assert count <= 1 + suspended[attempt_id], (attempt_id, self.alpha.accepted, suspended)
 
     def teardown(self) -> None:
         if not hasattr(self, "gateway"):
@@ -176,9 +189,7 @@ class Jobs(RuleBasedStateMachine):
             assert vendor.charged_micros <= -balances.get(f"provider:{vendor.name}", 0), balances
 
 
-# Known and open: a history with a crash after a lost submit has an attempt rendered twice. Until that is mended this
-# machine finds it within seconds, so that it stands here as skipped, with its reason, and not as a green test.
-TestJobs = pytest.mark.skip(reason="known fault: after a crash a lost submit can be rendered twice")(Jobs.TestCase)
+TestJobs = Jobs.TestCase
 TestJobs.settings = settings(
     max_examples=25,
     stateful_step_count=18,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -23,8 +24,15 @@ class CountedStore:
         self.hook: Hook | None = None
         self._loop = loop
 
+    @staticmethod
+    def _of_a_job() -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.get_name().startswith("job_")
+
     async def write(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if self.killed:
+            if self._of_a_job():
+                raise asyncio.CancelledError  # a dead process does not go on as if it had written, and submit
             return None
         name = getattr(fn, "__name__", "write")
         if self.hook is not None:
