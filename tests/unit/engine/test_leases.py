@@ -131,7 +131,7 @@ async def test_a_process_whose_lease_was_taken_writes_nothing_more(start: Start)
     gateway = await start(alpha)
     job_id = await gateway.submit()
     await gateway.until(job_id, "rendering")
-    await gateway.write(steal, job_id, gateway.clock.now() + 10_000)
+    await gateway.write(steal, job_id, gateway.clock.now() + 800)
     stolen = await gateway.read(row_of, job_id)
     await gateway.clock.sleep(300)
     assert len(alpha.charged) == 1  # the vendor's end was seen
