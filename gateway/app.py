@@ -44,12 +44,14 @@ from gateway.settings import Settings
 from gateway.shadow import make_routers
 from gateway.store.clocks import check_clocks
 from gateway.store.database import StoreError, open_store
+from gateway.telemetry.export import open_outlet
 from gateway.telemetry.loop_lag import watch_loop
 from gateway.telemetry.meter import Meter
 from gateway.telemetry.metered_provider import MeteredProvider
 from gateway.telemetry.metered_store import MeteredStore
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.snapshot import Snapshot
+from gateway.telemetry.tracing import Tracing
 from gateway.vendor_transport import VendorTransport
 from policies.retry import RetryBudget
 from providers.contract import Tools
@@ -118,6 +120,7 @@ def build_app(
             await parts.store.close()
             await outbound.close()
             await client.aclose()
+            await parts.meter.tracing.close()
 
     return Starlette(
         routes=ROUTES,
@@ -134,10 +137,13 @@ def build_app(
 async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient, outbound: Outbound) -> Parts:
     """Make every part of the service. Raises what each part raises for settings that it cannot serve."""
     clock, random, ids = chance.clock, chance.random, Ids(chance.clock)
-    meter = Meter(Metrics())
-    around = Surroundings(ids.new("bus"), clock, random, settings.bus.namespace, settings.jobs.lease_s)
+    name, metrics = ids.new("bus"), Metrics()
+    outlet = open_outlet(settings.telemetry, metrics, name)
+    meter = Meter(metrics, Tracing(clock, name, ratio=settings.telemetry.trace_ratio, outlet=outlet))
+    around = Surroundings(name, clock, random, settings.bus.namespace, settings.jobs.lease_s)
     bus = open_bus(settings.bus.url, around)
     fleet = _fleet(settings, Tools(client, clock, random), bus, meter)
+    meter.tracing.models.update({route.name: route.model for route in fleet.routes.values()})
     artifacts = watched(Artifacts.open(settings.artifacts.url), "artifacts")
     fetch_limits = FetchLimits(settings.outbound.bytes_max, settings.outbound.timeout_s)
     inputs = Inputs(
@@ -191,14 +197,16 @@ def _fleet(settings: Settings, tools: Tools, bus: Bus, meter: Meter) -> Fleet:
 
 
 def _endpoint(path: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """A Starlette endpoint from a handler: hands it the running service, and times it under its path's template."""
+    """A Starlette endpoint from a handler: hands it the running service; timed and traced under the template."""
 
     async def endpoint(request: Request) -> Response:
         service: Service = request.app.state.service
-        with service.parts.meter.answering(request.method, path) as answering:
+        given = request.headers.getlist("traceparent")
+        with service.parts.meter.answering(request.method, path, given) as answering:
+            request.state.trace = answering.trace
             response = await handler(request, service)
             answering.status = response.status_code
-        return response
+        return errors.traced(request, response)
 
     return endpoint
 

@@ -14,6 +14,7 @@ from gateway.config_errors import ConfigurationProblem, ConfigurationWarning, ne
 from gateway.money.prices import PriceBook, PriceBookError
 from gateway.settings import Settings
 from gateway.store.database import POSTGRES_SCHEMES
+from gateway.telemetry.export import export_fault
 from providers.capability import Route
 from providers.contract import ProviderPlugin, ProviderSettings, chosen_routes
 
@@ -89,6 +90,9 @@ def _places(settings: Settings) -> Iterator[ConfigurationProblem]:
     fault = bus_fault(settings.bus.url)
     if fault is not None:
         yield ConfigurationProblem(("bus", "url"), fault)
+    fault = export_fault(settings.telemetry.otlp_endpoint)
+    if fault is not None:
+        yield ConfigurationProblem(("telemetry", "otlp_endpoint"), fault)
 
 
 def _processes(settings: Settings) -> Iterator[ConfigurationProblem]:

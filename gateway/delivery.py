@@ -15,6 +15,7 @@ from gateway.media.convert import convert
 from gateway.media.kinds import MEDIA_TYPES
 from gateway.media.verify import BadMedia, MediaInfo, deviations, inspect_media_async
 from gateway.outbound import FetchLimits, Outbound, OutboundError
+from gateway.telemetry.tracing import span
 from providers.capability import Route
 from providers.contract import FailureKind, Finished, InlineFile, Report, ResultFile
 from providers.vocabulary import Scalar
@@ -87,19 +88,23 @@ class Delivery:
             return await self._keep(await self._fetch(file.url), ordered)
 
     async def _fetch(self, url: str) -> bytes:
-        return (await self.outbound.fetch(url, self.limits)).data
+        with span("fetch result", "client"):
+            return (await self.outbound.fetch(url, self.limits)).data
 
     async def _keep(self, data: bytes, ordered: Mapping[str, Scalar]) -> dict[str, Any]:
-        info = await inspect_media_async(data)
+        with span("verify"):
+            info = await inspect_media_async(data)
         differing = deviations(info, **_expected(ordered))
         wanted = ordered.get("output_format")
         if isinstance(wanted, str) and wanted != info.container:
             if info.container not in USUAL_CONTAINERS:
                 differing = (*differing, f"converted from the vendor's {info.container}, which may have cost quality")
-            data = await convert(data, info, wanted)
-            info = await inspect_media_async(data)
+            with span("convert"):
+                data = await convert(data, info, wanted)
+                info = await inspect_media_async(data)
         media_type = MEDIA_TYPES[info.container]
-        artifact = await self.artifacts.put(data, media_type)
+        with span("store"):
+            artifact = await self.artifacts.put(data, media_type)
         return _shown(info) | {
             "sha256": artifact.sha256,
             "size_bytes": artifact.size_bytes,

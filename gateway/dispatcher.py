@@ -25,6 +25,7 @@ from gateway.settings import JobsSection
 from gateway.store import jobs as rows
 from gateway.store.database import StoreError
 from gateway.store.jobs import Job
+from gateway.telemetry.job_spans import facts_of
 from gateway.timetable import Timetable
 from gateway.watch import HEARD_INTERVAL_S, WATCH_INTERVAL_S, MoneyWatch
 
@@ -45,7 +46,7 @@ class Dispatcher:
     def __init__(self, parts: Parts, engine: Engine) -> None:
         self._parts = parts
         self._engine = engine
-        self._outbox = Outbox(parts.store, parts.delivery.outbound, parts.clock, parts.random)
+        self._outbox = Outbox(parts.store, parts.delivery.outbound, parts.clock, parts.random, parts.meter.tracing)
         self.watch = MoneyWatch(parts)
         self._runs: dict[str, Run] = {}
         self._timetable = Timetable(self._resume)
@@ -166,7 +167,8 @@ class Dispatcher:
             del self._tasks[run.job_id]
         failed = None if task.cancelled() else task.exception()
         if failed is not None:
-            log.error("job.crash_not_noted", job=run.job_id, error=repr(failed))
+            with self._parts.meter.tracing.at(run):
+                log.error("job.crash_not_noted", job=run.job_id, error=repr(failed))
         sleep_s = None if task.cancelled() or failed is not None else task.result()
         if sleep_s is None:
             if self._runs.get(run.job_id) is run:
@@ -176,14 +178,15 @@ class Dispatcher:
 
     async def _drive(self, run: Run) -> float | None:
         """One job to its next sleep or its end. A fault of ours parks it for a while, and the process goes on."""
-        try:
-            return await self._engine.drive(run)
-        except StoreError as error:
-            log.error("job.store_lost", job=run.job_id, stage=run.stage, error=str(error))
-            await self._hand_back(run)
-        except Exception:  # the boundary of a job's task: whatever went wrong, the other jobs go on
-            log.exception("job.crashed", job=run.job_id, stage=run.stage)
-            await self._note_crash(run)
+        with self._parts.meter.tracing.at(run):
+            try:
+                return await self._engine.drive(run)
+            except StoreError as error:
+                log.error("job.store_lost", job=run.job_id, stage=run.stage, error=str(error))
+                await self._hand_back(run)
+            except Exception:  # the boundary of a job's task: whatever went wrong, the other jobs go on
+                log.exception("job.crashed", job=run.job_id, stage=run.stage)
+                await self._note_crash(run)
         return None
 
     async def _hand_back(self, run: Run) -> None:
@@ -228,10 +231,11 @@ class Dispatcher:
             if self._parts.clock.now() - now > self._settings.heartbeat_s:
                 self._claims_from = self._parts.clock.now() + self._settings.heartbeat_s
         for job in claimed:
-            log.info("job.claimed", job=job.id, fence=job.fence)
+            self._parts.meter.claimed(job)
+            log.info("job.claimed", fence=job.fence, **facts_of(job))
             if job.crashes >= self._settings.crashes_max:
                 await self._parts.store.write(parking.park, job, now, job.crashes)
-                log.error("job.parked", job=job.id, crashes=job.crashes)
+                log.error("job.parked", crashes=job.crashes, **facts_of(job))
             else:
                 self.begin(job)
 

@@ -22,6 +22,7 @@ from gateway.money.usage_events import correction_event, usage_event
 from gateway.store.conflict import insert_new
 from gateway.store.jobs import Job
 from gateway.store.schema_events import events, webhook_deliveries, webhooks
+from gateway.telemetry.trace_context import Trace, trace_id_in
 from gateway.webhooks import USAGE_ID, subscribed
 
 JSON_TYPE = "application/json"
@@ -30,13 +31,17 @@ CLOUD_EVENT_TYPE = "application/cloudevents+json"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A fact worth telling. `reference` names it once and for all; `team_id` None is the operator's business."""
+    """A fact worth telling. `reference` names it once and for all; `team_id` None is the operator's business.
+
+    `trace` is the span of the job that it is about.
+    """
 
     reference: str
     type: str
     team_id: str | None
     at: float
     data: Mapping[str, Any]
+    trace: str | None = None
 
     @property
     def id(self) -> str:
@@ -90,9 +95,10 @@ def job_ended(connection: Connection, job: Job) -> None:
         "metadata": job.request.get("metadata", {}),
         "error": {name: problem[name] for name in ("type", "title", "detail")} if problem else None,
         "links": {"self": f"/jobs/{job.id}"},
+        "trace_id": trace_id_in(job.trace),
     }
     kind = f"job.{job.status}"
-    emit(connection, Event(f"{kind}:{job.id}", kind, job.team_id, job.finished_at, data))
+    emit(connection, Event(f"{kind}:{job.id}", kind, job.team_id, job.finished_at, data, _span(job)))
 
 
 def soft_limits_crossed(connection: Connection, job: Job, warnings: Sequence[SoftLimit]) -> None:
@@ -117,8 +123,14 @@ def soft_limits_crossed(connection: Connection, job: Job, warnings: Sequence[Sof
                 job.team_id,
                 job.created_at,
                 data,
+                _span(job),
             ),
         )
+
+
+def _span(job: Job) -> str | None:
+    root = Trace.parse(job.trace)
+    return str(root.at_row(job.id)) if root is not None else None
 
 
 def account_low(connection: Connection, low: LowWater) -> None:
@@ -130,7 +142,7 @@ def account_low(connection: Connection, low: LowWater) -> None:
 def job_parked(connection: Connection, job: Job, at: float, crashes: int) -> bool:
     """Tell the operator of a job that nobody can drive: its hold stays until somebody decides."""
     data = {"job_id": job.id, "team_id": job.team_id, "route": job.route, "crashes": crashes}
-    return emit(connection, Event(f"job.parked:{job.id}:{at:.3f}", "job.parked", None, at, data))
+    return emit(connection, Event(f"job.parked:{job.id}:{at:.3f}", "job.parked", None, at, data, _span(job)))
 
 
 def price_drifted(connection: Connection, drift: PriceDrift, day: str, at: float) -> bool:
@@ -168,6 +180,7 @@ def _write(
         "type": event.type,
         "at": event.at,
         "content_type": content_type,
+        "trace": event.trace,
         # What a vendor wrote may hold half a character, which no database takes.
         "body": json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode(errors="replace").decode(),
     }

@@ -19,6 +19,7 @@ from gateway.media.prepare import ImagePlan, prepare_async
 from gateway.outbound import FetchLimits, Outbound, OutboundError
 from gateway.problems import InvalidImage, Unavailable
 from gateway.store.jobs import Attempt, Job
+from gateway.telemetry.tracing import span
 from policies.fit import picture
 from providers.capability import ImageForm, ImageGiven, Route
 from providers.contract import HasUpload, RenderRequest, SourceImage
@@ -46,8 +47,9 @@ class Inputs:
 
         Raises InvalidImage.
         """
-        linked = given_as(given) == "link"
-        return await intake(await self._fetch(str(given).strip()) if linked else given, self.limits)
+        with span("take picture in"):
+            linked = given_as(given) == "link"
+            return await intake(await self._fetch(str(given).strip()) if linked else given, self.limits)
 
     async def keep(self, given: str | bytes, image: CleanImage) -> dict[str, Any]:
         """Store a picture; returns what the job's row keeps of it and of how it was given."""
@@ -93,7 +95,8 @@ class Inputs:
         if as_it_is and self.links_are_public and self.form(route) == "url":  # it need not be read to be linked to
             url = self._link(given["sha256"], given["media_type"])
             return SourceImage(given["media_type"], given["width"], given["height"], url=url)
-        image = await self._prepared(job.input, route, job.parameters)
+        with span("prepare picture"):
+            image = await self._prepared(job.input, route, job.parameters)
         inline = SourceImage(image.media_type, image.width, image.height, data=image.data)
         if self.form(route) != "url":
             return inline

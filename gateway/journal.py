@@ -273,7 +273,7 @@ class Journal:
         run.put(attempt)
         run.polls, run.looks, run.eta_s, run.progress = 0, 0, None, None
         self._parts.fleet.arrive(attempt.id)
-        self._parts.meter.failed(attempt, end.kind)
+        self._parts.meter.failed(run.job, attempt, end.kind)
         self._told("attempt.failed", run, attempt, kind=end.kind, detail=end.told)
         if job_end is not None:
             self._told_end(run, job_end)

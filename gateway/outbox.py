@@ -26,6 +26,8 @@ from gateway.outbound import Outbound, OutboundError
 from gateway.signatures import SecretError, headers
 from gateway.store.database import Store
 from gateway.store.schema_events import events, webhook_deliveries, webhook_tries, webhooks
+from gateway.telemetry.trace_context import Trace
+from gateway.telemetry.tracing import Standing, Tracing, span
 from gateway.webhooks import disable_webhook, secrets_in_use
 
 log = structlog.get_logger()
@@ -64,6 +66,7 @@ class Due:
     old_secret_until: float | None
     content_type: str
     body: str
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Outbox:
     outbound: Outbound
     clock: Clock
     random: Random
+    tracing: Tracing
     _sending: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def begin(self) -> int:
@@ -122,10 +126,12 @@ class Outbox:
         await asyncio.gather(*self._sending, return_exceptions=True)
 
     async def _send(self, due: Due) -> None:
-        try:
-            await self._deliver(due)
-        except Exception:  # the boundary of a send: its lease runs out and it is tried again, the others go on
-            log.exception("webhook.crashed", event_id=due.event_id, webhook=due.webhook_id)
+        place = Standing(Trace.parse(due.trace), {"event": due.event_id, "webhook": due.webhook_id})
+        with self.tracing.at(place):
+            try:
+                await self._deliver(due)
+            except Exception:  # the boundary of a send: its lease runs out and it is tried again, the others go on
+                log.exception("webhook.crashed", event_id=due.event_id, webhook=due.webhook_id)
 
     async def _deliver(self, due: Due) -> None:
         tried = await self._try(due)
@@ -139,7 +145,12 @@ class Outbox:
         try:
             used = secrets_in_use(due.secret, due.old_secret, due.old_secret_until, began_at)
             signed = headers(due.event_id, began_at, body, used) | {"content-type": due.content_type}
-            answer = await self.outbound.post(due.url, body, signed, TIMEOUT_S)
+            with span("send webhook", "client") as sending:
+                traced = {"traceparent": str(sending.trace)} if sending.trace is not None else {}
+                answer = await self.outbound.post(due.url, body, signed | traced, TIMEOUT_S)
+                sending.note({"http.response.status_code": answer.status, "vidgate.webhook.try": due.tries + 1})
+                if not 200 <= answer.status < 300:
+                    sending.fail(str(answer.status))
         except (OutboundError, SecretError) as error:
             return Tried(began_at, self.clock.now() - began_at, fault=str(error)[:300])
         now = self.clock.now()
@@ -213,7 +224,7 @@ def _endpoints_with_room(connection: Connection, now: float) -> list[tuple[str, 
 
 def _claim_of(connection: Connection, webhook_id: str, now: float, count_max: int) -> list[Due]:
     query = (
-        select(webhook_deliveries, events.c.content_type, events.c.body, webhooks)
+        select(webhook_deliveries, events.c.content_type, events.c.body, events.c.trace, webhooks)
         .join(events, events.c.id == webhook_deliveries.c.event_id)
         .join(webhooks, webhooks.c.id == webhook_deliveries.c.webhook_id)
         .where(webhook_deliveries.c.webhook_id == webhook_id, webhook_deliveries.c.state == "pending")
@@ -344,6 +355,7 @@ def _due(row: Any) -> Due:
         old_secret_until=row["old_secret_until"],
         content_type=row["content_type"],
         body=row["body"],
+        trace=row["trace"],
     )
 
 

@@ -14,6 +14,7 @@ from gateway.money.margin import TeamPlan
 from gateway.money.prices import Price, PriceBook
 from gateway.settings_routing import RoutingSection
 from gateway.shadow import Opinion
+from gateway.telemetry.tracing import span
 from gateway.wishes import RoutingWish, Standing, limit_micros
 from policies.fit import Fit, FitMode, ReceiptLine, fit, picture_line
 from policies.values import Candidate, JobFacts, Objective, Ranking, Tried, Weights
@@ -118,9 +119,10 @@ class Planner:
 
         What the job has given up stays out as long as another route can be had, however cheap it would be to wait for.
         """
-        facts = self._facts(order, tried, spent_micros)
-        plan = self._ranked(order, facts, now, self._given_up(tried))
-        return plan if plan.ranking.ranked or not tried else self._ranked(order, facts, now, {})
+        with span("plan"):
+            facts = self._facts(order, tried, spent_micros)
+            plan = self._ranked(order, facts, now, self._given_up(tried))
+            return plan if plan.ranking.ranked or not tried else self._ranked(order, facts, now, {})
 
     def _ranked(self, order: Order, facts: JobFacts, now: float, given_up: Mapping[str, str]) -> Plan:
         options = {

@@ -5,6 +5,7 @@ A job that waits for a vendor keeps no rows: thousands of them wait in one proce
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from sys import intern
@@ -16,6 +17,7 @@ from gateway.jobs import ACTIVE, AttemptState
 from gateway.store import jobs as rows
 from gateway.store.database import Store
 from gateway.store.jobs import Attempt, Job, Lease, LeaseLostError, open_attempt
+from gateway.telemetry.trace_context import Trace
 from providers.contract import Pending, Token
 
 LOOK_INTERVAL_MAX_S = 60.0
@@ -64,10 +66,13 @@ class Run:
     `sleep_s` is set by a step that has to wait, `idle` by one that does nothing before; `slept` says that the step
     before had to wait, and `woken` ends the next sleep before it begins. The rows are in memory, or `render` is (at
     rest), or they are unread. `rendered_at` is when a vendor was last seen to be done.
+    `team` and `root`, the span of the request that the job came with, say where it stands in logs and traces.
     """
 
     job_id: str
     fence: int
+    team: str = ""
+    root: Trace | None = None
     _job: Job | None = None
     _attempts: list[Attempt] = field(default_factory=list)
     render: Render | None = None
@@ -92,7 +97,8 @@ class Run:
     def of(cls, job: Job) -> Run:
         """A run of a job as it was just admitted or claimed."""
         began = job.fence > 1 or job.route is not None
-        run = cls(job.id, job.fence, job, unread=began, crashes=job.crashes)
+        root = Trace.parse(job.trace)
+        run = cls(job.id, job.fence, intern(job.team_id), root, job, unread=began, crashes=job.crashes)
         run.cancel_wanted = job.cancel_requested_at is not None
         run.lease_until = job.lease_until or run.lease_until
         return run
@@ -102,6 +108,19 @@ class Run:
         self.fence, self.crashes, self.lease_until = job.fence, job.crashes, job.lease_until or inf
         if self._job is not None:
             self._job = replace(self._job, fence=job.fence)
+
+    @property
+    def trace(self) -> Trace | None:
+        """The span under which it goes on: that of the attempt under way, or the job's."""
+        return self.root.at_row(self.facts().get("attempt", self.job_id)) if self.root is not None else None
+
+    def facts(self) -> Mapping[str, str]:
+        """What its logs and spans say of it."""
+        known = {"job": self.job_id, "team": self.team}
+        if self.render is not None:
+            return known | {"route": self.render.route, "attempt": self.render.attempt_id}
+        attempt = open_attempt(self._attempts)
+        return known | ({"route": attempt.route, "attempt": attempt.id} if attempt is not None else {})
 
     @property
     def lease(self) -> Lease:

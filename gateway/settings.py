@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -307,6 +307,54 @@ class TelemetrySection(Section):
         default=None,
         description="Bearer token that a scraper of `/metrics` must send; none: whoever reaches the port may read.",
     )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="OpenTelemetry collector that traces are sent to, OTLP over HTTP, such as `http://collector:4318`; "
+        "none: no traces. It needs the extra `[otel]`.",
+    )
+    otlp_headers: SecretStr | None = Field(
+        default=None,
+        description="Headers for the collector, `name=value,name=value`; values may be percent-encoded.",
+    )
+    trace_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of the traces begun here that are recorded; a request that comes with a `traceparent` is "
+        "recorded when its caller's trace is.",
+    )
+    service_name: str = Field(
+        default="vidgate", min_length=1, max_length=120, description="What this service is called in traces."
+    )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_a_collector(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        extra = parts.query or parts.fragment or parts.username
+        if parts.scheme not in {"http", "https"} or not parts.hostname or extra:
+            raise ValueError("must be an http or https address, such as http://collector:4318; keys go in otlp_headers")
+        return url.rstrip("/").removesuffix("/v1/traces")
+
+    @field_validator("otlp_headers")
+    @classmethod
+    def _are_headers(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            read_headers(secret.get_secret_value())
+        return secret
+
+
+def read_headers(text: str) -> dict[str, str]:
+    """Headers from `name=value,name=value`, the form of OTEL_EXPORTER_OTLP_HEADERS.
+
+    Raises ValueError, which does not repeat the text, for anything else.
+    """
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    if not pairs or not all(name.strip() and sign for name, sign, _ in pairs):
+        raise ValueError("must be name=value pairs with commas between them, such as authorization=Bearer%20abc")
+    return {name.strip().lower(): unquote(value.strip()) for name, _, value in pairs}
 
 
 class Settings(Section):
@@ -330,7 +378,7 @@ class Settings(Section):
     money: MoneySection = Field(default=MoneySection(), description="Prices, margins and budgets.")
     outbound: OutboundSection = Field(default=OutboundSection(), description="Fetching foreign URLs.")
     media: MediaSection = Field(default=MediaSection(), description="Checking results.")
-    telemetry: TelemetrySection = Field(default=TelemetrySection(), description="Metrics.")
+    telemetry: TelemetrySection = Field(default=TelemetrySection(), description="Metrics and traces.")
 
     @model_validator(mode="before")
     @classmethod

@@ -8,6 +8,7 @@ from gateway.audience import Audience, audience_of
 from gateway.keys import Caller, find_caller
 from gateway.problems import Unauthorized
 from gateway.service import Service
+from gateway.telemetry.tracing import learn_here
 
 SECRET_LENGTH_MAX = 256
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="vidgate"'}
@@ -25,6 +26,7 @@ async def caller_of(request: Request, service: Service) -> Caller:
     caller = await service.parts.store.read(find_caller, secret, now)
     if caller is None:
         raise Unauthorized("this key is unknown, expired or revoked", headers=CHALLENGE)
+    learn_here(team=caller.team_id)
     return caller
 
 

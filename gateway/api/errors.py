@@ -19,6 +19,7 @@ from gateway.problems import (
     problem_response,
 )
 from gateway.store.database import CommitUnknownError
+from gateway.telemetry.trace_context import Trace
 
 log = structlog.get_logger()
 
@@ -26,10 +27,29 @@ STORE_RETRY_AFTER_S = 5
 BY_STATUS: Mapping[int, type[Problem]] = {404: NotFound, 405: MethodNotAllowed}
 
 
+def traced(request: Request, response: Response) -> Response:
+    """The reply with the span that it was given in: `traceresponse`, as Trace Context drafts it."""
+    trace: Trace | None = getattr(request.state, "trace", None)
+    if trace is not None:
+        response.headers["traceresponse"] = str(trace)
+    return response
+
+
+def _shown(request: Request, problem: Problem) -> Response:
+    return traced(request, problem_response(problem, request.url.path))
+
+
+def _facts(request: Request, error: Exception) -> dict[str, str]:
+    """What the log says of a request that failed: no path, which may carry its own permission."""
+    trace: Trace | None = getattr(request.state, "trace", None)
+    facts = {"method": request.method, "error": type(error).__name__}
+    return facts | ({"trace_id": trace.trace_id} if trace is not None else {})
+
+
 async def on_problem(request: Request, error: Exception) -> Response:
     """A problem that was raised on purpose."""
     assert isinstance(error, Problem)
-    return problem_response(error, request.url.path)
+    return _shown(request, error)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -37,12 +57,12 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = BY_STATUS.get(error.status_code, BadRequest)
     detail = f"{request.method} {request.url.path}: {error.detail.lower()}"
-    return problem_response(kind(detail, headers=error.headers), request.url.path)
+    return _shown(request, kind(detail, headers=error.headers))
 
 
 async def on_store_error(request: Request, error: Exception) -> Response:
     """The database is away: for a while nothing can be said, and after a lost commit not even whether it was made."""
-    log.error("request.store_error", path=request.url.path, method=request.method, error=str(error))
+    log.error("request.store_error", **_facts(request, error), detail=str(error))
     if isinstance(error, CommitUnknownError):
         detail = (
             "the database went away while this was being written, and nobody can tell whether it was: repeat it with "
@@ -51,10 +71,10 @@ async def on_store_error(request: Request, error: Exception) -> Response:
     else:
         detail = "the database does not answer; nothing was written and nothing was charged"
     problem = Unavailable(detail, headers={"Retry-After": str(STORE_RETRY_AFTER_S)})
-    return problem_response(problem, request.url.path)
+    return _shown(request, problem)
 
 
 async def on_fault(request: Request, error: Exception) -> Response:
     """A fault of ours: told without its insides, logged with them."""
-    log.error("request.fault", path=request.url.path, method=request.method, error=type(error).__name__)
-    return problem_response(InternalError("a fault of vidgate's own; nothing was charged for it"), request.url.path)
+    log.error("request.fault", **_facts(request, error))
+    return _shown(request, InternalError("a fault of vidgate's own; nothing was charged for it"))

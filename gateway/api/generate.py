@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,10 +31,14 @@ from gateway.planning import Order
 from gateway.problems import BadRequest, Forbidden, InvalidParameter, NoEligibleRoute, UnknownField
 from gateway.service import Service
 from gateway.store.jobs import Job
+from gateway.telemetry.job_spans import facts_of
+from gateway.telemetry.tracing import learn_here, traceparent_here
 from gateway.wishes import RoutingWish, grants_of, plain_plan, standing_of
 from policies.fit import FitMode
 from providers.capability import Route
 from providers.vocabulary import Media, Scalar
+
+log = structlog.get_logger()
 
 HOLD_MARGIN_S = 3600.0
 NEAREST_HINT = "with fit: nearest a route may move or drop what it cannot honour"
@@ -65,6 +70,7 @@ async def generate(request: Request, service: Service, media: Media) -> Response
         if before is not None:
             return _response(before, preference)
     job = await _new_job(service, caller, wish)
+    learn_here(job=job.id)
     # A hold outlives the last moment at which an attempt can still be in doubt, so that a late success is captured.
     hold_expires_at = job.give_up_at + service.parts.settings.jobs.in_doubt_s + HOLD_MARGIN_S
     wanted = Admission(job, hold_expires_at, key, partial(_accepted, audience_for(caller, service)))
@@ -72,6 +78,7 @@ async def generate(request: Request, service: Service, media: Media) -> Response
     if answer.replayed or answer.status != 202:
         return _response(answer, preference)
     service.parts.meter.admitted(job)
+    log.info("job.admitted", media=job.media, key=job.key_id, held_micros=job.held_micros, **facts_of(job))
     if job.lease_owner is not None:
         service.dispatcher.begin(job)
     if not preference.wait_s:
@@ -180,6 +187,7 @@ async def _new_job(service: Service, caller: Caller, wish: Wish) -> Job:
         input=picture,
         plan=plan.to_json(),
         due_at=now,
+        trace=traceparent_here(),
         **service.dispatcher.lease(),
     )
 

@@ -122,6 +122,7 @@ def _job_schema() -> dict[str, Any]:
         "result": object_or_null,
         "error": {"oneOf": [{"$ref": "#/components/schemas/Problem"}, {"type": "null"}]},
         "cancel_requested_at": text_or_null,
+        "trace_id": text_or_null,
         "links": {"type": "object"},
     }
     return {"type": "object", "required": list(properties), "properties": properties}

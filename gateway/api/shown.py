@@ -10,6 +10,7 @@ from gateway.audience import Audience, visible
 from gateway.doubts import doubt_of
 from gateway.jobs import AttemptState, JobStatus
 from gateway.store.jobs import Attempt, Job
+from gateway.telemetry.trace_context import trace_id_in
 
 MICROS = 1_000_000
 EVENT_TIMES = frozenset({"at", "last_at", "until", "again_at"})
@@ -54,6 +55,7 @@ def job_json(
         "result": _result(job),
         "error": job.error,
         "cancel_requested_at": rfc3339(job.cancel_requested_at),
+        "trace_id": trace_id_in(job.trace),
         "links": {
             "self": f"/jobs/{job.id}",
             "content": f"/jobs/{job.id}/content" if job.status is JobStatus.SUCCEEDED else None,

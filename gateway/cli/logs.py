@@ -8,6 +8,8 @@ from typing import TextIO, cast
 
 import structlog
 
+from gateway.telemetry.tracing import add_place
+
 
 class _Patient:
     """A stream for the log whose end (a closed pipe, a full disk) is nobody's error: the work goes on unheard."""
@@ -42,6 +44,7 @@ def log_to(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            add_place,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *exceptions,

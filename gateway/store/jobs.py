@@ -71,6 +71,7 @@ class Job:
     fence: int = 0
     crashes: int = 0
     parked_at: float | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ keys = Table(
 
 # `request` is what the caller wrote and what it became, `plan` the ranking that was used, `result` the finished files.
 # `lease_owner`, `lease_until` and `fence` say which process drives it: every write of the engine carries the fence.
+# `trace` is the span of the request that it came with (W3C `traceparent`): whoever drives it goes on in that trace.
 # `crashes` counts the drivers that broke on it since it last came a step on; with too many it is parked (parking.py).
 jobs = Table(
     "jobs",
@@ -92,6 +93,7 @@ jobs = Table(
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("crashes", Integer, nullable=False, server_default="0"),
     Column("parked_at", Float),
+    Column("trace", String(55)),
     _one_of("status", JobStatus),
     CheckConstraint("(status IN ('queued', 'running')) = (finished_at IS NULL)", name="finished"),
 )

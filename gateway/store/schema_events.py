@@ -38,6 +38,7 @@ webhooks = Table(
 Index("ix_webhooks_team", webhooks.c.team_id)
 
 # `id` follows from what happened, so that a fact is an event once; `body` is what is signed and sent, to the byte.
+# `trace` is the span of the job that it tells of.
 events = Table(
     "events",
     metadata,
@@ -47,6 +48,7 @@ events = Table(
     Column("at", Seconds, nullable=False),
     Column("content_type", Text, nullable=False),
     Column("body", Text, nullable=False),
+    Column("trace", Text),
     sqlite_strict=True,
 )
 

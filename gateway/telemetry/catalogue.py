@@ -160,6 +160,12 @@ METRICS: tuple[Metric, ...] = (
         SHORT_BUCKETS_S,
     ),
     Metric("vidgate_store_errors", "counter", "Transactions that the database could not carry out.", ("operation",)),
+    Metric(
+        "vidgate_trace_spans",
+        "counter",
+        "Spans for the collector: exported, failed (it did not take them) or dropped (the queue was full).",
+        ("outcome",),
+    ),
     Metric("vidgate_bus_connected", "gauge", "1 while the bus between replicas answers, or is not needed."),
     Metric("vidgate_build_info", "gauge", "1, with the version that runs.", ("version",)),
 )

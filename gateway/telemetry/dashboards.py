@@ -208,6 +208,7 @@ SERVICE: tuple[Panel, ...] = (
     Panel("Stale writes refused", ((_rate("vidgate_stale_lease_writes_total", "instance"), "{{instance}}"),), "ops"),
     Panel("Versions", (("sum by (version) (vidgate_build_info)", "{{version}}"),)),
     Panel("Bus", (("min by (instance) (vidgate_bus_connected)", "{{instance}}"),)),
+    Panel("Spans", ((_rate("vidgate_trace_spans_total", "outcome"), "{{outcome}}"),), "ops"),
     Panel("Memory", (("sum by (instance) (process_resident_memory_bytes)", "{{instance}}"),), "bytes"),
     Panel("CPU", ((_rate("process_cpu_seconds_total", "instance"), "{{instance}}"),), "percentunit"),
 )

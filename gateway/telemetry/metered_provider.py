@@ -1,4 +1,4 @@
-"""A provider that is timed: the same verbs and the same abilities, each call counted by what it came to."""
+"""A provider that is timed and traced: the same verbs and abilities, each call counted by what it came to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from functools import wraps
 from typing import Any
 
 from gateway.clock import stopwatch_s
-from gateway.telemetry.meter import Meter
+from gateway.telemetry.meter import Meter, failure_of, outcome_word
+from gateway.telemetry.tracing import span
 from providers.capability import Route
 from providers.contract import Provider, RenderRequest, SentAttempt
 
@@ -28,12 +29,18 @@ class MeteredProvider:
     def _timed(self, call: str, work: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @wraps(work)
         async def timed(*arguments: Any) -> Any:
-            began_s, outcome = stopwatch_s(), None
-            try:
-                outcome = await work(*arguments)
-            finally:
-                took_s = stopwatch_s() - began_s
-                self._meter.called(self._provider.name, _route_of(arguments), call, outcome, took_s)
+            began_s, outcome, route = stopwatch_s(), None, _route_of(arguments)
+            with span(f"{call} {route}", "client") as tracked:
+                try:
+                    outcome = await work(*arguments)
+                finally:
+                    took_s = stopwatch_s() - began_s
+                    self._meter.called(self._provider.name, route, call, outcome, took_s)
+                told = {"gen_ai.provider.name": self._provider.name, "vidgate.call": call}
+                tracked.note(told | {"vidgate.outcome": outcome_word(outcome)})
+                failure = failure_of(outcome)
+                if failure is not None:
+                    tracked.fail(failure)
             return outcome
 
         return timed

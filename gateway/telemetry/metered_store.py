@@ -1,4 +1,4 @@
-"""A store that is timed: the same protocol, with the wait for the database counted."""
+"""A store that is timed and traced: the same protocol, with the wait for the database counted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.store.database import Store, StoreError
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing import span
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,7 +25,7 @@ class MeteredStore:
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function in one durable transaction and return its result; an exception rolls it back."""
-        with self._metrics.timed("vidgate_store_seconds", operation="write"):
+        with span(f"write {fn.__name__}"), self._metrics.timed("vidgate_store_seconds", operation="write"):
             try:
                 return await self._store.write(fn, *args, **kwargs)
             except (StoreError, SQLAlchemyError):

@@ -20,6 +20,7 @@ from prometheus_client import (
 
 from gateway.clock import stopwatch_s
 from gateway.telemetry.catalogue import BY_NAME, METRICS, Metric
+from gateway.telemetry.tracing import recorded_here
 
 SERIES_MAX = 2000
 OTHER = "other"
@@ -38,13 +39,13 @@ class Metrics:
         self._series: dict[str, set[tuple[str, ...]]] = {metric.name: set() for metric in METRICS}
 
     def count(self, name: str, by: float = 1, *, trace_id: str | None = None, **labels: str) -> None:
-        """Add to a counter; with a trace id as the exemplar."""
+        """Add to a counter; the exemplar is this trace, or the one at work where it is recorded."""
         child = self._child(name, labels)
         assert isinstance(child, Counter)
         child.inc(by, exemplar=_exemplar(trace_id))
 
     def observe(self, name: str, value: float, *, trace_id: str | None = None, **labels: str) -> None:
-        """Put a value into a histogram; with a trace id as the exemplar."""
+        """Put a value into a histogram; with an exemplar as in `count`."""
         child = self._child(name, labels)
         assert isinstance(child, Histogram)
         child.observe(value, exemplar=_exemplar(trace_id))
@@ -97,4 +98,5 @@ def _family(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Hi
 
 
 def _exemplar(trace_id: str | None) -> dict[str, str] | None:
+    trace_id = trace_id or recorded_here()
     return {"trace_id": trace_id} if trace_id is not None else None

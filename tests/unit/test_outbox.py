@@ -35,6 +35,7 @@ from gateway.store.schema import teams
 from gateway.store.schema_events import events, webhook_tries
 from gateway.store.schema_events import webhooks as webhook_rows
 from gateway.store.sqlite import SqliteStore
+from gateway.telemetry.tracing import Tracing
 from gateway.webhook_urls import WebhookError
 from gateway.webhooks import NewWebhook
 
@@ -79,7 +80,7 @@ class Bench:
         self.secret = ""
 
     def outbox(self) -> Outbox:
-        return Outbox(self.store, self.receiver, self.clock, Random(1))  # type: ignore[arg-type]
+        return Outbox(self.store, self.receiver, self.clock, Random(1), Tracing(self.clock, "test"))  # type: ignore[arg-type]
 
     async def begin(self) -> None:
         await self.store.write(_team)

@@ -130,6 +130,7 @@ def test_every_number_has_a_unit_or_is_a_count() -> None:
         "jobs.crashes_max",
         "retry.submits_max",
         "retry.budget_ratio",
+        "telemetry.trace_ratio",
         "retry.budget_reserve_per_s",
         "routing.deadline_probability",
         "routing.late_fraction",

@@ -15,6 +15,7 @@ from gateway.outbound import Posted
 from gateway.outbox import ENDPOINT_SENDING_MAX, Outbox, deliveries
 from gateway.settings import StoreSection
 from gateway.store.database import Store, open_store
+from gateway.telemetry.tracing import Tracing
 from gateway.webhooks import NewWebhook, add_webhook
 
 pytestmark = pytest.mark.anyio
@@ -49,7 +50,7 @@ async def test_replicas_send_every_event_once_to_each_endpoint(store: Store, sto
     sole = store_url.startswith("sqlite")  # one process there: its replicas share the store
     stores = [store if sole else await open_store(StoreSection(url=store_url)) for _ in range(REPLICAS)]
     try:
-        replicas = [Outbox(one, receiver, clock, Random(1)) for one in stores]  # type: ignore[arg-type]
+        replicas = [Outbox(one, receiver, clock, Random(1), Tracing(clock, "test")) for one in stores]  # type: ignore[arg-type]
         while sum(await asyncio.gather(*(one.send_due() for one in replicas))):
             pass
     finally:
