@@ -44,6 +44,7 @@ from gateway.settings import Settings
 from gateway.shadow import make_routers
 from gateway.store.clocks import check_clocks
 from gateway.store.database import StoreError, open_store
+from gateway.telemetry import redaction
 from gateway.telemetry.export import open_outlet
 from gateway.telemetry.loop_lag import watch_loop
 from gateway.telemetry.meter import Meter
@@ -137,6 +138,7 @@ def build_app(
 async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient, outbound: Outbound) -> Parts:
     """Make every part of the service. Raises what each part raises for settings that it cannot serve."""
     clock, random, ids = chance.clock, chance.random, Ids(chance.clock)
+    redaction.learn(settings)
     name, metrics = ids.new("bus"), Metrics()
     outlet = open_outlet(settings.telemetry, metrics, name)
     meter = Meter(metrics, Tracing(clock, name, ratio=settings.telemetry.trace_ratio, outlet=outlet))
@@ -189,6 +191,7 @@ def _fleet(settings: Settings, tools: Tools, bus: Bus, meter: Meter) -> Fleet:
     accounts = {}
     for name, section in settings.providers.items():
         chosen = known[name].settings.model_validate(section)
+        redaction.learn(chosen)
         budget = RetryBudget(retry.budget_ratio, retry.budget_reserve_per_s, retry.budget_ttl_s)
         provider = watched(MeteredProvider(known[name].build(chosen, tools), meter), "vendor")
         accounts[name] = Account(provider, chosen, budget)

@@ -25,6 +25,7 @@ from gateway.parts import Parts
 from gateway.planning import Planner
 from gateway.settings import Settings
 from gateway.shadow import make_routers
+from gateway.telemetry import redaction
 from providers.contract import ProviderPlugin
 
 log = structlog.get_logger()
@@ -174,6 +175,7 @@ class Reloader:
     def _swap(self, settings: Settings, prices: PriceBook) -> None:
         """Put everything in force: no decision can fall between two of these lines, for none of them waits."""
         parts, intake = self._parts, settings.intake
+        redaction.learn(settings)
         parts.settings = settings
         parts.inputs = replace(
             parts.inputs,

@@ -184,6 +184,7 @@ def _engine(settings: StoreSection, *, is_patient: bool = False) -> AsyncEngine:
     )
     return create_async_engine(
         "postgresql+asyncpg://",
+        hide_parameters=True,  # an error goes into the log, a prompt does not
         async_creator=connect,
         connect_args={"prepared_statement_cache_size": statements_kept},
         isolation_level="READ COMMITTED",

@@ -201,7 +201,9 @@ def _run_in_savepoint(connection: Connection, work: _Work, *, alone: bool) -> No
 
 def _engine(path: Path, *, begin: str, pool: int) -> Engine:
     options: dict[str, Any] = {"poolclass": NullPool} if pool == 0 else {"poolclass": QueuePool, "pool_size": pool}
-    engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False}, **options)
+    engine = create_engine(
+        f"sqlite:///{path}", connect_args={"check_same_thread": False}, hide_parameters=True, **options
+    )
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:

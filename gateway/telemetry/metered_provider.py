@@ -1,16 +1,30 @@
-"""A provider that is timed and traced: the same verbs and abilities, each call counted by what it came to."""
+"""A provider that is timed and traced: the same verbs and abilities, each call counted by what it came to.
+
+What a vendor says is cleaned here, before anybody keeps or shows it: some repeat keys and addresses in their words.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
 from gateway.clock import stopwatch_s
 from gateway.telemetry.meter import Meter, failure_of, outcome_word
+from gateway.telemetry.redaction import redacted
 from gateway.telemetry.tracing import span
 from providers.capability import Route
-from providers.contract import Provider, RenderRequest, SentAttempt
+from providers.contract import (
+    Failed,
+    InDoubt,
+    NoEvidence,
+    NotFound,
+    Provider,
+    Refused,
+    RenderRequest,
+    SentAttempt,
+)
 
 CALLS = frozenset({"submit", "check", "lookup", "cancel", "balance", "upload"})
 
@@ -32,7 +46,7 @@ class MeteredProvider:
             began_s, outcome, route = stopwatch_s(), None, _route_of(arguments)
             with span(f"{call} {route}", "client") as tracked:
                 try:
-                    outcome = await work(*arguments)
+                    outcome = _cleaned(await work(*arguments))
                 finally:
                     took_s = stopwatch_s() - began_s
                     self._meter.called(self._provider.name, route, call, outcome, took_s)
@@ -44,6 +58,15 @@ class MeteredProvider:
             return outcome
 
         return timed
+
+
+def _cleaned(outcome: Any) -> Any:
+    """An outcome whose words hold no secret."""
+    match outcome:
+        case Refused() | Failed() | InDoubt() | NotFound() | NoEvidence():
+            told = redacted(outcome.detail)
+            return outcome if told == outcome.detail else replace(outcome, detail=told)
+    return outcome
 
 
 def _route_of(arguments: tuple[Any, ...]) -> str:

@@ -184,11 +184,12 @@ async def world(
     *,
     public: bool = True,
     sections: Mapping[str, Mapping[str, Any]] | None = None,
+    http: httpx.AsyncClient | None = None,
     **settings: Mapping[str, Any],
 ) -> AsyncIterator[World]:
     """Serve the vendors and the gateway; `sections` changes the vendors' own settings, and their names choose them.
 
-    Without `public` the gateway has no address that a vendor could reach.
+    Without `public` the gateway has no address that a vendor could reach. `http` is its client for vendor calls.
     """
     chosen = sections if sections is not None else {"segmind": {}, "modelslab": {}, "preview": {}}
     plugins = {"segmind": segmind.PLUGIN, "modelslab": modelslab.PLUGIN, "preview": preview.PLUGIN}
@@ -208,7 +209,7 @@ async def world(
         if public:
             settings = {**settings, "server": {"public_base_url": url, **settings.get("server", {})}}
         site = await stack.enter_async_context(serve(_site()))
-        calls = httpx.AsyncClient(trust_env=False)
+        calls = http or httpx.AsyncClient(trust_env=False)
         gateway = await stack.enter_async_context(running(Setting(folder, loop, accounts, settings, http=calls)))
         await stack.enter_async_context(serve(gateway.app, listener))
         header = {"authorization": gateway.client.headers["authorization"]}

@@ -117,6 +117,14 @@ async def test_a_failing_write_in_a_group_rolls_back_alone(store: SqliteStore, t
     assert on_disk(tmp_path) == {"a", "b"}
 
 
+async def test_an_error_tells_its_statement_and_no_value(store: SqliteStore) -> None:
+    """It goes into the log, where nobody's prompt belongs."""
+    await store.write(add, "a-word-of-a-client")
+    with pytest.raises(IntegrityError, match="INSERT INTO teams") as told:
+        await store.write(add, "a-word-of-a-client")
+    assert "a-word-of-a-client" not in str(told.value)
+
+
 async def test_a_write_of_a_group_sees_the_ones_before_it(store: SqliteStore) -> None:
     """Writes run one after the other in the order they were asked for, group or not."""
     results = await together(store, *(lambda n=n: store.write(count_and_add, n) for n in range(5)))
