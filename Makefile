@@ -38,7 +38,7 @@ promises: $(STAMP) ## run the tests of the promises and write docs/PROMISES.md f
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal $$($(BIN)/python -m tests.promises)
 
 month: $(STAMP) ## a month of 10,000 faulty requests in virtual time that must close to the micro-dollar
-	@VIDGATE_MONTH_JOBS=10000 $(BIN)/python -m pytest -q tests/e2e/test_month.py
+	@VIDGATE_MONTH_JOBS=10000 $(BIN)/python -m pytest -q -o timeout=0 tests/e2e/test_month.py
 
 # The outcomes are kept in var/soak.jsonl, so that a soak that was interrupted goes on; SEEDS=20001-30000 plays others.
 soak: $(STAMP) ## 10,000 seeds of the simulation with every fault, on every core (SEEDS=A-B for others)

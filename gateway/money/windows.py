@@ -37,7 +37,7 @@ def window_at(kind: WindowKind, at: float, timezone: str) -> Window:
 
     Raises zoneinfo.ZoneInfoNotFoundError for a zone that does not exist.
     """
-    if kind is WindowKind.TOTAL:
+    if kind == WindowKind.TOTAL:
         return Window(0.0, None)
     return _calendar_window(kind, _date(at, ZoneInfo(timezone)), timezone)
 
@@ -78,9 +78,9 @@ def period_start(period: str) -> float:
 
 
 def _edges(kind: WindowKind, today: date) -> tuple[date, date]:
-    if kind is WindowKind.DAY:
+    if kind == WindowKind.DAY:
         return today, today + timedelta(days=1)
-    if kind is WindowKind.WEEK:
+    if kind == WindowKind.WEEK:
         monday = today - timedelta(days=today.weekday())
         return monday, monday + timedelta(days=7)
     first = today.replace(day=1)

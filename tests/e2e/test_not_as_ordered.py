@@ -93,7 +93,10 @@ async def test_a_seed_that_the_vendor_draws_itself_is_told_and_no_deviation(begi
 
 
 async def test_trap_40_a_state_that_nobody_knows_ends_at_the_published_deadline(begin: Begin) -> None:
-    """A word that is in no documentation is neither success nor failure: asked again, then given up at no cost."""
+    """A word that is in no documentation is neither success nor failure: asked again, then given up at no cost.
+
+    What the vendor charged is no suspicion, because its balance fell by it: it is the operator's loss.
+    """
     world = await begin(sections={"segmind": {}}, jobs={"in_doubt_s": 300}, polling={"delay_max_s": 60})
     dreaming = deque(JSONResponse({"status": "DREAMING"}) for _ in range(1_000))
     world.segmind.tap.instead["/v2/requests/"] = dreaming
@@ -103,7 +106,7 @@ async def test_trap_40_a_state_that_nobody_knows_ends_at_the_published_deadline(
     assert job["bill"]["price_micros"] == 0
     assert world.segmind.sandbox.meter.submits_received == 1
     assert 1 < world.segmind.polls() < 100
-    assert (await world.gateway.balances())["suspense"] == world.segmind.charged_micros() == SVD_MICROS
+    assert (await world.gateway.balances())["loss"] == world.segmind.charged_micros() == SVD_MICROS
 
 
 BLOCKS = {

@@ -30,6 +30,7 @@ from gateway.keys import NewKey, create_key
 from gateway.media.artifacts import Artifacts
 from gateway.money import budgets, ledger
 from gateway.money.budgets import Budget
+from gateway.money.windows import WindowKind
 from gateway.service import Service
 from gateway.settings import Settings, StoreSection
 from gateway.store.database import Patience, open_store
@@ -130,8 +131,9 @@ class Gateway:
         key_id, team_id, secret = await self.write(create_key, self.service.parts.ids, new)
         return key_id, team_id, {"authorization": f"Bearer {secret}"}
 
-    async def set_budget(self, limit_micros: int, *, window: Any = "month", key_id: str | None = None) -> None:
-        budget = Budget(f"budget-{window}-{key_id}", self.team_id, window, limit_micros=limit_micros, key_id=key_id)
+    async def set_budget(self, limit_micros: int, *, window: str = "month", key_id: str | None = None) -> None:
+        name, kind = f"budget-{window}-{key_id}", WindowKind(window)
+        budget = Budget(name, self.team_id, kind, limit_micros=limit_micros, key_id=key_id)
         await self.write(budgets.set_budget, budget, self.clock.now())
 
     async def post(

@@ -62,7 +62,7 @@ async def test_a_drain_settles_a_result_that_came_with_the_reply(start: Start) -
             settling.set()
             await go_on.wait()
 
-    gateway.service.parts.store.hook = stop_at
+    gateway.store.hook = stop_at
     job_id = await gateway.submit()
     await settling.wait()
     stopping = asyncio.ensure_future(gateway.stop())
@@ -83,9 +83,9 @@ async def test_a_process_that_was_paused_asks_for_its_lease_before_it_submits(st
         if (when, name) == ("after", "start_attempt"):
             (run,) = gateway.service.dispatcher._runs.values()
             run.lease_until = gateway.clock.now() - 1
-            await gateway.write(steal, run.job_id, gateway.clock.now() + 9e6)
+            await gateway.write(steal, run.job_id, gateway.clock.now() + 800)
 
-    gateway.service.parts.store.hook = paused
+    gateway.store.hook = paused
     job_id = await gateway.submit()
     await gateway.clock.sleep(60)
     assert alpha.asked == []
@@ -103,7 +103,7 @@ async def test_a_lease_that_ran_out_and_was_not_taken_is_taken_again(start: Star
             (run,) = gateway.service.dispatcher._runs.values()
             run.lease_until = gateway.clock.now() - 1
 
-    gateway.service.parts.store.hook = paused
+    gateway.store.hook = paused
     job = await gateway.made()
     assert (job["status"], len(alpha.asked)) == ("succeeded", 1)
     assert (await gateway.read(lease_of, job["id"])).fence == 1
@@ -133,7 +133,7 @@ async def test_that_a_doubt_was_answered_outlives_the_process(start: Start) -> N
             died.set()
             await asyncio.Event().wait()
 
-    gateway.service.parts.store.hook = die
+    gateway.store.hook = die
     job_id = await gateway.submit()
     await died.wait()
     await gateway.crash()
