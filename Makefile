@@ -8,7 +8,7 @@ IMAGE ?=
 SIM ?=
 CACHE ?=
 SEEDS ?= 1-10000
-BENCH ?= overhead admission transport throughput inflight wakeups
+BENCH ?= overhead admission transport throughput inflight wakeups tracing
 
 .PHONY: help install demo test stack promises month soak check lint types format lock bench routing mutants kills clean
 

@@ -226,6 +226,7 @@ def _generate(schema: str, summary: str) -> dict[str, Any]:
     headers = [
         {"name": "Prefer", "in": "header", "schema": {"type": "string"}, "description": "wait=N or respond-async"},
         {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}},
+        {"name": "traceparent", "in": "header", "schema": {"type": "string"}, "description": "the caller's own trace"},
     ]
     return _operation(summary, responses) | {"requestBody": _body(schema), "parameters": headers}
 

@@ -121,6 +121,9 @@ async def test_the_same_id_is_everywhere(start: Start, kept: Kept, log: Logged) 
     scraped = await bench.client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
     of_spend = [line for line in scraped.text.splitlines() if line.startswith("vidgate_spend_micro_usd_total{")]
     assert f'trace_id="{CALLER.trace_id}"' in of_spend[0]
+    # While the trace is recorded, what is counted on the way points to it as well.
+    calls = [line for line in scraped.text.splitlines() if line.startswith("vidgate_vendor_call_seconds_bucket{")]
+    assert any(f'trace_id="{CALLER.trace_id}"' in line for line in calls)
 
 
 async def test_a_webhook_goes_on_in_the_trace(start: Start, kept: Kept, log: Logged) -> None:

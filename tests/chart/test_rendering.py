@@ -29,6 +29,7 @@ SECRETS = {
     "VIDGATE_STORE_URL": "postgresql://vidgate@db.video.svc/vidgate",
     "VIDGATE_BUS_URL": "redis://redis.video.svc:6379/0",
     "VIDGATE_METRICS_TOKEN": "a token of the scraper",
+    "VIDGATE_OTLP_HEADERS": "authorization=Bearer%20of-the-collector",
 }
 
 
@@ -239,11 +240,11 @@ def test_the_migration_runs_before_anything_else_and_brings_its_configuration() 
 
 
 def test_the_network_policy_lets_out_only_what_is_configured() -> None:
-    """DNS, the named databases, the vendors; without vendors nothing on port 443."""
+    """DNS, the named databases and collector, the vendors; without vendors nothing on port 443."""
     policy = of_kind(value_set("production"), "NetworkPolicy")[0]["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     ports = sorted({port["port"] for rule in policy["egress"] for port in rule["ports"]})
-    assert ports == [53, 443, 5432, 6379, 8080]
+    assert ports == [53, 443, 4318, 5432, 6379, 8080]
     for rule in policy["egress"]:
         if rule["ports"][0]["port"] == 443:
             assert "169.254.0.0/16" in rule["to"][0]["ipBlock"]["except"]
