@@ -278,8 +278,10 @@ class Dispatcher:
     async def _end_overdue(self) -> None:
         now = self._parts.clock.now()
         for hold_id in await self._parts.store.read(ledger.due_holds, now):
-            if await self._parts.store.write(end_overdue, hold_id, now):
-                log.warning("hold.overdue", hold=hold_id)
+            ended = await self._parts.store.write(end_overdue, hold_id, now)
+            if ended is not None:
+                log.warning("hold.overdue", hold=hold_id, **(facts_of(ended.job) if ended.job is not None else {}))
+                self._parts.meter.overdue(ended)
 
 
 def batched(runs: Sequence[Run], size: int) -> Iterator[Sequence[Run]]:

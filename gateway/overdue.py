@@ -6,6 +6,8 @@ before, or one that breaks its driver every time: it waits between two tries, or
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import Connection, or_, select, update
 
 from gateway import settlement
@@ -14,30 +16,39 @@ from gateway.money import ledger
 from gateway.problems import OutcomeUnknown
 from gateway.settlement import AttemptEnd
 from gateway.store import jobs as rows
-from gateway.store.jobs import Job
+from gateway.store.jobs import Attempt, Job
 from gateway.store.schema import jobs
 from providers.contract import FailureKind
 
 REASON = "the time of its job is over"
 
 
-def end_overdue(connection: Connection, hold_id: str, at: float) -> bool:
-    """End a hold that is past its time, with its job; False when the job is alive or the hold was settled before."""
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A hold that was ended, with the job and the attempt that ended with it, where they had not ended before."""
+
+    job: Job | None = None
+    attempt: Attempt | None = None
+
+
+def end_overdue(connection: Connection, hold_id: str, at: float) -> Overdue | None:
+    """End a hold that is past its time, with its job; None when the job is alive or the hold was settled before."""
     job_id = connection.execute(select(jobs.c.id).where(jobs.c.hold_id == hold_id)).scalar_one_or_none()
     job = rows.load_job(connection, job_id) if job_id is not None else None
     if job is None or job.status not in ACTIVE:
-        return isinstance(ledger.expire(connection, hold_id, at, REASON), ledger.Expired)
+        expired = ledger.expire(connection, hold_id, at, REASON)
+        return Overdue() if isinstance(expired, ledger.Expired) else None
     parked = _take(connection, job, at)
     if parked is None:
-        return False
+        return None
     attempt = rows.open_attempt(rows.load_attempts(connection, job.id))
     if attempt is not None:
         suspected = attempt.state is not AttemptState.PREPARED or attempt.sent_at is not None
         lost = AttemptEnd(FailureKind.LOST, "its job could not be driven to an end", at, suspected=suspected)
-        settlement.fail_attempt(connection, parked, attempt, lost, {})
+        attempt = settlement.fail_attempt(connection, parked, attempt, lost, {})
     unknown = OutcomeUnknown("what became of it could not be found out in time; nothing is charged")
-    settlement.end_job(connection, parked, JobStatus.EXPIRED, unknown, at, kind="expired")
-    return True
+    ended = settlement.end_job(connection, parked, JobStatus.EXPIRED, unknown, at, kind="expired")
+    return Overdue(ended, attempt)
 
 
 def _take(connection: Connection, job: Job, at: float) -> Job | None:

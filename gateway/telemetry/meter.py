@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from gateway.clock import stopwatch_s
-from gateway.problems import Problem
+from gateway.overdue import Overdue
+from gateway.problems import OutcomeUnknown, Problem
 from gateway.store.jobs import Attempt, Job
 from gateway.telemetry.job_spans import attempt_span, claim_span, job_span
 from gateway.telemetry.metrics import NONE, Metrics
@@ -181,6 +182,13 @@ class Meter:
     def ended(self, job: Job, reason: str) -> None:
         """A job ended without a result."""
         self._ended(job, reason)
+
+    def overdue(self, over: Overdue) -> None:
+        """A hold was past its time, and what was still open of its job ended with it."""
+        if over.job is not None and over.attempt is not None:
+            self.failed(over.job, over.attempt, over.attempt.failure_kind or NONE)
+        if over.job is not None:
+            self._ended(over.job, OutcomeUnknown.slug)
 
     def lease_lost(self) -> None:
         """A write was refused because another process drives the job now."""

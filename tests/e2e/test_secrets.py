@@ -193,6 +193,8 @@ async def test_no_secret_is_told_or_kept(begin: Begin, tmp_path: Path, log: Logg
     assert "sqlalchemy" in log.text
     assert "said.last" in log.text
     assert leaks(log.text, found) == []
+    of_jobs = [line for line in log.lines() if "job" in line]
+    assert [line for line in of_jobs if not {"team", "trace_id"} <= line.keys()] == []
     assert leaks(scraped, found | {"a prompt": PROMPT}) == []
     assert leaks("".join(bodies), found | {"a prompt": PROMPT}) == []
     assert leaks(replies, {name: one for name, one in found.items() if name != "the receiver's path"}) == []

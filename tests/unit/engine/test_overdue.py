@@ -49,6 +49,11 @@ async def test_a_job_that_always_breaks_its_driver_ends_when_its_hold_is_over(
     assert gateway.clock.now() >= (await gateway.read(hold_of, job["id"])).expires_at
     assert (await gateway.balances())["suspense"] == 100_000
     assert (await gateway.read(hold_of, job["id"])).state == "expired"
+    counted = gateway.service.parts.meter.metrics.registry.get_sample_value
+    ended = {"team": gateway.team_id, "route": "alpha/one", "status": "expired", "reason": "outcome-unknown"}
+    assert counted("vidgate_jobs_ended_total", ended) == 1
+    lost = {"provider": "alpha", "route": "alpha/one", "outcome": "lost"}
+    assert counted("vidgate_attempts_total", lost) == 1
 
 
 async def test_a_job_that_is_driven_keeps_its_hold(start: Start) -> None:
@@ -57,7 +62,7 @@ async def test_a_job_that_is_driven_keeps_its_hold(start: Start) -> None:
     job_id = await gateway.submit()
     await gateway.until(job_id, "rendering")
     hold = await gateway.read(hold_of, job_id)
-    assert await gateway.write(end_overdue, hold.id, hold.expires_at + 1) is False
+    assert await gateway.write(end_overdue, hold.id, hold.expires_at + 1) is None
     assert (await gateway.ended(job_id))["status"] == "succeeded"
 
 
@@ -68,6 +73,6 @@ async def test_the_open_hold_of_a_job_that_has_ended_is_given_back_once(start: S
     await gateway.until(job_id, "rendering")
     await gateway.write(end_rows, job_id, gateway.clock.now())
     hold = await gateway.read(hold_of, job_id)
-    assert await gateway.write(end_overdue, hold.id, hold.expires_at) is True
-    assert await gateway.write(end_overdue, hold.id, hold.expires_at) is False
+    assert await gateway.write(end_overdue, hold.id, hold.expires_at) is not None
+    assert await gateway.write(end_overdue, hold.id, hold.expires_at) is None
     assert (await gateway.read(hold_of, job_id)).state == "expired"

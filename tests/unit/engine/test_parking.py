@@ -90,7 +90,7 @@ async def test_the_time_of_its_hold_ends_a_parked_job(start: Start) -> None:
     job_id = await gateway.submit()
     await gateway.clock.sleep(1_000)
     hold_id = (await gateway.read(row_of, job_id)).hold_id
-    assert await gateway.write(end_overdue, hold_id, gateway.clock.now()) is True
+    assert await gateway.write(end_overdue, hold_id, gateway.clock.now()) is not None
     job = await gateway.job(job_id)
     assert (job["status"], job["bill"]["status"]) == ("expired", "expired")
     assert (await gateway.balances())["suspense"] == 100_000
