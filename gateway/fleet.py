@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 import structlog
 
@@ -22,6 +23,7 @@ from providers.capability import Route
 from providers.contract import Clock, HasBalance, Provider, ProviderSettings
 
 log = structlog.get_logger()
+started_at = attrgetter("started_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +91,16 @@ class Fleet:
         return self.accounts[self.routes[route_name].provider]
 
     def in_flight(self, route_name: str) -> tuple[InFlight, ...]:
-        """The attempts of all jobs that run on a route; the same tuple until one of them changes.
+        """The attempts of all jobs that run on a route, the oldest first; the same tuple until one of them changes.
 
         While the route is known to be full, those of other replicas are in it.
         """
         shown = self._shown.get(route_name)
         if shown is None:
-            shown = self._shown[route_name] = tuple(self._by_route[route_name].values())
+            shown = self._shown[route_name] = tuple(sorted(self._by_route[route_name].values(), key=started_at))
         until, others = self._elsewhere.get(route_name, (0.0, ()))
         if until > self.clock.now():
-            return shown + others
+            return tuple(sorted(shown + others, key=started_at))
         return shown
 
     def depart(self, route_name: str, attempt_id: str, at: float) -> None:

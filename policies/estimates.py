@@ -193,7 +193,18 @@ class FailureShape:
 class OutcomeEstimate:
     """The success odds of one route from decayed counts, with how long failures take to show and what they bill."""
 
-    __slots__ = ("_at", "_fade_per_s", "_failed", "_settings", "_succeeded", "billed_share", "shape", "stuck_share")
+    __slots__ = (
+        "_at",
+        "_fade_per_s",
+        "_failed",
+        "_prior",
+        "_prior_good",
+        "_settings",
+        "_succeeded",
+        "billed_share",
+        "shape",
+        "stuck_share",
+    )
 
     def __init__(self, settings: RoutingSettings) -> None:
         self._settings = settings
@@ -201,6 +212,8 @@ class OutcomeEstimate:
         self._failed = 0.0
         self._at = 0.0
         self._fade_per_s = -LN_2 / settings.failure_half_life_s
+        self._prior = settings.failure_prior_weight
+        self._prior_good = settings.failure_prior_weight * (1.0 - settings.failure_prior)
         self.shape = FailureShape(
             settings.slow_failure_share, settings.fast_failure_delay_s, settings.slow_failure_delay_s
         )
@@ -223,11 +236,10 @@ class OutcomeEstimate:
 
     def success_rate(self, now: float, overdue: int = 0) -> float:
         """The chance that a render started now ends in a video; each overdue one in flight counts as half a failure."""
-        settings = self._settings
-        prior = settings.failure_prior_weight
-        kept = exp(self._fade_per_s * max(0.0, now - self._at))
-        good = self._succeeded * kept + prior * (1.0 - settings.failure_prior)
-        return good / ((self._succeeded + self._failed) * kept + prior + 0.5 * overdue)
+        age_s = now - self._at
+        kept = exp(self._fade_per_s * age_s) if age_s > 0.0 else 1.0
+        good = self._succeeded * kept
+        return (good + self._prior_good) / (good + self._failed * kept + self._prior + 0.5 * overdue)
 
     def count(self, now: float) -> float:
         """The decayed number of finished attempts behind the estimate."""

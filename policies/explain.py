@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
 from math import exp
 
 from policies.estimates import Z_95
@@ -14,23 +14,29 @@ from policies.values import JobFacts, Reasons, Refusal, RouteQuote
 TIMEOUT_MIN_S = 20.0
 
 
-def quote(job: JobFacts, one: Assessment, score: float, now: float) -> RouteQuote:
-    """What one option promises, in numbers; its words are found when they are read."""
-    option, mu = one.option, one.option.law.mu
-    wait_s, left_s = option.delay_s + option.wait_s, job.give_up_at - now
-    return RouteQuote(
-        option.route,
-        option.price_micros,
-        round(expected_money(one)),
-        wait_s + exp(mu),
-        wait_s + exp(mu + Z_95 * option.law.sigma),
-        one.on_time,
-        option.success,
-        score,
-        Reasons(partial(sentences, one, job.deadline_at - now)),
-        one.recheck_s,
-        max(TIMEOUT_MIN_S, left_s),
-    )
+def quotes(job: JobFacts, ordered: Sequence[tuple[float, Assessment]], now: float) -> tuple[RouteQuote, ...]:
+    """What each option promises, in numbers; its words are found when they are read."""
+    left_s, timeout_s = job.deadline_at - now, max(TIMEOUT_MIN_S, job.give_up_at - now)
+    quoted = []
+    for score, one in ordered:
+        option, law = one.option, one.option.law
+        wait_s, mu = option.delay_s + option.wait_s, law.mu
+        quoted.append(
+            RouteQuote(
+                option.route,
+                option.price_micros,
+                round(expected_money(one)),
+                wait_s + exp(mu),
+                wait_s + exp(mu + Z_95 * law.sigma),
+                one.on_time,
+                option.success,
+                score,
+                Reasons(sentences, one, left_s),
+                one.recheck_s,
+                timeout_s,
+            )
+        )
+    return tuple(quoted)
 
 
 def sentences(one: Assessment, left_s: float) -> tuple[str, ...]:

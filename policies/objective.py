@@ -145,18 +145,23 @@ def value_curve(stakes: Stakes, options: Sequence[Option]) -> ValueCurve:
     costs, prices = [stakes.value] * len(offsets), [0.0] * len(offsets)
     by_price = sorted(options, key=lambda option: option.price)
     # The least that an option costs at a point is `paid` plus what follows a failure there: most stop at this look.
-    looks = [(o, o.success * o.price + (1.0 - o.success) * o.failure_cost, 1.0 - o.success) for o in by_price]
+    looks = [
+        (o, o.success * o.price + (1.0 - o.success) * o.failure_cost, 1.0 - o.success, o.delay_s, o.failure)
+        for o in by_price
+    ]
+    outlook = stakes.outlook
     for i in range(len(offsets) - 2, -1, -1):
         later = costs[i] = costs[i + 1]  # until this point is known, no less can be said of it than of the next
-        offset_s, best, price = offsets[i], stakes.value, 0.0
-        for option, paid, failed in looks:
+        offset_s, next_s, best, price = offsets[i], offsets[i + 1], stakes.value, 0.0
+        for option, paid, failed, delay_s, shape in looks:
             if paid + failed * later >= best:
                 continue
-            start_s, shape = max(option.delay_s, offset_s), option.failure
-            soon_s = start_s + shape.fast_s
-            soon = later if soon_s <= offsets[i + 1] else interpolate(offsets, costs, soon_s)
-            again = soon + shape.slow_share * (interpolate(offsets, costs, start_s + shape.slow_s) - soon)
-            cost = paid + option.success * stakes.outlook(option.law, start_s)[1] + failed * again
+            start_s = delay_s if delay_s > offset_s else offset_s
+            soon_s, late_s = start_s + shape.fast_s, start_s + shape.slow_s
+            soon = later if soon_s <= next_s else interpolate(offsets, costs, soon_s)
+            late = later if late_s <= next_s else interpolate(offsets, costs, late_s)
+            again = soon + shape.slow_share * (late - soon)
+            cost = paid + option.success * outlook(option.law, start_s)[1] + failed * again
             if cost < best:
                 best, price = cost, option.price
         costs[i], prices[i] = best, price
@@ -232,6 +237,8 @@ def best_backup(stakes: Stakes, flight: Finish, curve: ValueCurve) -> Backup:
         if offset_s > deadline_s:
             middle_s = 0.5 * (max(previous_s, deadline_s) + offset_s)
             late_loss += max(0.0, reached - max(before, by_deadline)) * stakes.loss(middle_s)
+            if late_loss > later:  # it only grows: nothing later, and not never, can be better
+                break
         out, beside = 1.0 - reached, by_deadline - reached
         total = late_loss + out * price
         if cost > price:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from math import exp, inf
+from operator import attrgetter
 
 from policies.estimates import normal_cdf
 from policies.objective import Flight, Option, Stakes, ValueCurve, best_backup, retry_cost, value_curve
 from policies.settings import RoutingSettings
 
 LATE_LOSS_WORTH_A_BACKUP = 0.02  # of the price: below this a second attempt is not weighed
+by_cost, by_price = attrgetter("cost"), attrgetter("price")
 
 
 @dataclass(slots=True)
@@ -53,9 +55,9 @@ def assess_all(
     stakes: Stakes, options: Sequence[Option], curve: ValueCurve, settings: RoutingSettings
 ) -> list[Assessment]:
     """Assess options that need no local slot; one that cannot beat the best is not searched for a second attempt."""
-    by_price = sorted(options, key=lambda option: option.price)  # of equals the cheaper goes first
-    best, assessed = inf, [assess_alone(stakes, option, curve) for option in by_price]
-    for one in sorted(assessed, key=lambda one: one.cost):
+    cheapest_first = sorted(options, key=by_price)  # of equals the cheaper goes first
+    best, assessed = inf, [assess_alone(stakes, option, curve) for option in cheapest_first]
+    for one in sorted(assessed, key=by_cost):
         if one.paid < best:
             weigh_backup(one, stakes, curve, settings)
             best = min(best, one.cost)
@@ -71,11 +73,13 @@ def assess(stakes: Stakes, option: Option, curve: ValueCurve, settings: RoutingS
 
 def assess_alone(stakes: Stakes, option: Option, curve: ValueCurve) -> Assessment:
     """Assess an option that starts after its delay and is left alone until it succeeds or fails."""
-    start_s, success = option.delay_s, option.success
-    chance, loss = stakes.outlook(option.law, start_s)
+    start_s, success, law = option.delay_s, option.success, option.law
+    chance, loss = stakes.outlook(law, start_s)
     paid = success * option.price + (1.0 - success) * retry_cost(option, start_s, curve)
-    cost = min(paid + success * loss, stakes.value)
-    return Assessment(option, cost, success * chance, max(1.0, option.law.quantile_s(2.2)), None, paid, loss)
+    cost, recheck_s = paid + success * loss, exp(law.mu + 2.2 * law.sigma)
+    if cost > stakes.value:
+        cost = stakes.value
+    return Assessment(option, cost, success * chance, recheck_s if recheck_s > 1.0 else 1.0, None, paid, loss)
 
 
 def weigh_backup(one: Assessment, stakes: Stakes, curve: ValueCurve, settings: RoutingSettings) -> None:

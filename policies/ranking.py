@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from policies.plans import Assessment
 from policies.values import JobFacts
+
+by_score = itemgetter(0)
 
 
 def names(route: str, wanted: str) -> bool:
@@ -58,8 +61,8 @@ def order_by_objective(job: JobFacts, assessed: Sequence[Assessment]) -> list[tu
         unsure = job.objective == "default" and one.on_time < job.deadline_probability
         return (wish, unsure, score)
 
-    pairs = zip(scores(job, assessed), assessed, strict=True)
+    pairs = sorted(zip(scores(job, assessed), assessed, strict=True), key=by_score)
     if job.order or job.objective != "default":
         return sorted(pairs, key=key)
-    sure = job.deadline_probability  # most decisions need no more than this
-    return sorted(pairs, key=lambda pair: (pair[1].on_time < sure, pair[0]))
+    enough = job.deadline_probability  # most decisions need no more than this
+    return [pair for pair in pairs if pair[1].on_time >= enough] + [pair for pair in pairs if pair[1].on_time < enough]

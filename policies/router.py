@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log
 
-from policies.explain import quote, refusal
+from policies.explain import quotes, refusal
 from policies.local_queue import Place, WaitingRoom, call_place, slot_place
 from policies.memory import Memory
-from policies.objective import Flight, Flights, Stakes, ValueCurve, best_backup
+from policies.objective import Flight, Flights, Option, Stakes, ValueCurve, best_backup
 from policies.plans import Assessment, assess, assess_all, assess_queued, later_curve
 from policies.polling import PollSchedules
 from policies.ranking import order_by_objective
@@ -61,14 +61,26 @@ class Router:
             late_fraction=job.late_fraction,
         )
         running = frozenset(route for route, flight in job.in_flight if flight.state == "running")
-        free = [one for one in screened if one.option is not None and one.candidate.route not in running]
-        remote = [one.option for one in free if one.option is not None and one.candidate.mode != "local"]
+        remote: list[Option] = []
+        local: list[Screened] = []
+        unusual: list[Screened] = []  # out, held up, or already running this job
+        for one in screened:
+            option, candidate = one.option, one.candidate
+            beside = candidate.route in running
+            if one.reasons or beside:
+                unusual.append(one)
+            if option is None or beside:
+                continue
+            if candidate.mode == "local":
+                local.append(one)
+            else:
+                remote.append(option)
         curve = later_curve(stakes, remote, self._settings)
         decision = Decision(job, now, stakes, screened, curve)
         assessed = assess_all(stakes, remote, curve, self._settings)
-        best_remote = min((one.cost for one in assessed), default=stakes.value)
-        local = [one for one in free if one.candidate.mode == "local"]
-        assessed.extend(self._assess_local(decision, one, best_remote) for one in local)
+        if local:
+            best_remote = min((one.cost for one in assessed), default=stakes.value)
+            assessed.extend([self._assess_local(decision, one, best_remote) for one in local])
         ordered = order_by_objective(job, assessed)
         if job.in_flight:
             ordered.sort(key=lambda pair: not self._ready(pair[1]))
@@ -76,8 +88,8 @@ class Router:
         if wait_s is None:
             self._leave_rooms(job.id)
         return Ranking(
-            ranked=tuple(quote(job, one, score, now) for score, one in ordered),
-            refused=tuple(refusal(one, running) for one in screened if one.reasons or one.candidate.route in running),
+            ranked=quotes(job, ordered, now),
+            refused=tuple([refusal(one, running) for one in unusual]),
             wait_s=wait_s,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp
 
 from policies.credit import credit_state, most_micros, scarcity
 from policies.local_queue import slot_wait_s
@@ -108,7 +109,7 @@ class Screen:
         if candidate.concurrency_max is not None or not route.breaker.closed:
             delay_s, waits = self._delay(candidate, account, route)
         option = self._option(job, candidate, route, delay_s, price * account.scarcity)
-        return Screened(candidate, option, waits, passing=True)
+        return Screened(candidate, option, waits, True)
 
     def _account(self, candidate: Candidate, committed: dict[str, int]) -> AccountNow:
         key = (candidate.account, candidate.balance_micros, candidate.requests_per_minute)
@@ -156,13 +157,11 @@ class Screen:
         law, wait_s, overdue = estimate.law(now), 0.0, 0
         if candidate.mode == "local":
             wait_s = local_wait_s(candidate, self._memory, law.mean_s, now)
-        elif candidate.in_flight:
-            oldest = candidate.in_flight[: self._settings.flights_weighed]
-            ages_s = [now - flight.started_at for flight in oldest]
-            if max(ages_s) > law.p50_s:  # younger ones are no evidence
-                law = estimate.law(now, ages_s)
-                late_s = law.quantile_s(2.6)
-                overdue = sum(1 for age_s in ages_s if age_s > late_s)
+        elif candidate.in_flight and now - candidate.in_flight[0].started_at > exp(law.mu):  # the young are no evidence
+            ages_s = [now - one.started_at for one in candidate.in_flight[: self._settings.flights_weighed]]
+            law = estimate.law(now, ages_s)
+            late_s = law.quantile_s(2.6)
+            overdue = sum(1 for age_s in ages_s if age_s > late_s)
         success = outcome.success_rate(now, overdue)
         probe = not route.breaker.closed
         if probe:

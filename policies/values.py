@@ -44,8 +44,8 @@ class InFlight:
 class Candidate:
     """One route as it stands now for one request: its price, its account's credit, its load and its limits.
 
-    `in_flight` lists the route's attempts of all jobs. `balance_micros` None means that the account is not metered.
-    `slots` and `queued` describe a local route. `refusals` holds reasons that were found before routing.
+    `in_flight` lists the route's attempts of all jobs, the oldest first. `balance_micros` None means that the account
+    is not metered. `slots` and `queued` describe a local route. `refusals` holds reasons found before routing.
     """
 
     route: str
@@ -137,15 +137,16 @@ class Observation:
 class Reasons(Sequence[str]):
     """Sentences that are written when somebody first reads them: most decisions are made and never explained."""
 
-    __slots__ = ("_write", "_written")
+    __slots__ = ("_about", "_write", "_written")
 
-    def __init__(self, write: Callable[[], tuple[str, ...]]) -> None:
+    def __init__(self, write: Callable[..., tuple[str, ...]], *about: object) -> None:
         self._write = write
+        self._about = about
         self._written: tuple[str, ...] | None = None
 
     def _all(self) -> tuple[str, ...]:
         if self._written is None:
-            self._written = self._write()
+            self._written = self._write(*self._about)
         return self._written
 
     @overload

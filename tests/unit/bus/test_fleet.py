@@ -131,6 +131,14 @@ async def test_a_slot_is_given_back_by_whatever_ends_the_attempt() -> None:
     assert bus.said == [("att", True)]
 
 
+async def test_what_is_in_flight_is_told_oldest_first() -> None:
+    """Also when an older attempt is picked up after newer ones have left: the oldest alone says whether any is late."""
+    mine, _ = fleet(Scripted())
+    for attempt, at in (("new", NOW), ("picked-up", NOW - 60.0), ("newest", NOW + 1.0)):
+        mine.depart("alpha/one", attempt, at)
+    assert [one.attempt for one in mine.in_flight("alpha/one")] == ["picked-up", "new", "newest"]
+
+
 async def test_a_full_route_looks_full_to_the_planner_until_it_is_asked_again() -> None:
     """The other replicas' renders are among those in flight, so that routing can go elsewhere."""
     mine, bus = fleet(Scripted(concurrency_max=3))
