@@ -176,9 +176,9 @@ class Journal:
 
     async def again(self, run: Run, attempt: Attempt, decision: RetryHere, detail: str, *, suspected: bool) -> None:
         """Nothing is outstanding any more and it is submitted again; a charge of the lost submit may be suspected."""
-        now = self._parts.clock.now()
-        detail = f"{detail}; {decision.why}; again in {decision.delay_s:.1f} s"
-        event = {"at": now, "what": "retry", "detail": detail, "again_at": now + decision.delay_s}
+        now, delay_s = self._parts.clock.now(), decision.delay_s
+        detail = f"{detail}; {decision.why}; again in {delay_s:.1f} s"
+        event = {"at": now, "what": "retry", "detail": detail, "again_at": now + delay_s, "suspected": suspected}
         changes = {"state": AttemptState.PREPARED, "sent_at": None, "events": [*attempt.events, event]}
         repeat = settlement.repeat_suspected if suspected else settlement.note_attempt
         run.put(await self._store.write(repeat, run.job, attempt, changes))

@@ -102,8 +102,9 @@ PROMISES = (
                 "test_a_process_that_was_paused_asks_for_its_lease_before_it_submits",
             ),
         ),
-        missing="Where records stay dark, a submit that was answered 502 or 504 by a vendor that bills only results "
-        "is repeated and may be rendered twice there; the team pays once, the possible charge is the operator's.",
+        missing="Where records stay dark, or cannot tell two lost submits with the same inputs apart, one that was "
+        "answered 502 or 504 by a vendor that bills only results is repeated and may be rendered twice there; the team "
+        "pays once, the possible charge is the operator's.",
     ),
     Promise(
         5,

@@ -268,8 +268,13 @@ def rivals(connection: Connection, attempt: Attempt, since: float) -> Rivals:
 
 
 def _was_lost(row: Any) -> bool:
-    unanswered = row.state in {AttemptState.PREPARED, AttemptState.IN_DOUBT}
-    return unanswered or any(event["what"] == "in_doubt" for event in row.events)
+    """Whether an attempt may have started a render that nobody knows to be its own.
+
+    A doubt that the records have ended is none any more: by its request id such an attempt has its render.
+    """
+    doubted = any(event["what"] == "in_doubt" for event in row.events)
+    unknown = row.vendor_request_id is None and (doubted or row.state in {AttemptState.PREPARED, AttemptState.IN_DOUBT})
+    return unknown or any(event.get("suspected", False) for event in row.events)
 
 
 def finished_attempts(connection: Connection, since: float, limit: int) -> list[Attempt]:

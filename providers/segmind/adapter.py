@@ -115,7 +115,8 @@ class Segmind:
             return NoEvidence("the request history could not be read completely")
         matches = history.matching(rows, sent)
         if matches:
-            return Accepted(outcomes.token_for(matches[0].request_id))
+            name = matches[0].request_id
+            return Accepted(outcomes.token_for(name), report=Report(request_id=name))
         if history.unreadable(rows, sent):
             return NoEvidence("the request history has a request of that time without its inputs")
         return NotFound(f"not among {len(rows)} requests in the history of that time")

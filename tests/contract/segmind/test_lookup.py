@@ -17,6 +17,7 @@ from providers.contract import (
     NotFound,
     Pending,
     RemoteFile,
+    Report,
     SentAttempt,
 )
 from providers.segmind.catalogue import ENDPOINTS
@@ -73,7 +74,9 @@ async def test_a_request_that_belongs_to_another_attempt_is_left_alone(bench: Be
     assert isinstance(await bench.adapter.lookup(bench.sent(request, claimed=claimed)), NotFound)
     second = await bench.adapter.submit(request)
     assert isinstance(second, Accepted)
-    assert await bench.adapter.lookup(bench.sent(request, claimed=claimed)) == Accepted(second.token)
+    assert await bench.adapter.lookup(bench.sent(request, claimed=claimed)) == Accepted(
+        second.token, report=Report(str(second.token["request_id"]))
+    )
 
 
 async def test_a_request_of_another_day_is_not_the_one(bench: Bench) -> None:
@@ -152,7 +155,9 @@ ENVELOPES = [
 @pytest.mark.parametrize("envelope", ENVELOPES)
 async def test_the_page_is_read_in_every_plausible_envelope(answering: Answering, envelope: Any) -> None:
     """The vendor does not publish the page's form."""
-    assert await look_up(answering, httpx.Response(200, json=envelope)) == Accepted({"request_id": "r-1"})
+    assert await look_up(answering, httpx.Response(200, json=envelope)) == Accepted(
+        {"request_id": "r-1"}, report=Report("r-1")
+    )
 
 
 async def test_inputs_are_compared_by_value_not_by_spelling(answering: Answering) -> None:
@@ -202,7 +207,7 @@ async def test_an_endless_history_and_a_long_window_are_no_evidence(answering: A
 async def test_one_row_a_result_is_still_one_request(answering: Answering) -> None:
     """Several outputs repeat the row; the oldest of several matching requests is taken."""
     newer = row(request_id="r-2", model_created=START + 5)
-    assert await look_up(answering, page(newer, row(), row())) == Accepted({"request_id": "r-1"})
+    assert await look_up(answering, page(newer, row(), row())) == Accepted({"request_id": "r-1"}, report=Report("r-1"))
 
 
 async def test_a_result_whose_record_expired_is_still_delivered_from_the_history(bench: Bench) -> None:
