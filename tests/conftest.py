@@ -15,14 +15,16 @@ from gateway.settings import StoreSection
 from gateway.store.database import open_store
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.promises_page import Recorder
+from tests.support.time_limit import LastResort
 
 settings.register_profile("vidgate", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("vidgate")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What a run shows of the promises is written down at its end."""
+    """What a run shows of the promises is written down at its end, and no test lasts for ever."""
     config.pluginmanager.register(Recorder(), "promises")
+    config.pluginmanager.register(LastResort(), "last_resort")
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,8 @@ from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 
+from tests.support.time_limit import run_bounded
+
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-c", "from gateway.cli import main; main()")
 START_TIMEOUT_S = 60.0
@@ -27,15 +29,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def vidgate(*arguments: str, cwd: Path, extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=cwd,
-        env=environment(extra),
-        capture_output=True,
-        text=True,
-        timeout=END_TIMEOUT_S,
-        check=False,
-    )
+    return run_bounded([*COMMAND, *arguments], timeout_s=END_TIMEOUT_S, cwd=cwd, env=environment(extra))
 
 
 @contextmanager
@@ -60,7 +54,7 @@ def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
         return process.wait(END_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
+        process.wait(END_TIMEOUT_S)
         raise
     finally:
         if process.stdout:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.time_limit import run_bounded
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "provider"
 OURS = ("gateway", "policies", "providers", "helm", "bench")
@@ -22,19 +24,16 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, target = folder / "source", folder / "target"
     shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    subprocess.run(
-        [*command, "--disable-pip-version-check", "--target", target, source], check=True, timeout=120, cwd=folder
-    )
+    command += ["--disable-pip-version-check", "--target", str(target), str(source)]
+    installed = run_bounded(command, timeout_s=120, cwd=folder)
+    assert installed.returncode == 0, installed.stderr
     return target
 
 
 def run_with(target: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python with the installed example beside vidgate."""
     environment = {**os.environ, "PYTHONPATH": f"{target}{os.pathsep}{ROOT}"}
-    command = [sys.executable, *arguments]
-    return subprocess.run(
-        command, env=environment, cwd=target, capture_output=True, text=True, timeout=120, check=False
-    )
+    return run_bounded([sys.executable, *arguments], timeout_s=120, cwd=target, env=environment)
 
 
 def test_an_installed_package_is_found_through_its_entry_point(target: Path) -> None:

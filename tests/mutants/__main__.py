@@ -7,7 +7,6 @@ source exists in the memory of one child process only; no file is changed.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from importlib.machinery import SourceFileLoader
@@ -17,6 +16,7 @@ from types import CodeType
 import pytest
 
 from tests.mutants.catalogue import MUTANTS, Mutant
+from tests.support.time_limit import run_bounded
 
 MACHINE_RUNS = "150"
 CHILD_TIMEOUT_S = 600
@@ -45,10 +45,8 @@ def _run_child(number: str, tests: list[str] | tuple[str, ...]) -> str:
     command = [sys.executable, "-m", "tests.mutants", "--child", number, *tests]
     environment = {**os.environ, "VIDGATE_MACHINE_RUNS": MACHINE_RUNS}
     try:
-        child = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
+        child = run_bounded(command, timeout_s=CHILD_TIMEOUT_S, cwd=ROOT, env=environment)
+    except AssertionError:
         return f"{BROKEN} (time)"
     verdict = _VERDICTS.get(child.returncode, BROKEN)
     if verdict == BROKEN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import shutil
 import sys
@@ -36,6 +37,7 @@ AUDIT_EVERY_S = 20.0
 PATIENCE_S = 4 * 3_600.0
 LONG_WAIT_S = 25 * 3_600.0
 STEPS_MAX = 60
+CLOSING_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +94,14 @@ def _heard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 def _close(loop: SimLoop) -> None:
     """End what is left of a run: vendors that keep silent, callbacks nobody waits for."""
+    loop.allow(CLOSING_S)
     left = asyncio.all_tasks(loop)
     for task in left:
         task.cancel()
-    if left:
-        loop.run_until_complete(asyncio.wait(left))
-    loop.run_until_complete(loop.shutdown_asyncgens())
+    with contextlib.suppress(EndlessError):  # what does not let itself be ended is left, and its loop is not run again
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=LONG_WAIT_S))
+        loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
     # What was loaded once is not looked through again at every run; what this run left in circles is.
     gc.collect()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.sim.mutants import MUTANTS
+from tests.support.time_limit import run_bounded
 
 ROOT = Path(__file__).parents[2]
 RUNS = 150
+CHILD_S = 240.0
 # Where to begin, so that it does not take long: the first seed that found it when this was written.
 BEGINS = {"no-fence": 54, "submits-again-without-evidence": 48, "retry-after-ignored": 24}
 # What some seed must say when the fault is in the code.
@@ -38,7 +39,7 @@ def test_a_known_fault_is_found_by_its_own_words(name: str) -> None:
     seeds = f"{first}-{first + RUNS}"
     command = [sys.executable, "-m", "tests.sim", "--seeds", seeds, "--until", SAID[name], "--json", "--mutant", name]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    child = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    child = run_bounded(command, timeout_s=CHILD_S, cwd=ROOT, env=environment)
     outcomes = [json.loads(line) for line in child.stdout.splitlines() if line.startswith("{")]
     said = [rule for outcome in outcomes for rule in outcome["violations"]]
     assert any(SAID[name] in rule for rule in said), (len(outcomes), said[-5:], child.stderr[-2_000:])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.sim.__main__ import command
 from tests.sim.play import play
+from tests.support.time_limit import run_bounded
 
 ROOT = Path(__file__).parents[2]
 SEEDS, CHUNK = 200, 10
@@ -30,6 +30,7 @@ def test_a_seed_is_the_whole_of_a_run() -> None:
     for hash_seed in ("1", "2"):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed}
         line = [sys.executable, "-m", "tests.sim", "--seeds", "21-26", "--json"]
-        child = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=True)
+        child = run_bounded(line, timeout_s=120, cwd=ROOT, env=environment)
+        assert child.returncode == 0, child.stderr[-2_000:]
         digests.append([json.loads(one)["digest"] for one in child.stdout.splitlines()])
     assert digests[0] == digests[1]

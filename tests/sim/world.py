@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
@@ -23,8 +24,9 @@ from tests.sim.scenario import Scenario
 from tests.support.clock import VirtualClock, VirtualLoop
 
 TICK_S = 1e-6
-# A run takes some 3,000 turns of its loop; in one that takes this many something is tried without end.
+# A run takes some 3,000 turns of its loop, in half a second; one that takes this much tries something without end.
 TURNS_MAX = 100_000
+REAL_S_MAX = 60.0
 LAST_WORDS_S = 60.0
 OWNER: ContextVar[Replica | None] = ContextVar("owner", default=None)
 
@@ -44,13 +46,18 @@ class Edge(Protocol):
 class SimLoop(VirtualLoop):
     """Virtual time without threads: what goes to an executor is done at once, so the order is the seed's alone."""
 
-    turns = 0
-    ends_at = math.inf
+    def __init__(self) -> None:
+        super().__init__()
+        self.allow(REAL_S_MAX)
+
+    def allow(self, real_s: float) -> None:
+        """Let it run for so long from now on, and for as many turns as a run may take."""
+        self.turns, self.ends_at = 0, math.inf
+        self.stops_at = time.monotonic() + real_s
 
     def _run_once(self) -> None:
         self.turns += 1
-        if self.turns > TURNS_MAX or self.virtual_s > self.ends_at:
-            self.turns, self.ends_at = 0, math.inf  # so that what is left can be ended
+        if self.turns > TURNS_MAX or self.virtual_s > self.ends_at or time.monotonic() > self.stops_at:
             raise EndlessError("something is tried without end")
         super()._run_once()  # type: ignore[misc]
 

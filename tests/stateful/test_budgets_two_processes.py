@@ -90,5 +90,5 @@ def _spend(path: Path | str) -> list[tuple[int, int]]:
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.wait(60)
     return [(int(admitted), int(asked)) for admitted, asked in (answer.split() for answer in answers)]

@@ -141,7 +141,7 @@ class PostgresServer:
         assert self._process is not None
         self._process.send_signal(how)
         self._process.wait(START_TIMEOUT_S)
-        self._process.communicate(b"ended\n")
+        self._process.communicate(b"ended\n", timeout=START_TIMEOUT_S)
 
     def _psql(self, sql: str, database: str, *, check: bool = True) -> str | None:
         command = [str(self._bin / "psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), "-c", sql]

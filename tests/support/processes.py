@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -176,17 +179,32 @@ class Stand:
 
 
 def start_child(target: Callable[..., None], *arguments: Any) -> Child:
+    """Start a process and wait for its first word. It ends with the process that has started it, however that ends."""
     hear, say = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=target, args=(*arguments, say), daemon=True)
+    process = CONTEXT.Process(target=_run_child, args=(target, *arguments, say), daemon=True)
     process.start()
     say.close()
     with hear:
-        assert hear.poll(START_TIMEOUT_S), "it did not start in time"
+        if not hear.poll(START_TIMEOUT_S):
+            process.kill()
+            raise AssertionError("it did not start in time")
         try:
             said = hear.recv()
         except EOFError:
             said = "it ended without a word"
     return Child(process, *([said] if isinstance(said, str) else said))
+
+
+def _run_child(target: Callable[..., None], *arguments: Any) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    target(*arguments)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait_for([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager

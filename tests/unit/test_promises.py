@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from tests.promises import LISTED, PROMISES
 from tests.support import promises_page
 from tests.support.promises_page import PAGE, Recorder, listed, written
+from tests.support.time_limit import run_bounded
 from tests.unit.tidy import ROOT
 
 
@@ -58,9 +58,7 @@ def test_the_page_names_the_tests_of_the_table_and_no_others() -> None:
 
 def test_the_command_names_every_test_for_make() -> None:
     """`make promises` runs just what the page tells of."""
-    printed = subprocess.run(
-        [sys.executable, "-m", "tests.promises"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
-    )
+    printed = run_bounded([sys.executable, "-m", "tests.promises"], timeout_s=60, cwd=ROOT)
     assert printed.stdout.split() == list(LISTED)
 
 

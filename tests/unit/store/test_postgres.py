@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from random import Random
@@ -24,6 +23,7 @@ from gateway.store.postgres import CONFLICTS_MAX, PostgresStore
 from gateway.store.postgres_errors import Fault, fault_of
 from gateway.store.schema import teams
 from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.time_limit import run_bounded
 
 pytestmark = pytest.mark.anyio
 OPENING = """
@@ -342,9 +342,7 @@ async def test_a_role_without_rights_on_the_schema_serves_what_is_migrated(postg
 async def test_a_missing_driver_is_told_with_what_installs_it(missing: str) -> None:
     """An installation without the extra says so in a sentence, and not with a traceback."""
     code = f"import sys; sys.modules[{missing!r}] = None; {OPENING}"
-    done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = await asyncio.to_thread(run_bounded, [sys.executable, "-c", code], timeout_s=60)
     assert done.stderr.splitlines()[-1].startswith("gateway.store.database.StoreError: PostgreSQL needs its driver")
     assert "pip install 'vidgate[postgres]'" in done.stderr.splitlines()[-1]
 

@@ -36,7 +36,7 @@ def test_a_killed_test_run_leaves_no_server_and_its_folder_is_swept() -> None:
     folder, pid = run.stdout.readline().split()
     assert is_running(int(pid))
     run.kill()
-    run.communicate()
+    run.communicate(timeout=GONE_WITHIN_S)
     deadline = time.monotonic() + GONE_WITHIN_S
     while is_running(int(pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
