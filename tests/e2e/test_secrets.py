@@ -156,7 +156,7 @@ def stored(path: Path) -> Iterator[tuple[str, str, str]]:
             )
 
 
-async def test_no_secret_is_told_or_kept(begin: Begin, tmp_path: Path, log: Logged, collector: Collector) -> None:
+async def test_no_secret_is_told_or_kept(collector: Collector, log: Logged, begin: Begin, tmp_path: Path) -> None:
     """Every line, span, sample, reply and row of a faulty day is searched for every secret there was."""
     hooks = Hooks()
     listener, url = listen()
