@@ -126,7 +126,7 @@ class Outbox:
         await asyncio.gather(*self._sending, return_exceptions=True)
 
     async def _send(self, due: Due) -> None:
-        place = Standing(Trace.parse(due.trace), {"event": due.event_id, "webhook": due.webhook_id})
+        place = Standing(Trace.parse(due.trace), {"event_id": due.event_id, "webhook": due.webhook_id})
         with self.tracing.at(place):
             try:
                 await self._deliver(due)

@@ -29,7 +29,7 @@ FACTS = {
     "team": "vidgate.team.id",
     "route": "vidgate.route",
     "attempt": "vidgate.attempt.id",
-    "event": "vidgate.event.id",
+    "event_id": "vidgate.event.id",
     "webhook": "vidgate.webhook.id",
 }
 

@@ -145,6 +145,7 @@ async def test_a_webhook_goes_on_in_the_trace(start: Start, kept: Kept, log: Log
     assert sent.attributes["http.response.status_code"] == 204
     delivered = next(line for line in log.lines() if line["event"] == "webhook.delivered")
     assert delivered["trace_id"] == CALLER.trace_id
+    assert sent.attributes["vidgate.event.id"] == delivered["event_id"] == headers["webhook-id"]
 
 
 async def test_a_process_that_takes_a_job_up_goes_on_in_its_trace(start: Start, kept: Kept, log: Logged) -> None:
