@@ -48,6 +48,7 @@ from gateway.telemetry import redaction
 from gateway.telemetry.export import open_outlet
 from gateway.telemetry.loop_lag import watch_loop
 from gateway.telemetry.meter import Meter
+from gateway.telemetry.metered_link import MeteredLink
 from gateway.telemetry.metered_provider import MeteredProvider
 from gateway.telemetry.metered_store import MeteredStore
 from gateway.telemetry.metrics import Metrics
@@ -143,7 +144,7 @@ async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient,
     outlet = open_outlet(settings.telemetry, metrics, name)
     meter = Meter(metrics, Tracing(clock, name, ratio=settings.telemetry.trace_ratio, outlet=outlet))
     around = Surroundings(name, clock, random, settings.bus.namespace, settings.jobs.lease_s)
-    bus = open_bus(settings.bus.url, around)
+    bus = open_bus(settings.bus.url, around, wrap=partial(MeteredLink, metrics=metrics))
     fleet = _fleet(settings, Tools(client, clock, random), bus, meter)
     meter.tracing.models.update({route.name: route.model for route in fleet.routes.values()})
     artifacts = watched(Artifacts.open(settings.artifacts.url), "artifacts")

@@ -30,7 +30,7 @@ async def metrics(request: Request, service: Service) -> Response:
         )
     try:
         await service.snapshot.renew()
-    except (StoreError, SQLAlchemyError) as error:
+    except (StoreError, SQLAlchemyError, TimeoutError) as error:
         log.warning("metrics.store_silent", error=type(error).__name__)
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(service.parts.meter.metrics.registry), headers={"content-type": content_type})

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from random import Random
+from typing import TYPE_CHECKING
 
 from gateway.bus.contract import Bus, BusError
 from gateway.bus.memory import MemoryBus
 from gateway.bus.urls import SCHEMES, parse_url
 from gateway.clock import Clock
+
+if TYPE_CHECKING:  # the driver is loaded only when used
+    from gateway.bus.links import Link
 
 MEMORY_URL = "memory://"
 NO_PACKAGE = "needs the redis package, which is not installed: pip install 'vidgate[redis]'"
@@ -39,14 +44,21 @@ def bus_fault(url: str) -> str | None:
     return None if find_spec("redis") is not None else NO_PACKAGE
 
 
-def open_bus(url: str, around: Surroundings) -> Bus:
-    """The bus that a URL names; nothing is sent before its `start`. Raises BusError for a URL that cannot be used."""
+def _as_it_is(link: Link) -> Link:
+    return link
+
+
+def open_bus(url: str, around: Surroundings, *, wrap: Callable[[Link], Link] = _as_it_is) -> Bus:
+    """The bus that a URL names; nothing is sent before its `start`. `wrap` stands around the connection to a server.
+
+    Raises BusError for a URL that cannot be used.
+    """
     fault = bus_fault(url)
     if fault is not None:
         raise BusError(f"bus.url {fault}")
     if url == MEMORY_URL:
         return MemoryBus()
-    from gateway.bus.links import connect  # noqa: PLC0415 - the driver is loaded only when used
+    from gateway.bus.links import connect  # noqa: PLC0415
     from gateway.bus.redis import RedisBus  # noqa: PLC0415
 
-    return RedisBus(connect(parse_url(url)), around)
+    return RedisBus(wrap(connect(parse_url(url))), around)

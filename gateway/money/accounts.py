@@ -46,6 +46,11 @@ class ProviderAccount:
     floor_micros: int
     is_low: bool
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left, as far as is known."""
+        return self.available_micros is not None and self.available_micros <= 0
+
 
 def record_balance(
     connection: Connection,

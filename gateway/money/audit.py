@@ -36,6 +36,27 @@ _SIDES = union_all(
 _BALANCES = select(_SIDES.c.account, func.sum(_SIDES.c.micros)).group_by(_SIDES.c.account).order_by(_SIDES.c.account)
 
 
+def imbalance_micros(connection: Connection) -> int:
+    """How far the entries are from what they must add up to, in micro-USD: always 0.
+
+    Each entry balances by its shape. What can differ is what was booked for captures from what was settled: the teams'
+    side from the prices, the providers' from the costs.
+    """
+    booked_price, booked_cost = connection.execute(_CAPTURES_BOOKED).one()
+    settled_price, settled_cost = connection.execute(_CAPTURES_SETTLED).one()
+    sides = sum(trial_balance(connection).values())
+    return abs(sides) + abs(int(booked_price) - int(settled_price)) + abs(int(booked_cost) - int(settled_cost))
+
+
+_CAPTURES_BOOKED = select(
+    func.coalesce(func.sum(case((entries.c.debit.like("team:%"), entries.c.amount_micros), else_=0)), 0),
+    func.coalesce(func.sum(case((entries.c.credit.like("provider:%"), entries.c.amount_micros), else_=0)), 0),
+).where(entries.c.kind == "capture")
+_CAPTURES_SETTLED = select(
+    func.coalesce(func.sum(settlements.c.price_micros), 0), func.coalesce(func.sum(settlements.c.cost_micros), 0)
+)
+
+
 def check(connection: Connection) -> list[str]:
     """Every rule that is broken, as a sentence with the rows it is about; an empty list is a sound ledger."""
     return [

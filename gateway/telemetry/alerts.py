@@ -46,7 +46,8 @@ ALERTS: tuple[Alert, ...] = (
     Alert("VidgateDown", "absent(vidgate_build_info)", "2m", "critical", "No replica of vidgate is scraped."),
     Alert(
         "VidgateRouteDown",
-        'min by (route) (vidgate_breaker_state{state="open"}) == 1',
+        # Not open: a breaker is half open between two probes that fail.
+        'max by (route) (vidgate_breaker_state{state="closed"}) == 0',
         "5m",
         "warning",
         "Route {{ $labels.route }} fails and is not used, on every replica.",
@@ -78,7 +79,7 @@ ALERTS: tuple[Alert, ...] = (
         "max(abs(vidgate_ledger_imbalance_micro_usd)) > 0",
         "0m",
         "critical",
-        "The ledger does not sum to zero. This must never happen.",
+        "The ledger's entries do not add up to what was settled. This must never happen.",
     ),
     Alert(
         "VidgateSuspenseOpen",
@@ -100,6 +101,13 @@ ALERTS: tuple[Alert, ...] = (
         "2m",
         "critical",
         "A job that is due has had no process to drive it for more than a minute.",
+    ),
+    Alert(
+        "VidgateJobsParked",
+        "max(vidgate_jobs_parked) > 0",
+        "1m",
+        "critical",
+        "A job broke every process that drove it and waits for an operator.",
     ),
     Alert(
         "VidgateJobsFailing",

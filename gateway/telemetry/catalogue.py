@@ -17,6 +17,8 @@ Origin = Literal["process", "store"]
 # Renders take from a second to a quarter of an hour.
 JOB_BUCKETS_S = (0.5, 1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 450, 600, 900)
 CALL_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+# A synchronous vendor renders while its submit is waited for.
+VENDOR_BUCKETS_S = (*CALL_BUCKETS_S, 300, 600, 900)
 SHORT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
@@ -46,6 +48,13 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("vidgate_job_queue_seconds", "histogram", "From admission to the first attempt.", ("media",), JOB_BUCKETS_S),
     Metric(
+        "vidgate_job_render_seconds",
+        "histogram",
+        "From the submit that was accepted until the vendor was seen to be done: the time in which it is polled.",
+        ("route",),
+        JOB_BUCKETS_S,
+    ),
+    Metric(
         "vidgate_job_overhead_seconds",
         "histogram",
         "The part of a delivered job's time in which no vendor was at work on it: queue, retries, fetch, verification.",
@@ -59,7 +68,7 @@ METRICS: tuple[Metric, ...] = (
         "histogram",
         "Calls to vendors: submit, check, lookup, cancel and balance, by what they came to.",
         ("provider", "route", "call", "outcome"),
-        CALL_BUCKETS_S,
+        VENDOR_BUCKETS_S,
     ),
     Metric("vidgate_retries", "counter", "Submits that were repeated on the same route.", ("route",)),
     Metric("vidgate_failovers", "counter", "Attempts on a route after one that had failed.", ("route",)),
@@ -76,11 +85,17 @@ METRICS: tuple[Metric, ...] = (
     Metric("vidgate_route_success_ratio", "gauge", "Learned odds that an attempt delivers.", ("route",)),
     Metric("vidgate_route_latency_seconds", "gauge", "Learned time to the finished video.", ("route", "quantile")),
     Metric("vidgate_route_in_flight", "gauge", "Attempts of this process under way on a route.", ("route",)),
-    Metric("vidgate_provider_balance_micro_usd", "gauge", "Credit left, as the vendor last said.", ("provider",)),
+    Metric(
+        "vidgate_provider_balance_micro_usd",
+        "gauge",
+        "Credit left, as the vendor last said.",
+        ("provider",),
+        origin="store",
+    ),
     Metric(
         "vidgate_provider_runway_seconds",
         "gauge",
-        "How long the credit lasts at the burn rate of the last day; absent while nothing is spent.",
+        "How long the credit lasts at the burn rate of the last day; 0 without any, absent while nothing is spent.",
         ("provider",),
         origin="store",
     ),
@@ -91,7 +106,13 @@ METRICS: tuple[Metric, ...] = (
         ("provider",),
         origin="store",
     ),
-    Metric("vidgate_price_drift_ratio", "gauge", "Reported costs of the last week over the price book's.", ("route",)),
+    Metric(
+        "vidgate_price_drift_ratio",
+        "gauge",
+        "Reported costs of the last week over the price book's, from five of them on; looked at once an hour.",
+        ("route",),
+        origin="store",
+    ),
     # Money
     Metric("vidgate_spend_micro_usd", "counter", "What teams were billed.", ("team", "route")),
     Metric(
@@ -118,7 +139,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "vidgate_ledger_imbalance_micro_usd",
         "gauge",
-        "Sum over all accounts of the ledger: always 0.",
+        "What the ledger's entries are off by, among themselves and from what was settled: always 0.",
         origin="store",
     ),
     Metric("vidgate_ledger_losses_micro_usd", "gauge", "The operator's losses so far.", origin="store"),
@@ -129,6 +150,7 @@ METRICS: tuple[Metric, ...] = (
         "vidgate_attempts_in_doubt_oldest_seconds", "gauge", "Age of the oldest of them; 0 without any.", origin="store"
     ),
     Metric("vidgate_jobs_active", "gauge", "Jobs that have not ended, of all replicas.", ("status",), origin="store"),
+    Metric("vidgate_jobs_parked", "gauge", "Jobs that broke their drivers and wait for an operator.", origin="store"),
     Metric(
         "vidgate_jobs_unowned_oldest_seconds",
         "gauge",
@@ -140,7 +162,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "vidgate_outbox_oldest_seconds",
         "gauge",
-        "How long the oldest delivery that is due has been waiting; 0 without any.",
+        "How long the oldest delivery that is due has been waiting, disabled endpoints aside; 0 without any.",
         origin="store",
     ),
     # The process
@@ -166,6 +188,14 @@ METRICS: tuple[Metric, ...] = (
         "Spans for the collector: exported, failed (it did not take them) or dropped (the queue was full).",
         ("outcome",),
     ),
+    Metric(
+        "vidgate_bus_seconds",
+        "histogram",
+        "Commands to Redis; one that fails is timed too.",
+        ("command",),
+        SHORT_BUCKETS_S,
+    ),
+    Metric("vidgate_bus_errors", "counter", "Commands that Redis did not carry out.", ("command",)),
     Metric("vidgate_bus_connected", "gauge", "1 while the bus between replicas answers, or is not needed."),
     Metric("vidgate_build_info", "gauge", "1, with the version that runs.", ("version",)),
 )

@@ -145,9 +145,10 @@ JOBS: tuple[Panel, ...] = (
         "s",
     ),
     Panel(
-        "Queue and overhead, 95 %",
+        "Queue, render and overhead, 95 %",
         (
             (_quantile(0.95, "vidgate_job_queue_seconds", "media"), "queue {{media}}"),
+            (_quantile(0.95, "vidgate_job_render_seconds", "route"), "render {{route}}"),
             (_quantile(0.95, "vidgate_job_overhead_seconds", "route"), "overhead {{route}}"),
         ),
         "s",
@@ -160,6 +161,7 @@ JOBS: tuple[Panel, ...] = (
     Panel("Submits that nobody answered", ((_rate("vidgate_outcomes_in_doubt_total", "route"), "{{route}}"),), "ops"),
     Panel("In doubt", (("max by (route) (vidgate_attempts_in_doubt)", "{{route}}"),)),
     Panel("Oldest doubt", (("max(vidgate_attempts_in_doubt_oldest_seconds)", "age"),), "s"),
+    Panel("Parked", (("max(vidgate_jobs_parked)", "jobs"),)),
     Panel("Overdue without a process", (("max(vidgate_jobs_unowned_oldest_seconds)", "age"),), "s"),
     Panel(
         "Outbox",
@@ -205,6 +207,8 @@ SERVICE: tuple[Panel, ...] = (
     ),
     Panel("Store, 99 %", ((_quantile(0.99, "vidgate_store_seconds", "operation"), "{{operation}}"),), "s"),
     Panel("Store errors", ((_rate("vidgate_store_errors_total", "operation"), "{{operation}}"),), "ops"),
+    Panel("Redis, 99 %", ((_quantile(0.99, "vidgate_bus_seconds", "command"), "{{command}}"),), "s"),
+    Panel("Redis errors", ((_rate("vidgate_bus_errors_total", "command"), "{{command}}"),), "ops"),
     Panel("Stale writes refused", ((_rate("vidgate_stale_lease_writes_total", "instance"), "{{instance}}"),), "ops"),
     Panel("Versions", (("sum by (version) (vidgate_build_info)", "{{version}}"),)),
     Panel("Bus", (("min by (instance) (vidgate_bus_connected)", "{{instance}}"),)),

@@ -12,9 +12,10 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select
 from gateway.jobs import ACTIVE, AttemptState
 from gateway.money import ledger
 from gateway.money.accounts import provider_state
+from gateway.money.audit import imbalance_micros
 from gateway.money.budgets import budget_states
 from gateway.store.schema import attempts, jobs
-from gateway.store.schema_events import webhook_deliveries
+from gateway.store.schema_events import webhook_deliveries, webhooks
 from gateway.store.schema_money import budgets, holds
 
 Series = Mapping[tuple[str, ...], float]
@@ -66,7 +67,7 @@ def _budgets(connection: Connection, at: float) -> dict[str, Series]:
 def _ledger(connection: Connection) -> dict[str, Series]:
     balances = ledger.trial_balance(connection)
     return {
-        "vidgate_ledger_imbalance_micro_usd": {(): sum(balances.values())},
+        "vidgate_ledger_imbalance_micro_usd": {(): imbalance_micros(connection)},
         "vidgate_ledger_losses_micro_usd": {(): balances.get("loss", 0)},
         "vidgate_ledger_suspense_micro_usd": {(): balances.get("suspense", 0)},
     }
@@ -90,6 +91,8 @@ def _doubts(connection: Connection, at: float) -> dict[str, Series]:
 def _jobs(connection: Connection, at: float) -> dict[str, Series]:
     active = jobs.c.status.in_(ACTIVE)
     counts = connection.execute(select(jobs.c.status, func.count()).where(active).group_by(jobs.c.status)).all()
+    held_back = select(func.count()).where(active, jobs.c.parked_at.is_not(None))
+    parked = connection.execute(held_back).scalar_one()
     unowned = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < at)
     overdue_since = func.coalesce(jobs.c.lease_until, jobs.c.due_at)
     first = _oldest(
@@ -97,6 +100,7 @@ def _jobs(connection: Connection, at: float) -> dict[str, Series]:
     )
     return {
         "vidgate_jobs_active": {(status,): count for status, count in counts},
+        "vidgate_jobs_parked": {(): parked},
         "vidgate_jobs_unowned_oldest_seconds": {(): max(0.0, at - first) if first is not None else 0.0},
     }
 
@@ -104,7 +108,9 @@ def _jobs(connection: Connection, at: float) -> dict[str, Series]:
 def _outbox(connection: Connection, at: float) -> dict[str, Series]:
     pending = webhook_deliveries.c.state == "pending"
     count = connection.execute(select(func.count()).select_from(webhook_deliveries).where(pending)).scalar_one()
-    due = and_(pending, webhook_deliveries.c.due_at <= at)
+    # What is due to an endpoint that was disabled waits by decision and not because something is stuck.
+    disabled = select(webhooks.c.id).where(webhooks.c.disabled_at.is_not(None))
+    due = and_(pending, webhook_deliveries.c.due_at <= at, webhook_deliveries.c.webhook_id.not_in(disabled))
     first = _oldest(connection, webhook_deliveries, webhook_deliveries.c.due_at, due)
     return {
         "vidgate_outbox_pending": {(): count},
@@ -116,7 +122,12 @@ def _accounts(connection: Connection, providers: tuple[str, ...], at: float) -> 
     states = [provider_state(connection, name, at=at) for name in providers]
     return {
         "vidgate_provider_runway_seconds": {
-            (one.provider,): one.runway_h * HOUR_S for one in states if one.runway_h is not None
+            (one.provider,): 0.0 if one.is_empty else (one.runway_h or 0.0) * HOUR_S
+            for one in states
+            if one.is_empty or one.runway_h is not None
+        },
+        "vidgate_provider_balance_micro_usd": {
+            (one.provider,): one.balance_micros for one in states if one.balance_micros is not None
         },
         "vidgate_provider_burn_micro_usd_per_hour": {(one.provider,): one.burn_micros_per_hour for one in states},
     }

@@ -23,7 +23,10 @@ Written from the catalogue by `python -m gateway.telemetry.files`; a test compar
 
 `GET /metrics` serves them, as OpenMetrics with exemplars to whoever accepts that. With `telemetry.metrics_token` set
 the scraper must send it as a bearer token. Each replica counts what it did itself (origin *process*: add replicas up
-with `sum`); what is read from the store is the same on every replica (origin *store*: take the `max`).
+with `sum`); what is read from the store is the same on every replica (origin *store*: take the `max`). A replica is one
+process with a registry of its own, and `vidgate serve` starts no workers beside it: a process that is not scraped
+cannot hide a figure, and no two processes write one. A counter begins at 0 with its process, which `rate` and
+`increase` know.
 
 Money is in micro-USD, as in the ledger: 1000000 is one dollar, and sums are exact. Labels are bounded: `team` is a
 team's id, `route` and `provider` come from the configuration, everything else from enumerations; no label holds a key,

@@ -175,6 +175,7 @@ class Meter:
             "vidgate_cost_micro_usd", bill["cost_micros"], provider=attempt.account, route=route, source=source
         )
         rendering_s = rendered_at - (attempt.sent_at or attempt.prepared_at)
+        self.metrics.observe("vidgate_job_render_seconds", max(0.0, rendering_s), route=route)
         overhead_s = max(0.0, job.finished_at - job.created_at - rendering_s)
         self.metrics.observe("vidgate_job_overhead_seconds", overhead_s, route=route)
         self._ended(job, "delivered")

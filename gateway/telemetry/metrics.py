@@ -6,7 +6,7 @@ Several gateways in one process (tests, `vidgate dev`) count apart. A label's va
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from prometheus_client import (
@@ -37,6 +37,13 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self._families = {metric.name: _family(metric, self.registry) for metric in METRICS}
         self._series: dict[str, set[tuple[str, ...]]] = {metric.name: set() for metric in METRICS}
+
+    def begin(self, label: str, values: Iterable[str]) -> None:
+        """Let the counters that have this one label begin at 0, so that a rate sees the first of what they count."""
+        for metric in METRICS:
+            if metric.kind == "counter" and metric.labels == (label,):
+                for value in values:
+                    self.count(metric.name, 0, **{label: value})
 
     def count(self, name: str, by: float = 1, *, trace_id: str | None = None, **labels: str) -> None:
         """Add to a counter; the exemplar is this trace, or the one at work where it is recorded."""

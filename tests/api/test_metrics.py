@@ -15,7 +15,7 @@ from gateway.telemetry.snapshot import FIGURES_AGE_MAX_S
 from providers.contract import FailureKind, InDoubt, Refused
 from tests.support.fixtures import Start
 from tests.support.gateway import BASE_URL, Gateway
-from tests.support.scripted import Lost, Scripted
+from tests.support.scripted import Lost, Scripted, delivers
 
 pytestmark = pytest.mark.anyio
 
@@ -65,6 +65,10 @@ async def test_what_is_scraped_is_what_the_ledger_says(start: Start) -> None:
     assert total(samples, "vidgate_attempts_total") == len(tries)
     assert total(samples, "vidgate_attempts_total", outcome="server_error") == 1
     assert total(samples, "vidgate_job_duration_seconds_count", status="succeeded") == 3
+    assert total(samples, "vidgate_job_render_seconds_count") == 3
+    parts_s = [total(samples, f"vidgate_job_{part}_seconds_sum") for part in ("render", "overhead")]
+    assert min(parts_s) > 0
+    assert sum(parts_s) == pytest.approx(total(samples, "vidgate_job_duration_seconds_sum"))
     assert total(samples, "vidgate_vendor_call_seconds_count", call="submit", outcome="refused") == 2
     assert total(samples, "vidgate_ledger_imbalance_micro_usd") == 0
     assert total(samples, "vidgate_holds_open") == 0
@@ -94,6 +98,47 @@ async def test_what_stands_open_is_told_while_it_does(start: Start) -> None:
     assert total(samples, "vidgate_attempts_in_doubt") == 0
     assert total(samples, "vidgate_attempts_in_doubt_oldest_seconds") == 0
     assert total(samples, "vidgate_holds_open") == 0
+
+
+async def test_counters_of_routes_begin_at_nothing(start: Start) -> None:
+    """A rate sees the first failure of a route only where the series was there before it."""
+    samples = await scraped(await start(Scripted()))
+    for name in ("retries", "failovers", "outcomes_in_doubt", "outcomes_unrecognised"):
+        assert samples[f"vidgate_{name}_total", frozenset({("route", "alpha/one")})] == 0
+    assert samples["vidgate_retry_budget_exhausted_total", frozenset({("provider", "alpha")})] == 0
+    assert samples["vidgate_store_errors_total", frozenset({("operation", "write")})] == 0
+
+
+async def test_credit_and_its_runway_are_what_the_database_says(start: Start) -> None:
+    """The vendor's word on its balance, the burn of the hour, and how long it lasts; nothing of it when used up."""
+    alpha = Scripted(balance_micros=1_000_000)
+    gateway = await start(alpha, polling={"balance_every_s": 60})
+    assert total(await scraped(gateway), "vidgate_provider_runway_seconds") == 0, "absent while nothing is spent"
+    for _ in range(5):
+        await gateway.made()
+    await gateway.clock.sleep(61)
+    samples = await scraped(gateway)
+    assert total(samples, "vidgate_provider_balance_micro_usd", provider="alpha") == 500_000
+    assert total(samples, "vidgate_provider_burn_micro_usd_per_hour", provider="alpha") == 500_000
+    assert total(samples, "vidgate_provider_runway_seconds", provider="alpha") == 3_600
+    alpha.balance_micros = alpha.charged_micros
+    await gateway.clock.sleep(61)
+    samples = await scraped(gateway)
+    assert samples["vidgate_provider_runway_seconds", frozenset({("provider", "alpha")})] == 0
+
+
+async def test_a_vendors_price_is_told_of_once_there_is_enough_to_go_by(start: Start) -> None:
+    """Four reported costs say nothing of the price; the fifth does, at the next look an hour later at most."""
+    alpha = Scripted()
+    gateway = await start(alpha, claim_interval_s=60.0)
+    for number in range(5):
+        alpha.checks.append(delivers(cost_micros=alpha.price_micros * 3 // 2))
+        await gateway.made()
+        if number == 3:
+            await gateway.clock.sleep(3_700)
+            assert total(await scraped(gateway), "vidgate_price_drift_ratio") == 0
+    await gateway.clock.sleep(3_700)
+    assert total(await scraped(gateway), "vidgate_price_drift_ratio", route="alpha/one") == 1.5
 
 
 async def test_a_reply_that_matches_nothing_is_counted(start: Start) -> None:
@@ -142,7 +187,8 @@ async def test_ten_thousand_strange_inputs_add_no_series(start: Start) -> None:
                 case 1:
                     await client.get("/jobs", headers=strange | {"authorization": f"Bearer vg_{word}"})
                 case 2:
-                    await client.post("/generate/video", json={word: word}, headers=strange)
+                    wishes = {word: word} if number % 2 else {"prompt": word, "routing": {"pin": f"{word}/{word}"}}
+                    await client.post("/generate/video", json=wishes, headers=strange)
                 case 3:
                     await client.get(f"/{word}", headers=strange)
                 case _:
@@ -177,3 +223,20 @@ async def test_a_silent_store_does_not_silence_the_process(start: Start, monkeyp
     assert response.status_code == 200
     assert "vidgate_jobs_ended_total" in response.text
     assert 'vidgate_store_errors_total{operation="read"} 1.0' in response.text
+
+
+async def test_a_store_that_hangs_does_not_hold_the_scraper_up(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scraper gives up after ten seconds and hears nothing; a database that is away is waited for longer."""
+    gateway = await start(Scripted())
+
+    async def hanging(*_args: Any) -> Any:
+        await gateway.clock.sleep(3_600)
+
+    await gateway.clock.sleep(FIGURES_AGE_MAX_S + 1)
+    began_at = gateway.clock.now()
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.store, "read", hanging)
+        response = await gateway.client.get("/metrics")
+    assert gateway.clock.now() - began_at < 10
+    assert response.status_code == 200
+    assert "vidgate_jobs_driven" in response.text

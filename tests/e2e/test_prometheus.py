@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,12 +25,14 @@ from gateway.store.schema import attempts, jobs
 from gateway.store.schema_money import holds
 from gateway.telemetry.alerts import rule_groups
 from gateway.telemetry.catalogue import METRICS
+from tests.alarms.seen import causes
 from tests.crash.steered import Gateway, start_gateway
 from tests.support.instant import NAME, instant_prices, serve_instant
 from tests.support.pictures import picture_base64
+from tests.support.postgres import PostgresServer
 from tests.support.processes import Child, database, start_child
 from tests.support.prometheus import Prometheus, programs, prometheus_server
-from tests.support.redis_server import redis_server
+from tests.support.redis_server import RedisServer, redis_server
 
 JOBS = 48
 # A quarter of the jobs fail on purpose; these have nothing to say all the same.
@@ -48,6 +52,8 @@ class Yard:
     client: httpx.Client
     team_id: str
     transact: Callable[..., Any]
+    redis: RedisServer
+    refuse: Callable[[bool], None]
 
     @property
     def targets(self) -> list[str]:
@@ -74,7 +80,7 @@ def sections(folder: Path, store_url: str, bus_url: str, vendor: str) -> dict[st
     book.write_text(instant_prices(), encoding="utf-8")
     return {
         "security": {"signing_secret": "a secret of the tests, long enough"},
-        "store": {"url": store_url},
+        "store": {"url": store_url, "retry_s": 1},
         "bus": {"url": bus_url},
         "server": {"replicas": 2, "drain_s": 2},
         "artifacts": {"url": str(folder / "artifacts")},
@@ -89,9 +95,20 @@ def sections(folder: Path, store_url: str, bus_url: str, vendor: str) -> dict[st
 
 
 @pytest.fixture
-def yard(tmp_path: Path, postgres_url: str) -> Iterator[Yard]:
+def yard(tmp_path: Path, postgres: PostgresServer) -> Iterator[Yard]:
     programs()
+    name = postgres.create("migrated")
+    postgres_url = postgres.url(name)
+
+    def refuse(refused: bool) -> None:
+        """Have the database take nobody in, and put out who is there; or take everybody in again."""
+        postgres.query(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {str(not refused).lower()}', "postgres")
+        if refused:
+            others = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+            postgres.query(others, "postgres")
+
     with ExitStack() as stack:
+        stack.callback(postgres.drop, name)
         redis = stack.enter_context(redis_server(tmp_path / "redis"))
         transact = stack.enter_context(database(postgres_url))
         _, team_id, secret = transact(create_key, Ids(SystemClock()), NewKey("reel", "test", SystemClock().now()))
@@ -105,7 +122,7 @@ def yard(tmp_path: Path, postgres_url: str) -> Iterator[Yard]:
             replica = start_gateway(configured, tmp_path / "gateway.log", ("", 1), 0.2)
             stack.callback(ended, replica.child)
             replicas.append(replica)
-        yield Yard(replicas, client, team_id, transact)
+        yield Yard(replicas, client, team_id, transact, redis, refuse)
 
 
 def ended(child: Child) -> None:
@@ -154,8 +171,12 @@ def by(prometheus: Prometheus, label: str, expression: str) -> dict[str, float]:
     return {dict(labels)[label]: value for labels, value in found.items() if value}
 
 
+@causes("VidgateEventLoopSlow", "VidgateBusDisconnected", "VidgateStoreFailing", "VidgateDown")
 def test_two_replicas_under_load_add_up_to_the_ledger(yard: Yard, tmp_path: Path) -> None:
-    """Spend, jobs and retries to the micro-dollar; counters are summed, figures of the database taken once."""
+    """Spend, jobs and retries to the micro-dollar; counters are summed, figures of the database taken once.
+
+    Then what both stand on is taken away, one by one: each time the alarm for it goes off, and had not before.
+    """
     with prometheus_server(tmp_path / "prometheus", yard.targets, scaled_rules(tmp_path)) as prometheus:
         yard.load()
         wait(lambda: yard.transact(active) == 0, "jobs never ended")
@@ -170,9 +191,29 @@ def test_two_replicas_under_load_add_up_to_the_ledger(yard: Yard, tmp_path: Path
                 assert len(prometheus.query(metric.name)) == 2, metric.name
         assert [rule["name"] for rule in prometheus.rules() if rule["health"] != "ok"] == []
         assert prometheus.firing() & NOT_NOW == set()
-        # Both go, and the alarm that watches for it goes off.
-        assert [replica.stop() for replica in yard.replicas] == [0, 0]
+        for cause, alarm in ((too_much_to_do, "VidgateEventLoopSlow"), (no_redis, "VidgateBusDisconnected")):
+            cause(yard)
+            wait(lambda alarm=alarm: alarm in prometheus.firing(), f"{alarm} does not go off")
+        yard.refuse(True)
+        wait(lambda: "VidgateStoreFailing" in prometheus.firing(), "it is not seen that the database refuses")
+        yard.refuse(False)
+        for replica in yard.replicas:
+            replica.kill()
         wait(lambda: "VidgateDown" in prometheus.firing(), "it is not seen that no replica is left")
+
+
+def too_much_to_do(yard: Yard) -> None:
+    """Every replica stands still for more than half a second, several times: its event loop wakes late."""
+    for _ in range(3):
+        for how, pause_s in ((signal.SIGSTOP, 0.7), (signal.SIGCONT, 0.3)):
+            for replica in yard.replicas:
+                os.kill(replica.pid, how)
+            time.sleep(pause_s)
+
+
+def no_redis(yard: Yard) -> None:
+    """Redis is gone with all that it knew."""
+    yard.redis.kill()
 
 
 def assert_equal(prometheus: Prometheus, told: dict[str, Any], team: str) -> None:

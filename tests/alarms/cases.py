@@ -1,0 +1,140 @@
+"""Each alarm at its edge: series with which it goes off, and series a step short of it, in promtool's notation.
+
+`0x4 1x9` is five zeros and ten ones, one a minute. `since` is the minute from which the expression holds; an alarm goes
+off as long after it as it says itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """When an alarm goes off, with which labels, and what is not enough for it."""
+
+    fires: Mapping[str, str]
+    quiet: Mapping[str, str]
+    since: int = 5
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def _burn(delivered: int, in_time: int) -> dict[str, str]:
+    """So many videos a minute, and how many of them within the objective."""
+    name = "vidgate_job_duration_seconds"
+    return {
+        f'{name}_bucket{{route="v/one",status="succeeded",le="180.0"}}': f"0+{in_time}x600",
+        f'{name}_count{{route="v/one",status="succeeded"}}': f"0+{delivered}x600",
+        f'{name}_bucket{{route="v/one",status="failed",le="180.0"}}': "0+0x600",
+        f'{name}_count{{route="v/one",status="failed"}}': "0+500x600",
+    }
+
+
+def _ended(succeeded: int, failed: int, refused: int = 0) -> dict[str, str]:
+    """Ends a minute."""
+    name = 'vidgate_jobs_ended_total{team="t",route="v/one"'
+    return {
+        f'{name},status="succeeded",reason="delivered"}}': f"0+{succeeded}x200",
+        f'{name},status="failed",reason="no-route-left"}}': f"0+{failed}x200",
+        f'{name},status="failed",reason="request-refused"}}': f"0+{refused}x200",
+    }
+
+
+def _lag(below: int) -> dict[str, str]:
+    """A thousand wakes a minute, so many of them less than a quarter of a second late."""
+    name = "vidgate_event_loop_lag_seconds_bucket"
+    return {
+        f'{name}{{le="0.1"}}': "0+900x200",
+        f'{name}{{le="0.25"}}': f"0+{below}x200",
+        f'{name}{{le="0.5"}}': "0+1000x200",
+        f'{name}{{le="+Inf"}}': "0+1000x200",
+    }
+
+
+_BUDGET = '{team="t",scope="key",window="month"}'
+CASES: Mapping[str, Case] = {
+    "VidgateDown": Case(
+        {'vidgate_build_info{instance="a"}': "1x4 stale", 'vidgate_build_info{instance="b"}': "1x4 stale"},
+        {'vidgate_build_info{instance="a"}': "1x4 stale", 'vidgate_build_info{instance="b"}': "1x200"},
+    ),
+    "VidgateRouteDown": Case(
+        {
+            'vidgate_breaker_state{instance="a",route="v/one",state="closed"}': "0x200",
+            'vidgate_breaker_state{instance="b",route="v/one",state="closed"}': "1x4 0x200",
+            'vidgate_breaker_state{instance="b",route="v/one",state="open"}': "0x4 1 0 1 0 1 0 1 0x200",
+        },
+        {
+            'vidgate_breaker_state{instance="a",route="v/one",state="closed"}': "1x200",
+            'vidgate_breaker_state{instance="b",route="v/one",state="closed"}': "0x200",
+            'vidgate_breaker_state{instance="b",route="v/one",state="open"}': "1x200",
+        },
+        labels={"route": "v/one"},
+    ),
+    "VidgateCreditRunwayShort": Case(
+        {'vidgate_provider_runway_seconds{provider="v"}': "43201x4 43199x200"},
+        {'vidgate_provider_runway_seconds{provider="v"}': "43200x200"},
+        labels={"provider": "v"},
+    ),
+    "VidgateDoubtAgeing": Case(
+        {"vidgate_attempts_in_doubt_oldest_seconds": "0x4 3601x200"},
+        {"vidgate_attempts_in_doubt_oldest_seconds": "3600x200"},
+    ),
+    "VidgateBudgetNearlySpent": Case(
+        {
+            f"vidgate_budget_remaining_micro_usd{_BUDGET}": "100x4 99x200",
+            f"vidgate_budget_limit_micro_usd{_BUDGET}": "1000x300",
+        },
+        {
+            f"vidgate_budget_remaining_micro_usd{_BUDGET}": "100x200",
+            f"vidgate_budget_limit_micro_usd{_BUDGET}": "1000x200",
+            'vidgate_budget_remaining_micro_usd{team="none",scope="team",window="day"}': "0x200",
+            'vidgate_budget_limit_micro_usd{team="none",scope="team",window="day"}': "0x200",
+        },
+        labels={"team": "t", "scope": "key", "window": "month"},
+    ),
+    "VidgateLedgerImbalance": Case(
+        {"vidgate_ledger_imbalance_micro_usd": "0x4 1x200"}, {"vidgate_ledger_imbalance_micro_usd": "0x200"}
+    ),
+    "VidgateSuspenseOpen": Case(
+        {"vidgate_ledger_suspense_micro_usd": "0x4 1x1500"}, {"vidgate_ledger_suspense_micro_usd": "0x200"}
+    ),
+    "VidgateOutboxStuck": Case(
+        {"vidgate_outbox_oldest_seconds": "0x4 901x200"}, {"vidgate_outbox_oldest_seconds": "900x200"}
+    ),
+    "VidgateJobsUnowned": Case(
+        {"vidgate_jobs_unowned_oldest_seconds": "0x4 61x200"}, {"vidgate_jobs_unowned_oldest_seconds": "60x200"}
+    ),
+    "VidgateJobsParked": Case({"vidgate_jobs_parked": "0x4 1x200"}, {"vidgate_jobs_parked": "0x200"}),
+    "VidgateJobsFailing": Case(_ended(89, 11), _ended(91, 9, refused=50), since=1),
+    "VidgateLatencyObjectiveBurning": Case(_burn(100, 27), _burn(100, 29), since=1),
+    "VidgateLatencyObjectiveSlowBurn": Case(_burn(100, 69), _burn(100, 71), since=1),
+    "VidgateRetryBudgetExhausted": Case(
+        {'vidgate_retry_budget_exhausted_total{provider="v"}': "0x4 1+1x200"},
+        {'vidgate_retry_budget_exhausted_total{provider="v"}': "7x200"},
+        labels={"provider": "v"},
+    ),
+    "VidgatePriceDrift": Case(
+        {'vidgate_price_drift_ratio{route="v/one"}': "1x4 0.89x200"},
+        {
+            'vidgate_price_drift_ratio{route="v/one"}': "1.09x200",
+            'vidgate_price_drift_ratio{route="v/two"}': "0.91x200",
+        },
+        labels={"route": "v/one"},
+    ),
+    "VidgateUnrecognisedReplies": Case(
+        {'vidgate_outcomes_unrecognised_total{route="v/one"}': "0x60 6x100"},
+        {'vidgate_outcomes_unrecognised_total{route="v/one"}': "0x60 5x100"},
+        since=61,
+        labels={"route": "v/one"},
+    ),
+    "VidgateStoreFailing": Case(
+        {'vidgate_store_errors_total{operation="read"}': "0x4 1+1x200"},
+        {'vidgate_store_errors_total{operation="read"}': "7x200"},
+    ),
+    "VidgateBusDisconnected": Case(
+        {'vidgate_bus_connected{instance="a"}': "1x300", 'vidgate_bus_connected{instance="b"}': "1x4 0x200"},
+        {'vidgate_bus_connected{instance="a"}': "1x200", 'vidgate_bus_connected{instance="b"}': "1x200"},
+    ),
+    "VidgateEventLoopSlow": Case(_lag(980), _lag(995), since=1),
+}
