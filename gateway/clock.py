@@ -72,6 +72,18 @@ class SystemClock:
         return True
 
 
+class BlockingClock:
+    """Real time for programs without an event loop: seconds that only go forward, and a sleep that blocks."""
+
+    def now(self) -> float:
+        """Seconds since some moment."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Return after this many seconds."""
+        time.sleep(max(0.0, seconds))
+
+
 def _wall_s() -> float:
     """The machine's time of day, which people and NTP may set."""
     return time.time()

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 
 from gateway.app import build_app
 from gateway.cli import report
-from gateway.cli.client import Submission, connect, own_http
+from gateway.cli.client import connect, looks, own_http, save
 from gateway.cli.development import TEAM, DevPlan, dev_configuration, draw_scene, take_state
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.generate import read_picture
@@ -29,6 +29,7 @@ from gateway.cli.output import result_console, table, usd
 from gateway.cli.progress import watch
 from gateway.cli.sandbox import ADMIN
 from gateway.cli.servers import SimulatorPlan, installed, run, served, simulators, take_port
+from gateway.client import Submission
 from gateway.clock import SystemClock
 from gateway.media.verify import BadMedia, inspect_media
 from gateway.money import audit
@@ -120,14 +121,15 @@ async def _show(demo: Demo, app: Starlette, url: str, key: str) -> None:
         fields = "  ".join(f"{name}={value}" for name, value in WANTED.items())
         demo.step(f"POST /generate/video  image=@{demo.image.name}  {fields}")
         demo.console.print()
-        job = await client.submit(Submission(read_picture(str(demo.image)), WANTED, routing={"deadline_s": 300}))
-        job = await watch(client.follow(job, clock, WAIT_S), demo.console, clock, pace=demo.speed)
+        wanted = {**WANTED, "routing": {"deadline_s": 300}}
+        submitted = await client.submit(Submission(read_picture(str(demo.image)), wanted))
+        job = await watch(looks(client, submitted, WAIT_S), demo.console, clock, pace=demo.speed)
         report.show_job(demo.console, job)
         sound = await _show_ledger(demo.console, app.state.service)
         if job["status"] != "succeeded":
             raise CommandError(ExitCode.JOB_FAILED, f"the job {job['status']}", f"look into {demo.folder / LOG_FILE}")
         video = demo.folder / f"{demo.image.stem}.mp4"
-        await client.save(job["id"], video)
+        await save(client, job["id"], video)
     _show_video(demo, job, video)
     if not sound:
         raise CommandError(ExitCode.JOB_FAILED, "the ledger does not add up")

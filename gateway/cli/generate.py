@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import report
-from gateway.cli.client import GatewayClient, Submission, connect
+from gateway.cli.client import connect, looks, save
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import AsJson, Follow, Gateway, Request, read_pairs, unfolded, vocabulary
 from gateway.cli.output import duration, note_console, print_json, result_console, state, table, usd
 from gateway.cli.progress import watch
+from gateway.client import AsyncVidgate, Job, Submission
 from gateway.clock import SystemClock
 
 
@@ -43,14 +44,8 @@ def generate(
     twice = sorted(set(others) & set(parameters))
     if twice:
         raise CommandError(ExitCode.USAGE, f"{twice[0]} is given both as an option and with --parameter")
-    submission = Submission(
-        image=read_picture(image),
-        parameters={**parameters, **others},
-        fit=request.fit,
-        routing=request.routing(),
-        metadata=read_pairs(request.tags, "--tag"),
-        idempotency_key=request.idempotency_key,
-    )
+    asked = {"fit": request.fit, "routing": request.routing(), "metadata": read_pairs(request.tags, "--tag")}
+    submission = Submission(read_picture(image), {**parameters, **others, **asked}, request.idempotency_key)
     asyncio.run(_generate(gateway, submission, follow))
 
 
@@ -89,13 +84,13 @@ async def _wait(gateway: Gateway, job_id: str, follow: Follow) -> None:
         await _finish(client, await client.job(job_id), follow)
 
 
-async def _finish(client: GatewayClient, job: dict[str, Any], follow: Follow) -> None:
+async def _finish(client: AsyncVidgate, submitted: Job, follow: Follow) -> None:
     """Follow a job to its end, save what it made, and tell it."""
     clock = SystemClock()
     try:
-        job = await watch(client.follow(job, clock, follow.timeout_s), note_console(), clock)
+        job = await watch(looks(client, submitted, follow.timeout_s), note_console(), clock)
     except asyncio.CancelledError:
-        note_console().print(f"the job goes on; take it up again with: [bold]vidgate wait {job['id']}[/]")
+        note_console().print(f"the job goes on; take it up again with: [bold]vidgate wait {submitted.id}[/]")
         raise
     saved = [await _save(client, job, number, follow) for number in range(_file_count(job))]
     if follow.as_json:
@@ -119,12 +114,12 @@ def _file_count(job: Mapping[str, Any]) -> int:
     return len(job["result"]["files"]) if job["result"] else 0
 
 
-async def _save(client: GatewayClient, job: Mapping[str, Any], number: int, follow: Follow) -> Path:
+async def _save(client: AsyncVidgate, job: Mapping[str, Any], number: int, follow: Follow) -> Path:
     ending = str(job["result"]["files"][number]["media_type"]).rpartition("/")[2]
     path = Path(follow.output or f"{job['id']}.{ending}")
     if number:
         path = path.with_stem(f"{path.stem}-{number + 1}")
-    await client.save(str(job["id"]), path, number)
+    await save(client, str(job["id"]), path, number)
     return path
 
 

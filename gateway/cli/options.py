@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Optional, get_type_hints
 
 import typer
 
-from gateway.cli.client import KEY_VARIABLE, URL_USUAL, URL_VARIABLE
 from gateway.cli.exit_codes import CommandError, ExitCode
+from gateway.client.connection import KEY_VARIABLE, URL_USUAL, URL_VARIABLE
 from providers.vocabulary import Kind, Media, Parameter, parameters_for
 
 # A command line writes the result to a file, whichever way the gateway hands it over.

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from gateway.cli.client import TERMINAL
+from gateway.client.resources import TERMINAL
 from providers.contract import Clock
 
 STAGES: Mapping[str, str] = {

@@ -192,8 +192,8 @@ def test_only_the_clock_reads_the_time_and_draws_no_lots() -> None:
 
 
 def test_http_clients_are_made_in_few_places() -> None:
-    """Only the guard, the composition and the command line make clients; everything else is handed one."""
-    makers = ("gateway/outbound.py", "gateway/app.py", "gateway/cli", "providers/serving.py")
+    """Only the guard, the composition, the command line and the client make them; everything else is handed one."""
+    makers = ("gateway/outbound.py", "gateway/app.py", "gateway/cli", "gateway/client", "providers/serving.py")
     report(
         f"{file.at(node)} {name}()"
         for file in SOURCES
@@ -296,7 +296,7 @@ def test_keyword_arguments_are_spelt_out() -> None:
         if not file.is_under("gateway/cli")
         for function in file.functions()
         if (kwarg := function.args.kwarg) is not None
-        if not (kwarg.annotation is not None and ast.unparse(kwarg.annotation).endswith(".kwargs"))
+        if not (kwarg.annotation is not None and re.search(r"\.kwargs$|^Unpack\[", ast.unparse(kwarg.annotation)))
         if kwarg.arg not in {"extensions", "facts", "labels"}
     )
 

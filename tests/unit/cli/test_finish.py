@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,29 +11,31 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.cli.client import GatewayClient
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.generate import _finish, read_picture
 from gateway.cli.options import Follow
+from gateway.client import AsyncVidgate
+from gateway.client.resources import job_of
 from tests.unit.cli.jobs import file, job
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def gateway() -> Callable[[], GatewayClient]:
+def gateway() -> Callable[[], AsyncVidgate]:
     """A gateway whose every result is a few bytes naming the file that was asked for."""
 
     def content(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, content=b"file " + request.url.params["file"].encode())
+        body = b"file " + request.url.params["file"].encode()
+        return httpx.Response(200, content=body, headers={"etag": f'"{hashlib.sha256(body).hexdigest()}"'})
 
-    return lambda: GatewayClient(httpx.AsyncClient(transport=httpx.MockTransport(content), base_url="http://gate"))
+    return lambda: AsyncVidgate(http=httpx.AsyncClient(transport=httpx.MockTransport(content)))
 
 
-async def finish(client: GatewayClient, told: dict[str, Any], follow: Follow) -> ExitCode:
+async def finish(client: AsyncVidgate, told: dict[str, Any], follow: Follow) -> ExitCode:
     """The exit code that a job in this state ends with."""
     try:
-        await _finish(client, told, follow)
+        await _finish(client, job_of(told), follow)
     except CommandError as error:
         return error.code
     return ExitCode.OK
@@ -55,7 +58,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     ],
 )
 async def test_every_status_has_its_exit_code(
-    status: str, code: ExitCode, gateway: Callable[[], GatewayClient], tmp_path: Path
+    status: str, code: ExitCode, gateway: Callable[[], AsyncVidgate], tmp_path: Path
 ) -> None:
     """And whatever the end, the job is told."""
     told = job(status) if status == "succeeded" else job(status, result=None)
@@ -64,7 +67,7 @@ async def test_every_status_has_its_exit_code(
 
 
 async def test_the_result_goes_to_the_named_file(
-    gateway: Callable[[], GatewayClient], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gateway: Callable[[], AsyncVidgate], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Told on standard output; the stages on standard error."""
     await finish(gateway(), job(), Follow(str(tmp_path / "out.mp4")))
@@ -74,7 +77,7 @@ async def test_the_result_goes_to_the_named_file(
     assert captured.err == "job_1: succeeded on acme/svd\n"
 
 
-async def test_several_results_are_numbered(gateway: Callable[[], GatewayClient], tmp_path: Path) -> None:
+async def test_several_results_are_numbered(gateway: Callable[[], AsyncVidgate], tmp_path: Path) -> None:
     """None overwrites another."""
     told = job(result={"files": [file(media_type="image/png")] * 3})
     await finish(gateway(), told, Follow(str(tmp_path / "out.png")))
@@ -87,7 +90,7 @@ async def test_several_results_are_numbered(gateway: Callable[[], GatewayClient]
 async def test_without_a_name_the_file_is_named_after_the_job(
     media_type: str,
     name: str,
-    gateway: Callable[[], GatewayClient],
+    gateway: Callable[[], AsyncVidgate],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -98,7 +101,7 @@ async def test_without_a_name_the_file_is_named_after_the_job(
 
 
 async def test_json_is_all_that_stands_on_standard_output(
-    gateway: Callable[[], GatewayClient], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gateway: Callable[[], AsyncVidgate], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The whole job, and where its files are."""
     target = str(tmp_path / "out.mp4")
@@ -107,7 +110,7 @@ async def test_json_is_all_that_stands_on_standard_output(
 
 
 async def test_json_is_printed_of_a_failed_job_too(
-    gateway: Callable[[], GatewayClient], capsys: pytest.CaptureFixture[str]
+    gateway: Callable[[], AsyncVidgate], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A machine wants to know why."""
     failed = job("failed", result=None, error={"title": "t", "detail": "d"})

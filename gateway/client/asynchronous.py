@@ -1,0 +1,191 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from io import BytesIO
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar, Unpack
+
+import httpx
+
+from gateway.client import flows
+from gateway.client.connection import CALL_TIMEOUT_S, Address, Picture, means, submission, written_whole
+from gateway.client.fields import ImageFields, VideoFields
+from gateway.client.flows import TIMEOUT_USUAL_S, USUAL, Call, Flow, Look, Pause, Reply, Retries, Sink, Submission
+from gateway.client.resources import Job
+from gateway.clock import SystemClock
+
+Progress = Callable[[Job], None]
+Result = TypeVar("Result")
+
+
+class AsyncVidgate:
+    """A gateway's resources, one method each, to be awaited; otherwise as `Vidgate`."""
+
+    def __init__(
+        self,
+        url: str = "",
+        *,
+        key: str = "",
+        retries: Retries = USUAL,
+        http: httpx.AsyncClient | None = None,
+        clock: SystemClock | None = None,
+    ) -> None:
+        self._address = Address.of(url, key)
+        self._http = http or httpx.AsyncClient(timeout=CALL_TIMEOUT_S)
+        self._clock = clock or SystemClock()
+        self._means = means(retries, self._clock.now)
+
+    async def __aenter__(self) -> AsyncVidgate:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def generate_video(
+        self,
+        image: Picture,
+        *,
+        on_progress: Progress | None = None,
+        timeout_s: float = TIMEOUT_USUAL_S,
+        **fields: Unpack[VideoFields],
+    ) -> Job:
+        """Make a video of a picture (bytes, a path, a link) and return its finished job; `save` fetches the file.
+
+        `on_progress` is called with the job each time that it is seen. Raises VidgateError; JobStillRunningError after
+        `timeout_s` has the job, which goes on: `wait` takes it up again.
+        """
+        wanted = submission(image, dict(fields))
+        return await self._run(flows.made(wanted, "video", self._means, timeout_s), on_progress)
+
+    async def generate_image(
+        self,
+        image: Picture,
+        *,
+        on_progress: Progress | None = None,
+        timeout_s: float = TIMEOUT_USUAL_S,
+        **fields: Unpack[ImageFields],
+    ) -> Job:
+        """Make pictures of a picture, and return their finished job."""
+        wanted = submission(image, dict(fields))
+        return await self._run(flows.made(wanted, "image", self._means, timeout_s), on_progress)
+
+    async def submit_video(self, image: Picture, *, idempotency_key: str = "", **fields: Unpack[VideoFields]) -> Job:
+        """Ask for a video and return its new job at once. The same `idempotency_key` gives the same job for 24 h."""
+        return await self.submit(submission(image, dict(fields), idempotency_key), "video")
+
+    async def submit_image(self, image: Picture, *, idempotency_key: str = "", **fields: Unpack[ImageFields]) -> Job:
+        """Ask for pictures and return their new job at once."""
+        return await self.submit(submission(image, dict(fields), idempotency_key), "image")
+
+    async def submit(self, wanted: Submission, media: str = "video") -> Job:
+        """Ask for what a submission says and return the new job at once."""
+        return await self._run(flows.submitted(wanted, media, self._means))
+
+    async def quote_video(self, image: Picture, **fields: Unpack[VideoFields]) -> dict[str, Any]:
+        """What every route would cost and take for a video, and which are refused and why; nothing is run or held."""
+        return await self._run(flows.quoted(submission(image, dict(fields)), "video", self._means))
+
+    async def job(self, job_id: str, *, wait_s: int = 0) -> Job:
+        """A job as it stands; with `wait_s` the gateway holds the line for its end for that long."""
+        return await self._run(flows.seen(job_id, self._means, wait_s))
+
+    async def wait(
+        self, job: Job | str, *, on_progress: Progress | None = None, timeout_s: float = TIMEOUT_USUAL_S
+    ) -> Job:
+        """The job when it has a result. Raises JobFailedError or JobStillRunningError."""
+        known = await self.job(job) if isinstance(job, str) else job
+        return await self._run(flows.finished(known, self._means, timeout_s), on_progress)
+
+    async def follow(self, job: Job | str, *, timeout_s: float = TIMEOUT_USUAL_S) -> AsyncIterator[Job]:
+        """The job now and after every look at it, until it has ended or the time is over."""
+        known = await self.job(job) if isinstance(job, str) else job
+        flow, reply = flows.followed(known, self._means, timeout_s), None
+        while (step := _next(flow, reply)) is not None:
+            reply = None
+            if isinstance(step, Look):
+                yield step.job
+            else:
+                reply = await self._do(step)
+
+    async def save(self, job: Job | str, path: str | PathLike[str], number: int = 0) -> int:
+        """Write a finished file of a job to a path, whole or not at all, and return its size in bytes.
+
+        Raises OSError where it cannot be written, and DamagedError when the digest is not the stored file's.
+        """
+        with written_whole(Path(path)) as sink:
+            return await self._run(flows.fetched(_id(job), number, sink, self._means))
+
+    async def content(self, job: Job | str, number: int = 0) -> bytes:
+        """A finished file of a job, in memory."""
+        memory = BytesIO()
+        await self._run(flows.fetched(_id(job), number, Sink(memory), self._means))
+        return memory.getvalue()
+
+    async def cancel(self, job: Job | str) -> Job:
+        """Ask for a job to be stopped; a render that has left for a vendor may still end as it would."""
+        return await self._run(flows.canceled(_id(job), self._means))
+
+    async def jobs(self, *, limit: int = 20, before: str | None = None) -> tuple[list[Job], str | None]:
+        """A page of the team's jobs, newest first, and the `before` of the next page; None at the last."""
+        return await self._run(flows.listed(self._means, limit, before))
+
+    async def routes(self) -> list[dict[str, Any]]:
+        """Every route with its price, its statistics and what it takes."""
+        return await self._run(flows.known_routes(self._means))
+
+    async def _run(self, flow: Flow[Result], on_progress: Progress | None = None) -> Result:
+        reply: Reply = None
+        while True:
+            try:
+                step = flow.send(reply)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            reply = None
+            if not isinstance(step, Look):
+                reply = await self._do(step)
+            elif on_progress is not None:
+                on_progress(step.job)
+
+    async def _do(self, step: Call | Pause) -> Reply:
+        if isinstance(step, Pause):
+            await self._clock.sleep(step.seconds)
+            return None
+        return await self._send(step)
+
+    async def _send(self, call: Call) -> Reply:
+        try:
+            response = await self._http.send(self._address.request(call, self._http), stream=True)
+            try:
+                if call.into is None or not response.is_success:
+                    await response.aread()
+                else:
+                    call.into.restart()
+                    async for chunk in response.aiter_bytes():
+                        call.into.write(chunk)
+            finally:
+                await response.aclose()
+        except httpx.TransportError as error:
+            return error
+        return response
+
+
+def _next(flow: Flow[Any], reply: Reply) -> Call | Pause | Look | None:
+    try:
+        return flow.send(reply)
+    except StopIteration:
+        return None
+
+
+def _id(job: Job | str) -> str:
+    return job if isinstance(job, str) else job.id
