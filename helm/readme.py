@@ -23,6 +23,9 @@ when it is rendered, with the sentence that mends it. [ci/](ci/) has whole sets 
 autoscaled, KEDA, air-gapped, and simulators as a test mode. PostgreSQL, Redis and the
 object store are the cluster's own: the chart brings no databases along.
 
+There is no GPU worker in the chart, for vidgate has none yet: no command would run in it. Your own GPUs are served by a
+provider of your own (docs/adding-a-provider.md), deployed beside vidgate as anything else.
+
 `helm test` asks the gateway for its health, its readiness and its description of itself.
 
 | value | default | meaning |

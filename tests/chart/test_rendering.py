@@ -17,10 +17,10 @@ from gateway.cli.main import COMMANDS, program
 from gateway.cli.servers import installed, simulated
 from gateway.config import load
 from gateway.settings import Settings
-from tests.chart.chart import CHART, SETS, merged, objects, of_kind, pod_specs, render, value_set
+from tests.chart.chart import CHART, SETS, at, merged, objects, of_kind, pod_specs, render, value_set
 
 KUBERNETES = ("1.29", "1.33", "1.37")
-# Kinds of operators, whose schemas Kubernetes does not bring: their fields are looked at in the tests below.
+# Kinds of operators, whose schemas Kubernetes does not bring: their fields are looked at in test_operators.py.
 CUSTOM = {"ExternalSecret", "HTTPRoute", "PodMonitor", "PrometheusRule", "ScaledObject", "ServiceMonitor"}
 SECRETS = {
     "VIDGATE_SIGNING_SECRET": "a secret of the tests, long enough",
@@ -229,7 +229,7 @@ def test_the_only_process_on_sqlite_ends_before_the_next_begins() -> None:
 
 def test_the_migration_runs_before_anything_else_and_brings_its_configuration() -> None:
     """A hook before install and upgrade; its ConfigMap comes first, because that of the release is not there yet."""
-    values = value_set("production")
+    values = merged(value_set("production"), at("secret.externalSecret.enabled", False))
     job = of_kind(values, "Job")[0]
     config_map = next(one for one in of_kind(values, "ConfigMap") if one["metadata"]["name"].endswith("-migration"))
     for one in (job, config_map):

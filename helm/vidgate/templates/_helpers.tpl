@@ -125,6 +125,22 @@ volumeMounts:
   {{- end }}
 {{- end -}}
 
+{{- /* Where any pod of the chart may run. */ -}}
+{{- define "vidgate.placement" -}}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{- define "vidgate.volumes" -}}
 - name: config
   configMap: {name: {{ include "vidgate.fullname" . }}}
