@@ -43,16 +43,16 @@ async def test_a_draining_service_is_alive_and_not_ready(start: Start) -> None:
     gateway.service.dispatcher.draining = False
 
 
-async def test_a_service_without_its_store_is_not_ready(start: Start) -> None:
+async def test_a_service_without_its_store_is_not_ready(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that does not answer is told by name."""
     gateway = await start(Scripted())
 
     async def broken() -> None:
         raise StoreUnavailableError("the disk is gone")
 
-    gateway.service.parts.store.ping = broken
-    ready = await gateway.client.get("/readyz")
-    del gateway.service.parts.store.ping
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.store, "ping", broken)
+        ready = await gateway.client.get("/readyz")
     assert (ready.status_code, ready.json()["checks"]["store"]) == (503, "unavailable")
 
 
