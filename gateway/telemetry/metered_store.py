@@ -19,8 +19,6 @@ T = TypeVar("T")
 class MeteredStore:
     """Wraps a store; what a transaction raises on purpose is no error of the database."""
 
-    __slots__ = ("_metrics", "_store")
-
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store
         self._metrics = metrics
