@@ -91,7 +91,7 @@ def run(stand: MatrixStand, case: Case, step: str, kills: int) -> None:
     stand.running()
     job_id = push(stand, case, kind, job_number, to_the_end=True) or job_id
     assert job_id is not None
-    assert not dies(stand, job_id, 1), stand.log()[-3000:]
+    assert not dies(stand, job_id, 1, to_the_end=True), stand.log()[-3000:]
     verify(stand, case, job_id)
 
 
@@ -121,8 +121,11 @@ def reaches(stand: MatrixStand, job_id: str, state: str) -> bool:
     raise AssertionError(f"never {state}: {job}")
 
 
-def dies(stand: MatrixStand, job_id: str | None, idle_turns: int) -> bool:
-    """Wait until the gateway is dead (True), or has had nothing more to do for the job for some turns (False)."""
+def dies(stand: MatrixStand, job_id: str | None, idle_turns: int, *, to_the_end: bool = False) -> bool:
+    """Wait until the gateway is dead (True), or has had nothing more to do for the job for some turns (False).
+
+    On the way to the end slow renders are finished as they come: a busy machine may submit the last one only now.
+    """
     idle = 0
     for _ in range(WAIT_TURNS):
         if stand.gateway is None or stand.gateway.is_dead():
@@ -130,6 +133,8 @@ def dies(stand: MatrixStand, job_id: str | None, idle_turns: int) -> bool:
         idle += job_id is not None and stand.transact(is_settled, job_id)
         if idle == idle_turns:
             return False
+        if to_the_end:
+            stand.finish()
         time.sleep(0.01)
     raise AssertionError(f"neither dead nor done: {stand.job(job_id or '')}\n{stand.log()[-3000:]}")
 
