@@ -189,6 +189,8 @@ def test_two_replicas_under_load_add_up_to_the_ledger(yard: Yard, tmp_path: Path
         for metric in METRICS:
             if not metric.labels and metric.kind == "gauge":
                 assert len(prometheus.query(metric.name)) == 2, metric.name
+        told_redis = by(prometheus, "instance", 'sum by (instance) (vidgate_bus_seconds_count{command="publish"})')
+        assert set(told_redis) == set(yard.targets)
         assert [rule["name"] for rule in prometheus.rules() if rule["health"] != "ok"] == []
         assert prometheus.firing() & NOT_NOW == set()
         for cause, alarm in ((too_much_to_do, "VidgateEventLoopSlow"), (no_redis, "VidgateBusDisconnected")):

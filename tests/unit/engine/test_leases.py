@@ -138,6 +138,8 @@ async def test_a_process_whose_lease_was_taken_writes_nothing_more(start: Start)
     assert await gateway.read(row_of, job_id) == stolen
     assert (await gateway.job(job_id))["attempts"][0]["state"] == "accepted"
     assert (await gateway.counts())["settlements"] == 0
+    registry = gateway.service.parts.meter.metrics.registry
+    assert registry.get_sample_value("vidgate_stale_lease_writes_total") == 1
 
 
 async def test_a_lease_that_ran_out_is_taken_up_by_the_ordinary_claim(start: Start) -> None:
