@@ -55,6 +55,7 @@ class Dispatcher:
         self.owner = parts.ids.new("proc")
         self.draining = False
         self._claims_from = 0.0
+        self._suspects_max = 1
 
     @property
     def _settings(self) -> JobsSection:
@@ -224,12 +225,17 @@ class Dispatcher:
             return
         if any(run.lease_until <= now for run in self._runs.values()):
             await self._heartbeat()  # after a pause or a jump of the clock: what is driven here is not claimed anew
+        # One at first, and twice as many every time that all have come on: a crash of everything is soon over.
+        some_wait = any(run.crashes >= rows.SUSPECT_CRASHES for run in self._runs.values())
+        few, claim = 1 if some_wait else self._suspects_max, (self.owner, now, self._settings.lease_s, room)
         try:
-            claimed = await self._parts.store.write(rows.claim_due, self.owner, now, self._settings.lease_s, room)
+            claimed = await self._parts.store.write(rows.claim_due, *claim, suspects_max=few)
         finally:
             # The store was away, for the others as well: their leases ran out and they did not die. They come first.
             if self._parts.clock.now() - now > self._settings.heartbeat_s:
                 self._claims_from = self._parts.clock.now() + self._settings.heartbeat_s
+        suspects = sum(job.crashes >= rows.SUSPECT_CRASHES for job in claimed)
+        self._suspects_max = max(1, 2 * min(few, suspects))
         for job in claimed:
             self._parts.meter.claimed(job)
             log.info("job.claimed", fence=job.fence, **facts_of(job))

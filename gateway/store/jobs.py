@@ -19,8 +19,8 @@ from providers.vocabulary import Media
 
 Json = dict[str, Any]
 
-# From this many crashes on a job may be what kills its drivers: such are taken up one a turn and in any order, so that
-# the others have come on before the one that is.
+# From this many crashes on a job may be what kills its drivers: such are taken up a few at a time and in any order, so
+# that the others have come on before the one that is.
 SUSPECT_CRASHES = 3
 # Nobody takes a lease or puts a job off for longer: such a time was written by a clock that was ahead then.
 AHEAD_MAX_S = 900.0
@@ -156,7 +156,9 @@ def list_jobs(connection: Connection, team_id: str, *, before: str | None, limit
     return [_job(row) for row in rows.mappings()]
 
 
-def claim_due(connection: Connection, owner: str, now: float, lease_s: float, limit: int) -> list[Job]:
+def claim_due(
+    connection: Connection, owner: str, now: float, lease_s: float, limit: int, *, suspects_max: int = 1
+) -> list[Job]:
     """Take the lease of unfinished jobs that are due and that nobody holds; each claim raises the fence.
 
     A lease that another process held and did not hand over is a dead one's: a crash of the job's driver.
@@ -164,16 +166,17 @@ def claim_due(connection: Connection, owner: str, now: float, lease_s: float, li
     free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now, jobs.c.lease_until > now + AHEAD_MAX_S)
     is_due = or_(jobs.c.due_at <= now, jobs.c.due_at > now + AHEAD_MAX_S)
     wanted = jobs.c.status.in_(ACTIVE), jobs.c.parked_at.is_(None), is_due, free
-    suspects = select(jobs.c.id).where(*wanted, jobs.c.crashes >= SUSPECT_CRASHES).order_by(func.random()).limit(1)
+    suspected = select(jobs.c.id).where(*wanted, jobs.c.crashes >= SUSPECT_CRASHES).order_by(func.random())
+    # Materialized: a plan that ran an inner query more than once would lock more rows than its limit.
+    suspects = suspected.limit(suspects_max).cte("suspects").prefix_with("MATERIALIZED", dialect="postgresql")
     due = (
         select(jobs.c.id)
-        .where(*wanted, or_(jobs.c.crashes < SUSPECT_CRASHES, jobs.c.id == suspects.scalar_subquery()))
+        .where(*wanted, or_(jobs.c.crashes < SUSPECT_CRASHES, jobs.c.id.in_(select(suspects.c.id))))
         .order_by(jobs.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
     died = case((jobs.c.lease_owner.is_(None), 0), (jobs.c.lease_owner == owner, 0), else_=1)
-    # Materialized: a plan that ran the inner query more than once would lock more rows than its limit.
     chosen = due.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
     statement = (
         update(jobs)

@@ -127,3 +127,19 @@ async def test_deaths_without_a_step_in_between_park_the_job_at_its_claim(start:
     row = await gateway.read(row_of, job_id)
     assert (row.crashes, row.lease_owner, row.lease_until) == (3, None, None)
     assert row.parked_at is not None
+
+
+async def test_a_crash_of_everything_is_soon_over_when_no_job_is_to_blame(start: Start) -> None:
+    """Jobs whose process died three times come back one at first, and twice as many each turn that goes well."""
+    alpha = Scripted(trouble=Pending(), trouble_s=9e9)
+    gateway = await start(alpha)
+    for _ in range(15):
+        await gateway.until(await gateway.submit(), "rendering")
+    await gateway.write(lambda connection: connection.execute(update(jobs).values(crashes=2)) and None)
+    await gateway.crash()
+    await gateway.stop()
+    again, taken = await start(alpha), []
+    for _ in range(6):
+        await again.clock.sleep(again.setting.claim_interval_s - 0.1)
+        taken.append(len(again.service.dispatcher.stages()))
+    assert (taken[0], taken[-1]) == (1, 15), taken  # one a turn would be 6 by now

@@ -207,7 +207,7 @@ async def test_times_that_only_a_wrong_clock_can_have_written_hold_nobody_up(sto
     assert {job.id for job in claimed} == {"job_001", "job_002"}
 
 
-async def test_suspects_are_taken_up_one_a_turn_and_parked_jobs_never(store: Store) -> None:
+async def test_suspects_are_taken_up_a_few_a_turn_and_parked_jobs_never(store: Store) -> None:
     """Jobs whose drivers crashed do not come back together, so that only the one to blame crashes again."""
     suspects = [a_job(number, crashes=rows.SUSPECT_CRASHES) for number in (1, 2, 3)]
     await store.write(add_jobs, *suspects, a_job(4), a_job(5, crashes=1), a_job(6, parked_at=NOW - 1))
@@ -215,6 +215,8 @@ async def test_suspects_are_taken_up_one_a_turn_and_parked_jobs_never(store: Sto
     assert {"job_004", "job_005"} < first
     turns = [await store.write(rows.claim_due, "me", NOW, 15.0, 9) for _ in range(3)]
     assert [len(turn) for turn in turns] == [1, 1, 0]
+    await store.write(rows.release_leases, "me", NOW)
+    assert len(await store.write(rows.claim_due, "me", NOW, 15.0, 9, suspects_max=2)) == 4
     claimed = first | {job.id for turn in turns for job in turn}
     assert claimed == {f"job_00{number}" for number in (1, 2, 3, 4, 5)}
 
