@@ -147,8 +147,8 @@ def prepare(connection: sqlalchemy.Connection, stand: MatrixStand) -> str:
     stand.key_id, stand.team_id, secret = create_key(connection, Ids(SystemClock()), NewKey("reel", "test", now))
     for name, team in (("hook_team", stand.team_id), ("hook_operator", None)):
         webhooks.add_webhook(connection, webhooks.NewWebhook(name, team, f"{stand.vendor.url}/hook", now))
-    for number in range(6):
-        seen = PriceObservation(f"att_seen_{number}", f"{NAME}/plain", now - 60, 200_000, 100_000, {})
+    for number in range(6):  # of a route that never succeeds, so that no job's own cost makes the drift any less
+        seen = PriceObservation(f"att_seen_{number}", f"{NAME}/fails", now - 60, 200_000, 100_000, {})
         observe_price(connection, seen)
     return secret
 
