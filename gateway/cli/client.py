@@ -10,7 +10,16 @@ from typing import Any
 import httpx
 
 from gateway.cli.exit_codes import CommandError, ExitCode, code_of_status
-from gateway.client import AsyncVidgate, Job, NotAllowedError, RefusedError, Retries, UnreachableError, VidgateError
+from gateway.client import (
+    AsyncVidgate,
+    Job,
+    JobStillRunningError,
+    NotAllowedError,
+    RefusedError,
+    Retries,
+    UnreachableError,
+    VidgateError,
+)
 from gateway.client.connection import CALL_TIMEOUT_S, KEY_VARIABLE, URL_VARIABLE
 
 # Somebody sits in front of it: a gateway that is not there is told within two seconds.
@@ -61,4 +70,6 @@ def _command_error(error: VidgateError, url: str) -> CommandError:
         lacks_key = isinstance(error, NotAllowedError) and error.status == httpx.codes.UNAUTHORIZED
         mend = f"give a key with --key or {KEY_VARIABLE}; `vidgate keys create` makes one" if lacks_key else error.hint
         return CommandError(code_of_status(error.status), str(error), mend)
+    if isinstance(error, JobStillRunningError):
+        return CommandError(ExitCode.STILL_RUNNING, str(error), f"vidgate wait {error.job.id}")
     return CommandError(ExitCode.JOB_FAILED, str(error))

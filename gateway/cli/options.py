@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Optional, get_type_hints
 
@@ -154,21 +155,42 @@ def _written(**values: str | None) -> Mapping[str, str]:
 
 
 def vocabulary(media: Media) -> Options:
-    """An option for every parameter. Ranges are shown and left to the gateway, which knows what each route takes."""
-    return [_option(parameter) for parameter in parameters_for(media) if parameter.name not in NOT_OFFERED]
+    """An option for every parameter, by each of its names; one for a name of several, whose value says which it means.
+
+    Ranges are shown and left to the gateway, which knows what each route takes.
+    """
+    offered = [parameter for parameter in parameters_for(media) if parameter.name not in NOT_OFFERED]
+    times = Counter(alias for parameter in offered for alias in parameter.aliases)
+    shared = [alias for alias, count in times.items() if count > 1]
+    options = [_option(one, [alias for alias in one.aliases if alias not in shared]) for one in offered]
+    return [*options, *(_shared_option(alias, offered) for alias in shared)]
 
 
-def _option(parameter: Parameter) -> inspect.Parameter:
-    flag = "--" + parameter.name.replace("_", "-")
+def _option(parameter: Parameter, aliases: Sequence[str]) -> inspect.Parameter:
+    return _text_option(parameter.name, aliases, METAVARS[parameter.kind], _help(parameter))
+
+
+def _shared_option(alias: str, offered: Sequence[Parameter]) -> inspect.Parameter:
+    meant = [parameter for parameter in offered if alias in parameter.aliases]
+    kinds = [METAVARS[parameter.kind] for parameter in meant]
+    help_text = f"Short for {' or '.join(_flag(one.name) for one in meant)}, by what its value is."
+    return _text_option(alias, (), "|".join(kinds), help_text)
+
+
+def _text_option(name: str, aliases: Sequence[str], metavar: str, help_text: str) -> inspect.Parameter:
     option = typer.Option(
-        flag,
-        help=_help(parameter),
-        metavar=METAVARS[parameter.kind],
+        *(_flag(one) for one in (name, *aliases)),
+        help=help_text,
+        metavar=metavar,
         rich_help_panel=VOCABULARY_PANEL,
         show_default=False,
     )
     annotation = Annotated[Optional[str], option]  # noqa: UP045 - read at run time
-    return inspect.Parameter(parameter.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _help(parameter: Parameter) -> str:

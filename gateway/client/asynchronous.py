@@ -57,6 +57,7 @@ class AsyncVidgate:
         *,
         on_progress: Progress | None = None,
         timeout_s: float = TIMEOUT_USUAL_S,
+        idempotency_key: str = "",
         **fields: Unpack[VideoFields],
     ) -> Job:
         """Make a video of a picture (bytes, a path, a link) and return its finished job; `save` fetches the file.
@@ -64,7 +65,7 @@ class AsyncVidgate:
         `on_progress` is called with the job each time that it is seen. Raises VidgateError; JobStillRunningError after
         `timeout_s` has the job, which goes on: `wait` takes it up again.
         """
-        wanted = submission(image, dict(fields))
+        wanted = submission(image, dict(fields), idempotency_key)
         return await self._run(flows.made(wanted, "video", self._means, timeout_s), on_progress)
 
     async def generate_image(
@@ -73,10 +74,11 @@ class AsyncVidgate:
         *,
         on_progress: Progress | None = None,
         timeout_s: float = TIMEOUT_USUAL_S,
+        idempotency_key: str = "",
         **fields: Unpack[ImageFields],
     ) -> Job:
         """Make pictures of a picture, and return their finished job."""
-        wanted = submission(image, dict(fields))
+        wanted = submission(image, dict(fields), idempotency_key)
         return await self._run(flows.made(wanted, "image", self._means, timeout_s), on_progress)
 
     async def submit_video(self, image: Picture, *, idempotency_key: str = "", **fields: Unpack[VideoFields]) -> Job:
@@ -175,7 +177,7 @@ class AsyncVidgate:
                         call.into.write(chunk)
             finally:
                 await response.aclose()
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
         return response
 

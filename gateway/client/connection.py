@@ -34,9 +34,14 @@ class Address:
 
     @classmethod
     def of(cls, url: str, key: str) -> Address:
-        """The address that was given, else that of VIDGATE_URL and VIDGATE_KEY, else a gateway on this machine."""
-        url = url or os.environ.get(URL_VARIABLE) or URL_USUAL
-        return cls(url.rstrip("/"), key or os.environ.get(KEY_VARIABLE, ""))
+        """The address that was given, else that of VIDGATE_URL and VIDGATE_KEY, else a gateway on this machine.
+
+        Raises ValueError for a key that cannot be one.
+        """
+        url, key = url or os.environ.get(URL_VARIABLE) or URL_USUAL, key or os.environ.get(KEY_VARIABLE, "")
+        if not key.isascii() or not key.isprintable():
+            raise ValueError("a key is of printable ASCII characters; this one has others")
+        return cls(url.rstrip("/"), key)
 
     def request(self, call: Call, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """The request of a call, as httpx sends it. The key goes nowhere else: redirects are not followed."""

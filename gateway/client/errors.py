@@ -6,6 +6,7 @@ VidgateError
 │   ├── NotAllowedError          401, 403: no key, or one that may not do that
 │   ├── BudgetExceededError      402: the budget does not cover it
 │   └── GatewayUnavailableError  5xx, also after every repetition
+├── NotVidgateError            what answers is no gateway: a proxy's page, say
 ├── JobFailedError             the job ended without a result: failed, canceled or expired
 ├── JobStillRunningError       the time given to wait is over; nothing is lost
 └── DamagedError               what was fetched is not what the gateway stored
@@ -55,6 +56,10 @@ class RefusedError(VidgateError):
     def kind(self) -> str:
         """The last part of the problem's type, such as `no-eligible-route`; empty when there is none."""
         return str(self.problem.get("type") or "").rpartition("/")[2]
+
+
+class NotVidgateError(VidgateError):
+    """What answers at the address is no vidgate gateway."""
 
 
 class NotAllowedError(RefusedError):

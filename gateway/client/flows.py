@@ -10,12 +10,22 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from random import Random
 from typing import Any, BinaryIO, TypeVar
 
 import httpx
 
-from gateway.client.errors import DamagedError, UnreachableError, refusal, unfinished
+from gateway.client.errors import (
+    DamagedError,
+    GatewayUnavailableError,
+    JobStillRunningError,
+    NotVidgateError,
+    UnreachableError,
+    refusal,
+    unfinished,
+)
 from gateway.client.resources import Job, job_of
 
 WAIT_S = 2  # how long the gateway holds a call for a job that is no longer young
@@ -104,7 +114,7 @@ class Look:
     job: Job
 
 
-Reply = httpx.Response | httpx.TransportError | None
+Reply = httpx.Response | httpx.RequestError | None
 Result = TypeVar("Result")
 Flow = Generator[Call | Pause | Look, Reply, Result]
 
@@ -143,24 +153,27 @@ def submitted(wanted: Submission, media: str, means: Means) -> Flow[Job]:
     """The new job of a request, sent under an idempotency key, so that repeating it makes no second job."""
     key = wanted.idempotency_key or means.new_key()
     call = Call("POST", f"/generate/{media}", {"idempotency-key": key}, files=_parts(wanted))
-    return job_of((yield from called(call, means)).json())
+    return _job((yield from called(call, means)))
 
 
 def quoted(wanted: Submission, media: str, means: Means) -> Flow[dict[str, Any]]:
     """What every route would cost and take; nothing is run or held."""
     reply = yield from called(Call("POST", f"/generate/{media}/quote", files=_parts(wanted)), means)
-    quote: dict[str, Any] = reply.json()
-    return quote
+    return _document(reply)
 
 
 def seen(job_id: str, means: Means, wait_s: int = 0) -> Flow[Job]:
     """A job as it stands; with `wait_s` the gateway holds the line for its end for that long."""
     headers = {"prefer": f"wait={wait_s}"} if wait_s else {}
-    return job_of((yield from called(Call("GET", f"/jobs/{job_id}", headers), means)).json())
+    return _job((yield from called(Call("GET", f"/jobs/{job_id}", headers), means)))
 
 
 def followed(job: Job, means: Means, timeout_s: float) -> Flow[Job]:
-    """The job at its end, or when the time is over; a `Look` now and each time that it was asked for."""
+    """The job at its end, or when the time is over; a `Look` now and each time that it was asked for.
+
+    A gateway that restarts or is away meanwhile loses no job: it is asked again until the time is over. Raises
+    JobStillRunningError when it is not back by then.
+    """
     began_at = means.now()
     while True:
         yield Look(job)
@@ -169,7 +182,11 @@ def followed(job: Job, means: Means, timeout_s: float) -> Flow[Job]:
             return job
         yield Pause(min(LOOK_PAUSE_S, timeout_s - waited_s))
         # A young job is looked at often, for its stages change fast; an older one with a call that ends when it ends.
-        job = yield from seen(job.id, means, 0 if waited_s < YOUNG_S else WAIT_S)
+        try:
+            job = yield from seen(job.id, means, 0 if waited_s < YOUNG_S else WAIT_S)
+        except (UnreachableError, GatewayUnavailableError) as error:
+            if means.now() - began_at >= timeout_s:
+                raise JobStillRunningError(job, f"{job.id} was not lost, but its gateway is away: {error}") from error
 
 
 def finished(job: Job, means: Means, timeout_s: float) -> Flow[Job]:
@@ -188,29 +205,30 @@ def made(wanted: Submission, media: str, means: Means, timeout_s: float) -> Flow
 
 def canceled(job_id: str, means: Means) -> Flow[Job]:
     """The job after it was asked to stop; a render that has left for a vendor may still end as it would."""
-    return job_of((yield from called(Call("POST", f"/jobs/{job_id}/cancel"), means)).json())
+    return _job((yield from called(Call("POST", f"/jobs/{job_id}/cancel"), means)))
 
 
 def listed(means: Means, limit: int, before: str | None) -> Flow[tuple[list[Job], str | None]]:
     """A page of the team's jobs, newest first, and where the next page begins; None at the last."""
     params = {"limit": str(limit)} | ({"before": before} if before else {})
-    page = (yield from called(Call("GET", "/jobs", params=params), means)).json()
+    page = _document((yield from called(Call("GET", "/jobs", params=params), means)))
     return [job_of(one) for one in page["jobs"]], page["next_before"]
 
 
 def known_routes(means: Means) -> Flow[list[dict[str, Any]]]:
     """Every route with its price, its statistics and what it takes."""
     reply = yield from called(Call("GET", "/routes"), means)
-    routes: list[dict[str, Any]] = reply.json()["routes"]
+    routes: list[dict[str, Any]] = _document(reply)["routes"]
     return routes
 
 
 def fetched(job_id: str, number: int, sink: Sink, means: Means) -> Flow[int]:
     """The size of a finished file, which is then in the sink, and is what the gateway stored. Raises DamagedError."""
-    call = Call("GET", f"/jobs/{job_id}/content", params={"file": str(number)}, into=sink)
+    as_it_is = {"accept-encoding": "identity"}  # a video does not get smaller
+    call = Call("GET", f"/jobs/{job_id}/content", as_it_is, {"file": str(number)}, into=sink)
     for _ in range(2):
         reply = yield from called(call, means)
-        if reply.headers.get("etag", "").strip('"') == sink.sha256:
+        if reply.headers.get("etag", "").removeprefix("W/").strip('"') == sink.sha256:
             return sink.size_bytes
     raise DamagedError(f"what came of {job_id} is not the file that the gateway stored, twice")
 
@@ -226,6 +244,25 @@ def _parts(wanted: Submission) -> dict[str, tuple[str | None, str | bytes]]:
     return parts
 
 
+def _document(reply: httpx.Response) -> dict[str, Any]:
+    """The JSON object of a success. Raises NotVidgateError when it is none: a page to log in at, say."""
+    try:
+        document = reply.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise NotVidgateError(f"what answers at {reply.url.host} is no vidgate gateway: HTTP {reply.status_code}")
+    return document
+
+
+def _job(reply: httpx.Response) -> Job:
+    document = _document(reply)
+    try:
+        return job_of(document)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise NotVidgateError(f"what answers at {reply.url.host} is no vidgate gateway: it has no job") from error
+
+
 def _may_pass(reply: httpx.Response) -> bool:
     """Whether a refusal may pass by itself: the first request with the same key is one that still runs."""
     if reply.status_code == httpx.codes.CONFLICT:
@@ -234,6 +271,16 @@ def _may_pass(reply: httpx.Response) -> bool:
 
 
 def _hint_s(reply: httpx.Response) -> float:
-    """The seconds of a `Retry-After`; 0 without one, or when it is a date."""
+    """The seconds of a `Retry-After`: as written, or from the reply's own date to the one named; else 0 (RFC 9110)."""
     hint = reply.headers.get("retry-after", "")
-    return float(hint) if hint.isascii() and hint.isdigit() else 0.0
+    if hint.isascii() and hint.isdigit():
+        return float(hint)
+    until, said_at = _date(hint), _date(reply.headers.get("date", ""))
+    return max(0.0, (until - said_at).total_seconds()) if until is not None and said_at is not None else 0.0
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text).astimezone(UTC) if text else None
+    except ValueError:
+        return None

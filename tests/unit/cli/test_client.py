@@ -10,7 +10,7 @@ import pytest
 
 from gateway.cli.client import looks, save, told
 from gateway.cli.exit_codes import CommandError, ExitCode
-from gateway.client import AsyncVidgate, RefusedError, UnreachableError
+from gateway.client import AsyncVidgate, JobStillRunningError, RefusedError, UnreachableError
 from gateway.client.errors import refusal
 from gateway.client.resources import job_of
 from tests.unit.cli.jobs import job
@@ -50,6 +50,12 @@ def test_a_gateway_that_does_not_answer_is_told_with_its_address() -> None:
     error = telling(UnreachableError("refused"))
     assert (error.what, error.code) == ("no gateway answers at http://gate: refused", ExitCode.UNREACHABLE)
     assert "vidgate dev" in error.mend
+
+
+def test_a_gateway_that_went_away_is_told_with_how_to_take_the_job_up_again() -> None:
+    """The render goes on, and is paid for."""
+    error = telling(JobStillRunningError(job_of(job("running")), "its gateway is away"))
+    assert (error.code, error.mend) == (ExitCode.STILL_RUNNING, "vidgate wait job_1")
 
 
 async def test_a_followed_job_is_shown_as_the_gateway_wrote_it() -> None:

@@ -66,8 +66,11 @@ def test_the_environment_names_gateway_and_key() -> None:
 def test_every_parameter_of_the_vocabulary_is_an_option() -> None:
     """Names, help and metavars come from the one table; only how the result is handed over is not offered."""
     for media in ("video", "image"):
-        options = {option.name for option in vocabulary(media)}
-        assert options == {parameter.name for parameter in parameters_for(media)} - NOT_OFFERED
+        offered = [parameter for parameter in parameters_for(media) if parameter.name not in NOT_OFFERED]
+        names = {name for parameter in offered for name in (parameter.name, *parameter.aliases)}
+        infos = [option.annotation.__metadata__[0] for option in vocabulary(media)]
+        flags = [flag for info in infos for flag in (info.default, *info.param_decls)]
+        assert sorted(flags) == sorted("--" + name.replace("_", "-") for name in names)
     assert set(NOT_OFFERED) <= {parameter.name for parameter in PARAMETERS}
 
 

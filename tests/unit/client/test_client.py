@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from email import message_from_bytes
 from inspect import isawaitable, signature
 from pathlib import Path
@@ -23,6 +23,7 @@ from gateway.client import (
     JobFailedError,
     JobStillRunningError,
     NotAllowedError,
+    NotVidgateError,
     RefusedError,
     Retries,
     UnreachableError,
@@ -54,6 +55,16 @@ class Time:
         self.at += seconds
         self.waits.append(seconds)
         return asyncio.sleep(0) if self.awaited else None
+
+
+class Broken(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body that is not what its headers say."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"no gzip"
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"no gzip"
 
 
 class Talk:
@@ -206,6 +217,16 @@ def test_a_hint_is_obeyed_and_never_early(talk: Talk) -> None:
     assert (caught.value.status, len(talk.seen)) == (429, 3)
 
 
+def test_a_hint_that_is_a_date_is_obeyed_too(talk: Talk) -> None:
+    """Read against the date of the reply, because the two machines' clocks may differ; without one it is no hint."""
+    said, until = "Wed, 25 Nov 2026 16:00:00 GMT", "Wed, 25 Nov 2026 16:00:30 GMT"
+    talk.run(talk.to(answered(503, {}, retry_after=until, date=said), answered(200, job())).job("job_1"))
+    assert talk.time.waits[0] >= 30
+    for hint in ("soon", until):
+        talk.run(talk.to(answered(503, {}, retry_after=hint), answered(200, job())).job("job_1"))
+    assert max(talk.time.waits[1:]) < 1
+
+
 def test_repetitions_come_to_an_end(talk: Talk) -> None:
     """As many as were asked for, with growing pauses."""
     with pytest.raises(UnreachableError, match="refused"):
@@ -263,6 +284,56 @@ def test_a_video_is_made_in_one_call(talk: Talk) -> None:
     assert (made.succeeded, made.price_micros, made.files[0].num_frames, made.raw) == (True, 182_490, 25, job())
 
 
+def test_a_gateway_that_restarts_loses_no_job_that_is_followed(talk: Talk) -> None:
+    """It is away for longer than any call is repeated, and the job is there when it is back."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return answered(202, job("running"))
+        if talk.time.at < 60:
+            raise httpx.ConnectError("refused")
+        return answered(200, job())
+
+    assert talk.run(talk.to(answer).generate_video(b"x", idempotency_key="mine")).succeeded
+    assert talk.seen[0].headers["idempotency-key"] == "mine"
+    assert talk.time.at >= 60
+
+
+def test_a_gateway_that_does_not_come_back_is_an_error_that_has_the_job(talk: Talk) -> None:
+    """Nothing is lost: the id is enough to take it up again."""
+    client = talk.to(answered(202, job("running")), httpx.ConnectError("refused"))
+    with pytest.raises(JobStillRunningError, match="refused") as caught:
+        talk.run(client.generate_video(b"x", timeout_s=30))
+    assert (caught.value.job.id, talk.time.at >= 30) == ("job_1", True)
+
+
+@pytest.mark.parametrize(
+    "body", ["<html>log in</html>", "[]", "{}", '{"id": 1}', '{"id": "j", "status": "x", "bill": 7}']
+)
+def test_an_answer_that_is_no_job_is_told_as_such(talk: Talk, body: str) -> None:
+    """A proxy's page with 200 is no gateway."""
+    with pytest.raises(NotVidgateError, match="no vidgate gateway"):
+        talk.run(talk.to(httpx.Response(200, content=body)).job("job_1"))
+
+
+def test_a_body_that_cannot_be_decoded_is_as_good_as_none(talk: Talk) -> None:
+    """It is asked for again, and told as a gateway that cannot be reached."""
+
+    def broken(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=Broken(), headers={"content-encoding": "gzip"})
+
+    with pytest.raises(UnreachableError):
+        talk.run(talk.to(broken, retries=Retries(most=1)).routes())
+    assert len(talk.seen) == 2
+
+
+def test_a_key_that_cannot_be_one_is_told_at_once(talk: Talk) -> None:
+    """Before it breaks the first call."""
+    for key in ("schlüssel", "two\nlines"):
+        with pytest.raises(ValueError, match="printable ASCII"):
+            talk.kind("http://gate", key=key)
+
+
 @pytest.mark.parametrize("status", ["failed", "canceled", "expired"])
 def test_a_job_without_a_result_is_an_error_that_has_the_job(talk: Talk, status: str) -> None:
     """With what the gateway says of it."""
@@ -312,6 +383,9 @@ def test_a_file_is_written_whole_and_checked(talk: Talk, tmp_path: Path) -> None
     assert [one.name for one in target.parent.iterdir()] == ["out.mp4"]
     assert talk.seen[0].url.params["file"] == "2"
     assert talk.run(talk.to(content(b"video")).content("job_1")) == b"video"
+    weak = httpx.Response(200, content=b"video", headers={"etag": 'W/"' + hashlib.sha256(b"video").hexdigest() + '"'})
+    assert talk.run(talk.to(weak).content("job_1")) == b"video"
+    assert talk.seen[-1].headers["accept-encoding"] == "identity"
 
 
 def test_a_file_that_is_damaged_twice_is_no_result(talk: Talk, tmp_path: Path) -> None:
