@@ -59,14 +59,16 @@ class Simulation:
         return Account(name, law, budget, None if law.credit_usd is None else micros(law.credit_usd))
 
     def run(self) -> Iterator[float]:
-        """Run to the end, yielding after each simulated hour the share that is done, 0-1."""
+        """Run to the end, yielding after each simulated hour the share that is done, 0-1.
+
+        What is under way at the end of the last hour ends in it.
+        """
         hours = self._scenario.days * 24
         for hour in range(hours):
             self._arrive(hour)
-            self._until((hour + 1) * HOUR_S)
+            self._until((hour + 1) * HOUR_S if hour + 1 < hours else math.inf)
             self._sample(hour)
             yield (hour + 1) / hours
-        self._until(math.inf)
 
     def _until(self, end: float) -> None:
         while self._events and self._events[0][0] < end:

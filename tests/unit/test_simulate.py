@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -55,6 +55,7 @@ def test_the_same_seed_gives_the_same_week_and_another_another() -> None:
     credit=st.sampled_from([None, 0.0, 3.0, 1000.0]),
     cap=st.sampled_from([None, 1, 5]),
 )
+@example(seed=69, failing=0.0, credit=3.0, cap=None)  # a render that ends after the last hour is paid, too
 def test_every_job_ends_once_and_every_dollar_is_a_delivered_render(
     seed: int, failing: float, credit: float | None, cap: int | None
 ) -> None:
