@@ -10,7 +10,7 @@ CACHE ?=
 SEEDS ?= 1-10000
 BENCH ?= overhead admission transport throughput inflight wakeups tracing
 
-.PHONY: help install demo test stack promises month soak check lint types format lock bench routing mutants kills clean
+.PHONY: help install demo test explore stack promises month soak check lint types format lock bench routing mutants kills clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ demo: $(STAMP) ## one picture to one finished, billed video on simulated vendors
 
 test: $(STAMP) ## the whole suite
 	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+explore: $(STAMP) ## the property tests and state machines on examples that were never tried
+	@VIDGATE_EXPLORE=1 $(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/stateful
 
 stack: $(STAMP) ## two replicas, PostgreSQL, Redis and simulated vendors on this machine behind one port
 	@$(BIN)/python -m examples.stack
