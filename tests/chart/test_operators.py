@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 from gateway.telemetry.alerts import ALERTS
 from gateway.telemetry.dashboards import DASHBOARDS
 from tests.chart.chart import SETS, at, merged, objects, of_kind, pod_specs, value_set
-from tests.support.prometheus import CHECK_TIMEOUT_S, bounded, programs
+from tests.support.prometheus import CHECK_TIMEOUT_S, bounded, check_rules, programs
 
 SELECTING = {"Service", "PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor", "PodMonitor", "Deployment"}
 
@@ -141,6 +142,46 @@ def test_the_rules_that_are_rendered_are_ones_that_prometheus_takes(tmp_path: Pa
     done = bounded([programs().promtool, "check", "rules", str(path)], tmp_path, CHECK_TIMEOUT_S)
     assert done.status == 0, done.said
     assert f"{len(ALERTS)} rules found" in done.said
+
+
+@pytest.mark.parametrize(("name", "named"), [("production", True), ("autoscaled", True), ("minimal", False)])
+def test_every_series_of_a_rule_is_named_as_the_charts_monitor_labels_it(name: str, named: bool) -> None:
+    """Namespace and job stand in every selector and nothing else is changed; without a monitor nothing is added."""
+    values = merged(value_set(name), at("metrics.prometheusRule.enabled", True))
+    rules = of_kind(values, "PrometheusRule")[0]["spec"]["groups"][0]["rules"]
+    own = r'namespace="video",job=~"\(video/\)\?demo-vidgate"'
+    for rule, alert in zip(rules, ALERTS, strict=True):
+        selectors = re.findall(rf"vidgate_\w+(?:{{{own}[,}}])?", rule["expr"])
+        assert {("{" in one) for one in selectors} == {named}, rule["expr"]
+        assert re.sub(own, "", rule["expr"]).replace("{}", "").replace("{,", "{") == alert.expression
+        assert ({"namespace": "video", "release": "demo"}.items() <= rule["labels"].items()) is named
+
+
+def test_an_alarm_looks_at_its_own_installation_only(tmp_path: Path) -> None:
+    """Others' gateways, in another namespace or beside it, neither hide that this one is down nor ring for it."""
+    (rule,) = of_kind(value_set("production"), "PrometheusRule")
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]), encoding="utf-8")
+    own = ({"namespace": "video", "job": "demo-vidgate"}, {"namespace": "video", "job": "video/demo-vidgate"})
+    others = ({"namespace": "music", "job": "demo-vidgate"}, {"namespace": "video", "job": "second-vidgate"})
+
+    def told(name: str, labels: Mapping[str, str], alarm: str, count: int) -> dict[str, Any]:
+        written = ",".join(f'{key}="{value}"' for key, value in labels.items())
+        firing = f'count(ALERTS{{alertname="{alarm}",alertstate="firing",release="demo"}}) or vector(0)'
+        samples = [{"labels": "{}", "value": count}]
+        return {
+            "interval": "1m",
+            "input_series": [{"series": f"{name}{{{written}}}", "values": "9999x20"}],
+            "promql_expr_test": [{"expr": firing, "eval_time": "15m", "exp_samples": samples}],
+        }
+
+    doubt = "vidgate_attempts_in_doubt_oldest_seconds"
+    tests = [
+        *(told("vidgate_build_info", labels, "VidgateDown", 0) for labels in own),
+        *(told("vidgate_build_info", labels, "VidgateDown", 1) for labels in others),
+        *(told(doubt, labels, "VidgateDoubtAgeing", 1) for labels in own),
+        *(told(doubt, labels, "VidgateDoubtAgeing", 0) for labels in others),
+    ]
+    assert check_rules(tmp_path, tmp_path / "rules.yaml", tests) == ""
 
 
 def test_every_dashboard_is_in_the_config_map_that_grafana_finds() -> None:

@@ -152,6 +152,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "secret.externalSecret.remoteKey",
     ),
     "a route to nowhere": ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs"),
+    "SQLite without a volume": ({"persistence": {"enabled": False}}, "set persistence.enabled, or database.kind"),
+    "pictures and videos without a volume": (
+        {"persistence": {"enabled": False}, "database": {"kind": "postgresql"}},
+        "set persistence.enabled, or artifacts.url",
+    ),
+    "an ingress to open metrics": ({"ingress": {"enabled": True}}, "set metrics.tokenKey"),
+    "a route to open metrics": (
+        {"httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}},
+        "set metrics.tokenKey",
+    ),
 }
 
 
@@ -175,6 +185,8 @@ def test_what_cannot_work_is_refused_with_the_sentence_that_mends_it(case: str) 
         {"image": {"digest": "latest"}},
         {"metrics": {"serviceMonitor": {"interval": "often"}}},
         {"secret": {"signingSecret": "hunter2"}},
+        {"networkPolicy": {"dnsTo": []}},
+        {"networkPolicy": {"egressTo": [{"ports": [5432]}]}},
     ],
     ids=str,
 )
@@ -227,6 +239,23 @@ def test_the_only_process_on_sqlite_ends_before_the_next_begins() -> None:
     assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
+@pytest.mark.parametrize(
+    ("changes", "strategy"),
+    [
+        ({"redis": {"enabled": True}}, "Recreate"),
+        ({"artifacts": {"url": "s3://clips"}}, "Recreate"),
+        ({"redis": {"enabled": True}, "artifacts": {"url": "s3://clips"}}, "RollingUpdate"),
+    ],
+    ids=["it has the volume", "it shares nothing", "it shares all"],
+)
+def test_a_replica_on_postgresql_is_rolled_only_where_two_can_stand_together(
+    changes: dict[str, Any], strategy: str
+) -> None:
+    """A claim that one node may write holds the next pod up; without Redis two do not know of each other."""
+    values = merged(merged(value_set("minimal"), {"database": {"kind": "postgresql"}}), changes)
+    assert of_kind(values, "Deployment")[0]["spec"]["strategy"]["type"] == strategy
+
+
 def test_the_migration_runs_before_anything_else_and_brings_its_configuration() -> None:
     """A hook before install and upgrade; its ConfigMap comes first, because that of the release is not there yet."""
     values = merged(value_set("production"), at("secret.externalSecret.enabled", False))
@@ -246,10 +275,16 @@ def test_the_network_policy_lets_out_only_what_is_configured() -> None:
     ports = sorted({port["port"] for rule in policy["egress"] for port in rule["ports"]})
     assert ports == [53, 443, 4318, 5432, 6379, 8080]
     for rule in policy["egress"]:
+        assert rule["to"], "a rule without peers is open to every address"
         if rule["ports"][0]["port"] == 443:
-            assert "169.254.0.0/16" in rule["to"][0]["ipBlock"]["except"]
+            old, new = (peer["ipBlock"] for peer in rule["to"])
+            assert (old["cidr"], new["cidr"]) == ("0.0.0.0/0", "::/0")
+            assert "169.254.0.0/16" in old["except"]
+            assert new["except"] == ["fc00::/7", "fe80::/10"]
+        if rule["ports"][0]["port"] == 53:
+            assert [set(peer) for peer in rule["to"]] == [{"namespaceSelector", "podSelector"}]
     gapped = of_kind(value_set("air-gapped"), "NetworkPolicy")[0]["spec"]
-    assert all(port["port"] != 443 for rule in gapped["egress"] for port in rule["ports"])
+    assert all(rule["to"] and port["port"] != 443 for rule in gapped["egress"] for port in rule["ports"])
 
 
 def test_a_changed_configuration_rolls_the_pods() -> None:

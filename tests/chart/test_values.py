@@ -10,6 +10,10 @@ import pytest
 from tests.chart.chart import CHART, at, merged, readme_module, render, value_set
 
 ROWS = readme_module().rows()
+# PostgreSQL and an object store that only the configuration names: the volume that the values ask for is not needed.
+ELSEWHERE = merged(
+    value_set("minimal"), {"database": {"kind": "postgresql"}, "config": {"artifacts": {"url": "s3://clips"}}}
+)
 # For every value: the set in which it matters, and another value for it.
 FLIPS: dict[str, tuple[str, Any]] = {
     "image.repository": ("minimal", "registry.internal/vidgate"),
@@ -25,7 +29,7 @@ FLIPS: dict[str, tuple[str, Any]] = {
     "redis.enabled": ("minimal", True),
     "redis.urlKey": ("production", "REDIS_URL"),
     "artifacts.url": ("minimal", "s3://clips"),
-    "persistence.enabled": ("minimal", False),
+    "persistence.enabled": ("elsewhere", False),
     "persistence.existingClaim": ("minimal", "mine"),
     "persistence.storageClass": ("minimal", "fast"),
     "persistence.size": ("minimal", "1Ti"),
@@ -56,7 +60,7 @@ FLIPS: dict[str, tuple[str, Any]] = {
     "podDisruptionBudget.enabled": ("production", False),
     "service.type": ("minimal", "NodePort"),
     "service.port": ("minimal", 8000),
-    "ingress.enabled": ("minimal", True),
+    "ingress.enabled": ("production", False),
     "ingress.className": ("production", "traefik"),
     "ingress.annotations": ("production", {"a": "b"}),
     "ingress.host": ("production", "clips.example.com"),
@@ -80,6 +84,7 @@ FLIPS: dict[str, tuple[str, Any]] = {
     "metrics.tokenKey": ("minimal", "SCRAPER_TOKEN"),
     "networkPolicy.enabled": ("minimal", True),
     "networkPolicy.ingressFrom": ("production", [{"podSelector": {}}]),
+    "networkPolicy.dnsTo": ("production", [{"ipBlock": {"cidr": "169.254.20.10/32"}}]),
     "networkPolicy.egressTo": ("production", []),
     "networkPolicy.vendors": ("production", False),
     "migration.enabled": ("production", False),
@@ -104,7 +109,7 @@ def test_every_value_has_a_case_and_a_meaning() -> None:
 def test_flipping_a_value_changes_what_is_rendered(name: str) -> None:
     """No value is there for nothing."""
     base_name, value = FLIPS[name]
-    base = value_set(base_name)
+    base = ELSEWHERE if base_name == "elsewhere" else value_set(base_name)
     assert render(merged(base, at(name, value))) != render(base)
 
 

@@ -89,6 +89,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- mustMergeOverwrite $derived (deepCopy .Values.config) | toYaml -}}
 {{- end -}}
 
+{{- /* What a series of this release has, by the labels that the Prometheus operator gives: the job is the service's name
+by a ServiceMonitor, the namespace and the name by a PodMonitor. */ -}}
+{{- define "vidgate.series" -}}
+namespace="{{ .Release.Namespace }}",job=~"({{ .Release.Namespace }}/)?{{ include "vidgate.fullname" . }}"
+{{- end -}}
+
 {{- define "vidgate.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 10001
@@ -163,11 +169,22 @@ imagePullSecrets:
 {{- if and (include "vidgate.scales" .) (not .Values.artifacts.url) -}}
 {{- fail "more than one replica needs an object store for pictures and videos: set artifacts.url" -}}
 {{- end -}}
+{{- /* Looked for in the whole configuration, for .Values.config may say where they are. */ -}}
+{{- $config := include "vidgate.config" . | fromYaml -}}
+{{- if and (not .Values.persistence.enabled) (hasPrefix "sqlite" $config.store.url) -}}
+{{- fail "SQLite is a file on a volume, and there is none: set persistence.enabled, or database.kind to postgresql" -}}
+{{- end -}}
+{{- if and (not .Values.persistence.enabled) (not (regexMatch "^([a-z0-9]+://|[$])" $config.artifacts.url)) -}}
+{{- fail "pictures and videos have no place: set persistence.enabled, or artifacts.url to an object store" -}}
+{{- end -}}
 {{- if and (not .Values.secret.existingSecret) (not .Values.secret.externalSecret.enabled) -}}
 {{- fail "vidgate has no default secrets: name one with secret.existingSecret (VIDGATE_SIGNING_SECRET and the vendors' keys), or enable secret.externalSecret" -}}
 {{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "an HTTPRoute attaches to a gateway: name it with httpRoute.parentRefs" -}}
+{{- end -}}
+{{- if and (or .Values.ingress.enabled .Values.httpRoute.enabled) (not .Values.metrics.tokenKey) -}}
+{{- fail "an Ingress or HTTPRoute shows /metrics to whoever reaches it: set metrics.tokenKey to the key of the secret that has the scraper's token" -}}
 {{- end -}}
 {{- if and (not .Values.simulators.enabled) (not (get .Values.config "providers")) -}}
 {{- fail "no provider is configured: write config.providers, or enable the simulators for a test" -}}
