@@ -119,6 +119,7 @@ def build_app(
             if reloader is not None:
                 await reloader.stop()
             await dispatcher.drain(settings.server.drain_s)
+            await snapshot.close()
             await parts.store.close()
             await outbound.close()
             await client.aclose()

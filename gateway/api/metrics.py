@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import hmac
 
-import structlog
 from prometheus_client.exposition import choose_encoder
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.problems import Unauthorized
 from gateway.service import Service
-from gateway.store.database import StoreError
-
-log = structlog.get_logger()
 
 
 async def metrics(request: Request, service: Service) -> Response:
@@ -28,9 +23,6 @@ async def metrics(request: Request, service: Service) -> Response:
         raise Unauthorized(
             "give the scraper's token: Authorization: Bearer ...", headers={"WWW-Authenticate": "Bearer"}
         )
-    try:
-        await service.snapshot.renew()
-    except (StoreError, SQLAlchemyError, TimeoutError) as error:
-        log.warning("metrics.store_silent", error=type(error).__name__)
+    await service.snapshot.renew()
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(service.parts.meter.metrics.registry), headers={"content-type": content_type})

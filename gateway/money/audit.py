@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, case, func, or_, select, union_all
 
 from gateway.store.schema_money import (
     budget_windows,
@@ -36,22 +36,42 @@ _SIDES = union_all(
 _BALANCES = select(_SIDES.c.account, func.sum(_SIDES.c.micros)).group_by(_SIDES.c.account).order_by(_SIDES.c.account)
 
 
-def imbalance_micros(connection: Connection) -> int:
-    """How far the entries are from what they must add up to, in micro-USD: always 0.
+class LedgerSums(NamedTuple):
+    """What the whole ledger comes to, in micro-USD. `imbalance_micros` is always 0.
 
     Each entry balances by its shape. What can differ is what was booked for captures from what was settled: the teams'
     side from the prices, the providers' from the costs.
     """
-    booked_price, booked_cost = connection.execute(_CAPTURES_BOOKED).one()
+
+    imbalance_micros: int
+    loss_micros: int
+    suspense_micros: int
+
+
+def ledger_sums(connection: Connection) -> LedgerSums:
+    """Add the ledger up, with one scan of the entries and one of the settlements."""
+    loss, suspense, booked_price, booked_cost = connection.execute(_BOOKED).one()
     settled_price, settled_cost = connection.execute(_CAPTURES_SETTLED).one()
-    sides = sum(trial_balance(connection).values())
-    return abs(sides) + abs(int(booked_price) - int(settled_price)) + abs(int(booked_cost) - int(settled_cost))
+    imbalance = abs(int(booked_price) - int(settled_price)) + abs(int(booked_cost) - int(settled_cost))
+    return LedgerSums(imbalance, int(loss), int(suspense))
 
 
-_CAPTURES_BOOKED = select(
-    func.coalesce(func.sum(case((entries.c.debit.like("team:%"), entries.c.amount_micros), else_=0)), 0),
-    func.coalesce(func.sum(case((entries.c.credit.like("provider:%"), entries.c.amount_micros), else_=0)), 0),
-).where(entries.c.kind == "capture")
+def _sum(*cases: tuple[ColumnElement[bool], ColumnElement[int]]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(case(*cases, else_=0)), 0)
+
+
+def _balance(account: str) -> ColumnElement[int]:
+    amount = entries.c.amount_micros
+    return _sum((entries.c.debit == account, amount), (entries.c.credit == account, -amount))
+
+
+_IS_CAPTURE = entries.c.kind == "capture"
+_BOOKED = select(
+    _balance("loss"),
+    _balance("suspense"),
+    _sum((and_(_IS_CAPTURE, entries.c.debit.like("team:%")), entries.c.amount_micros)),
+    _sum((and_(_IS_CAPTURE, entries.c.credit.like("provider:%")), entries.c.amount_micros)),
+)
 _CAPTURES_SETTLED = select(
     func.coalesce(func.sum(settlements.c.price_micros), 0), func.coalesce(func.sum(settlements.c.cost_micros), 0)
 )

@@ -13,6 +13,8 @@ from typing import Literal
 Kind = Literal["counter", "gauge", "histogram"]
 # Where a figure comes from: counted by this process, or read from the store, where every replica tells the same.
 Origin = Literal["process", "store"]
+# What stands for the series of a gauge that has too many: their sum, or the least of them.
+Fold = Literal["sum", "min"]
 
 # Renders take from a second to a quarter of an hour.
 JOB_BUCKETS_S = (0.5, 1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 450, 600, 900)
@@ -32,6 +34,7 @@ class Metric:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     origin: Origin = "process"
+    fold: Fold = "sum"
 
 
 METRICS: tuple[Metric, ...] = (
@@ -98,6 +101,7 @@ METRICS: tuple[Metric, ...] = (
         "How long the credit lasts at the burn rate of the last day; 0 without any, absent while nothing is spent.",
         ("provider",),
         origin="store",
+        fold="min",
     ),
     Metric(
         "vidgate_provider_burn_micro_usd_per_hour",
@@ -127,6 +131,7 @@ METRICS: tuple[Metric, ...] = (
         "Hard limit of a budget; the tightest one where a scope has several keys.",
         ("team", "scope", "window"),
         origin="store",
+        fold="min",
     ),
     Metric(
         "vidgate_budget_remaining_micro_usd",
@@ -134,6 +139,7 @@ METRICS: tuple[Metric, ...] = (
         "What is left of a budget in the present window after spend and holds; of several keys the smallest.",
         ("team", "scope", "window"),
         origin="store",
+        fold="min",
     ),
     Metric("vidgate_refusals", "counter", "Requests that were answered with a problem.", ("problem",)),
     Metric(
@@ -182,6 +188,12 @@ METRICS: tuple[Metric, ...] = (
         SHORT_BUCKETS_S,
     ),
     Metric("vidgate_store_errors", "counter", "Transactions that the database could not carry out.", ("operation",)),
+    Metric(
+        "vidgate_store_figures_age_seconds",
+        "gauge",
+        "Age of the figures of the store as this process tells them: the `ledger` and the rest (`indexed`).",
+        ("kind",),
+    ),
     Metric(
         "vidgate_trace_spans",
         "counter",

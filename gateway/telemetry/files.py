@@ -30,7 +30,9 @@ cannot hide a figure, and no two processes write one. A counter begins at 0 with
 
 Money is in micro-USD, as in the ledger: 1000000 is one dollar, and sums are exact. Labels are bounded: `team` is a
 team's id, `route` and `provider` come from the configuration, everything else from enumerations; no label holds a key,
-a prompt, a link or any other word of a request. A family that would pass its bound counts the rest as `other`.
+a prompt, a link or any other word of a request. A family that would pass its bound counts the rest as `other`:
+sums of amounts and counts, and the least of what is left of budgets and credit. A figure of the store that was never
+read is absent; `vidgate_store_figures_age_seconds` says how old the others are.
 
 | metric | kind | labels | origin | meaning |
 |---|---|---|---|---|

@@ -1,13 +1,15 @@
 """The metrics of one process in a registry of their own, made from the catalogue, with labels that cannot grow.
 
 Several gateways in one process (tests, `vidgate dev`) count apart. A label's value is taken as it is until a metric has
-`SERIES_MAX` series; whatever is new after that is counted under `other`.
+`SERIES_MAX` series; whatever is new after that is counted under `other`. A gauge of the store that has no labels is not
+told before it was read: its 0 would be taken for a figure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,13 +21,13 @@ from prometheus_client import (
 )
 
 from gateway.clock import stopwatch_s
-from gateway.telemetry.catalogue import BY_NAME, METRICS, Metric
+from gateway.telemetry.catalogue import BY_NAME, METRICS, Fold, Metric
 from gateway.telemetry.tracing import recorded_here
 
 SERIES_MAX = 2000
 OTHER = "other"
 NONE = "none"
-KINDS = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
+FOLDS: Mapping[Fold, Callable[[Iterable[float]], float]] = {"sum": sum, "min": min}
 
 
 class Metrics:
@@ -36,6 +38,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._families = {metric.name: _family(metric, self.registry) for metric in METRICS}
+        self._unread = {metric.name for metric in METRICS if _waits_for_its_reading(metric)}
         self._series: dict[str, set[tuple[str, ...]]] = {metric.name: set() for metric in METRICS}
 
     def begin(self, label: str, values: Iterable[str]) -> None:
@@ -62,16 +65,22 @@ class Metrics:
         child = self._child(name, labels)
         assert isinstance(child, Gauge)
         child.set(value)
+        if name in self._unread:
+            self._unread.remove(name)
+            self.registry.register(self._families[name])
 
     def replace(self, name: str, values: Mapping[tuple[str, ...], float]) -> None:
-        """Set a gauge to just these series, by their label values in the order of the catalogue; others are gone."""
+        """Set a gauge to just these series, by their label values in the order of the catalogue; others are gone.
+
+        Of too many the first are told as they are, and the rest together as `other`.
+        """
         family = self._families[name]
         assert isinstance(family, Gauge)
         names = BY_NAME[name].labels
         if names:
             family.clear()
             self._series[name].clear()
-        for labels, value in values.items():
+        for labels, value in _folded(BY_NAME[name], values).items():
             self.set(name, value, **dict(zip(names, labels, strict=True)))
 
     @contextmanager
@@ -98,10 +107,24 @@ class Metrics:
         return self._families[name].labels(*values)
 
 
+def _waits_for_its_reading(metric: Metric) -> bool:
+    return metric.origin == "store" and not metric.labels
+
+
 def _family(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
     if metric.kind == "histogram":
         return Histogram(metric.name, metric.text, metric.labels, buckets=metric.buckets, registry=registry)
-    return (Counter if metric.kind == "counter" else Gauge)(metric.name, metric.text, metric.labels, registry=registry)
+    if metric.kind == "counter":
+        return Counter(metric.name, metric.text, metric.labels, registry=registry)
+    return Gauge(metric.name, metric.text, metric.labels, registry=None if _waits_for_its_reading(metric) else registry)
+
+
+def _folded(metric: Metric, values: Mapping[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
+    told = dict(islice(values.items(), SERIES_MAX))
+    rest = list(islice(values.values(), SERIES_MAX, None))
+    if rest:
+        told[(OTHER,) * len(metric.labels)] = FOLDS[metric.fold](rest)
+    return told
 
 
 def _exemplar(trace_id: str | None) -> dict[str, str] | None:

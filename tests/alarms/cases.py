@@ -20,24 +20,27 @@ class Case:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def _burn(delivered: int, in_time: int) -> dict[str, str]:
-    """So many videos a minute, and how many of them within the objective."""
+def _burn(delivered: int, in_time: int, expired: int = 0) -> dict[str, str]:
+    """So many videos a minute, how many of them within the objective, and jobs that ended without any."""
     name = "vidgate_job_duration_seconds"
     return {
         f'{name}_bucket{{route="v/one",status="succeeded",le="180.0"}}': f"0+{in_time}x600",
         f'{name}_count{{route="v/one",status="succeeded"}}': f"0+{delivered}x600",
         f'{name}_bucket{{route="v/one",status="failed",le="180.0"}}': "0+0x600",
         f'{name}_count{{route="v/one",status="failed"}}': "0+500x600",
+        'vidgate_jobs_ended_total{status="failed",reason="request-refused"}': "0+500x600",
+        'vidgate_jobs_ended_total{status="expired",reason="deadline-passed"}': f"0+{expired}x600",
     }
 
 
-def _ended(succeeded: int, failed: int, refused: int = 0) -> dict[str, str]:
+def _ended(succeeded: int, failed: int, expired: int, refused: int = 0) -> dict[str, str]:
     """Ends a minute."""
     name = 'vidgate_jobs_ended_total{team="t",route="v/one"'
     return {
         f'{name},status="succeeded",reason="delivered"}}': f"0+{succeeded}x200",
         f'{name},status="failed",reason="no-route-left"}}': f"0+{failed}x200",
         f'{name},status="failed",reason="request-refused"}}': f"0+{refused}x200",
+        f'{name},status="expired",reason="outcome-unknown"}}': f"0+{expired}x200",
     }
 
 
@@ -106,7 +109,7 @@ CASES: Mapping[str, Case] = {
         {"vidgate_jobs_unowned_oldest_seconds": "0x4 61x200"}, {"vidgate_jobs_unowned_oldest_seconds": "60x200"}
     ),
     "VidgateJobsParked": Case({"vidgate_jobs_parked": "0x4 1x200"}, {"vidgate_jobs_parked": "0x200"}),
-    "VidgateJobsFailing": Case(_ended(89, 11), _ended(91, 9, refused=50), since=1),
+    "VidgateJobsFailing": Case(_ended(89, 5, 6), _ended(91, 4, 5, refused=50), since=1),
     "VidgateLatencyObjectiveBurning": Case(_burn(100, 27), _burn(100, 29), since=1),
     "VidgateLatencyObjectiveSlowBurn": Case(_burn(100, 69), _burn(100, 71), since=1),
     "VidgateRetryBudgetExhausted": Case(
@@ -132,9 +135,28 @@ CASES: Mapping[str, Case] = {
         {'vidgate_store_errors_total{operation="read"}': "0x4 1+1x200"},
         {'vidgate_store_errors_total{operation="read"}': "7x200"},
     ),
+    "VidgateFiguresStale": Case(
+        {
+            'vidgate_store_figures_age_seconds{instance="a",kind="ledger"}': "600x4 601x200",
+            'vidgate_store_figures_age_seconds{instance="b",kind="ledger"}': "0x300",
+        },
+        {'vidgate_store_figures_age_seconds{instance="a",kind="ledger"}': "600x200"},
+        labels={"kind": "ledger"},
+    ),
     "VidgateBusDisconnected": Case(
         {'vidgate_bus_connected{instance="a"}': "1x300", 'vidgate_bus_connected{instance="b"}': "1x4 0x200"},
         {'vidgate_bus_connected{instance="a"}': "1x200", 'vidgate_bus_connected{instance="b"}': "1x200"},
     ),
     "VidgateEventLoopSlow": Case(_lag(980), _lag(995), since=1),
 }
+
+# Jobs that end without a video count as late ones, also where there are no others; a refused request does not.
+_NO_VIDEO = {'vidgate_jobs_ended_total{status="expired",reason="deadline-passed"}': "0+9x600"}
+_REFUSED = {'vidgate_jobs_ended_total{status="failed",reason="request-refused"}': "0+9x600"}
+FURTHER_CASES: tuple[tuple[str, Case], ...] = (
+    ("VidgateJobsFailing", Case(_NO_VIDEO, _REFUSED, since=1)),
+    ("VidgateLatencyObjectiveBurning", Case(_burn(60, 27, expired=40), _burn(60, 29, expired=40), since=1)),
+    ("VidgateLatencyObjectiveBurning", Case(_NO_VIDEO, _REFUSED, since=1)),
+    ("VidgateLatencyObjectiveSlowBurn", Case(_burn(80, 69, expired=20), _burn(80, 71, expired=20), since=1)),
+    ("VidgateLatencyObjectiveSlowBurn", Case(_NO_VIDEO, _REFUSED, since=1)),
+)

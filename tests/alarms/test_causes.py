@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert
 
 import gateway.dispatcher
 from gateway import webhooks
+from gateway.store.database import StoreUnavailableError
 from gateway.store.schema_money import entries
+from gateway.telemetry.figures import read_ledger
 from gateway.watch import DRIFT_OBSERVATIONS_MIN
 from gateway.webhooks import NewWebhook
 from providers.contract import CheckOutcome, FailureKind, InDoubt, Pending, Refused, Token
@@ -95,6 +98,34 @@ async def test_somebody_writes_into_the_ledger(start: Start, tmp_path: Path) -> 
         await minutes(gateway, 3)
     assert seen.scrapes[-1]["vidgate_ledger_imbalance_micro_usd"] == "10.0", "the team's side and the provider's"
     seen.judge(tmp_path, "VidgateLedgerImbalance", quiet_until=sound, fires_at=sound + 2)
+
+
+@causes("VidgateFiguresStale")
+async def test_the_ledger_is_not_read_to_its_end(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan is cut off after forty minutes: its figure is not told until it was read, never as 0; its age is."""
+    gateway = await start(Scripted(), claim_interval_s=SELDOM_S)
+    read, began = gateway.store.read, []
+
+    async def slow(fn: Any, *args: Any) -> Any:
+        if fn is read_ledger:
+            began.append(gateway.clock.now())
+            await gateway.clock.sleep(40 * 60)
+            raise StoreUnavailableError("it took too long")
+        return await read(fn, *args)
+
+    monkeypatch.setattr(gateway.store, "read", slow)
+    await gateway.write(booked_by_hand, gateway.team_id, gateway.clock.now())
+    async with watching(gateway) as seen:
+        await minutes(gateway, 35)
+        assert len(began) == 1, "one look at a time"
+        monkeypatch.undo()
+        await minutes(gateway, 10)
+    imbalances = [scrape.get("vidgate_ledger_imbalance_micro_usd") for scrape in seen.scrapes]
+    assert set(imbalances[:39]) == {None}
+    assert imbalances[-1] == "10.0"
+    ages_s = [float(scrape['vidgate_store_figures_age_seconds{kind="indexed"}']) for scrape in seen.scrapes]
+    assert max(ages_s) <= 2, "what an index tells is not held up"
+    seen.judge(tmp_path, "VidgateFiguresStale", quiet_until=15, fires_at=17, over_at=45)
 
 
 @causes("VidgateSuspenseOpen")

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.telemetry import files
 from gateway.telemetry.alerts import ALERTS, RUNBOOKS, Alert
-from tests.alarms.cases import CASES, Case
+from tests.alarms.cases import CASES, FURTHER_CASES, Case
 from tests.support.prometheus import check_rules
 from tests.unit.tidy import ROOT
 
@@ -68,7 +68,9 @@ def test_every_alarm_has_an_edge() -> None:
 
 def test_alarms_go_off_at_their_edge_and_not_before(tmp_path: Path) -> None:
     """Every threshold, every time for which it has to hold, every label and every text, in one run of promtool."""
-    tests = [test for alert in ALERTS for test in rule_tests(alert, CASES[alert.name])]
+    alerts = {alert.name: alert for alert in ALERTS}
+    cases = (*CASES.items(), *FURTHER_CASES)
+    tests = [test for name, case in cases for test in rule_tests(alerts[name], case)]
     assert check_rules(tmp_path, RULES, tests) == ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx
@@ -222,7 +223,10 @@ async def test_a_silent_store_does_not_silence_the_process(start: Start, monkeyp
         response = await gateway.client.get("/metrics")
     assert response.status_code == 200
     assert "vidgate_jobs_ended_total" in response.text
-    assert 'vidgate_store_errors_total{operation="read"} 1.0' in response.text
+    assert 'vidgate_store_errors_total{operation="read"} 2.0' in response.text, "indexed figures and ledger"
+    ages_s = re.findall(r'vidgate_store_figures_age_seconds{kind="(\w+)"} (\S+)', response.text)
+    assert {kind for kind, age_s in ages_s if float(age_s) > FIGURES_AGE_MAX_S} == {"indexed", "ledger"}
+    assert "vidgate_ledger_imbalance_micro_usd" not in response.text, "never read is not 0"
 
 
 async def test_a_store_that_hangs_does_not_hold_the_scraper_up(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,8 @@ def test_two_replicas_under_load_add_up_to_the_ledger(yard: Yard, tmp_path: Path
         assert set(counted) == set(yard.targets), "both replicas drove jobs"
         for metric in METRICS:
             if not metric.labels and metric.kind == "gauge":
-                assert len(prometheus.query(metric.name)) == 2, metric.name
+                name = metric.name  # a scrape that is late leaves a gap
+                wait(lambda name=name: len(prometheus.query(name)) == 2, f"{name} is not told by both")
         told_redis = by(prometheus, "instance", 'sum by (instance) (vidgate_bus_seconds_count{command="publish"})')
         assert set(told_redis) == set(yard.targets)
         assert [rule["name"] for rule in prometheus.rules() if rule["health"] != "ok"] == []
@@ -237,7 +238,8 @@ def assert_equal(prometheus: Prometheus, told: dict[str, Any], team: str) -> Non
     # Every replica tells the same of the database: summed it would be told twice.
     assert prometheus.value("max(vidgate_ledger_imbalance_micro_usd)") == sum(told["balances"].values()) == 0
     suspense = told["balances"].get("suspense", 0)
-    assert list(prometheus.query("vidgate_ledger_suspense_micro_usd").values()) == [suspense] * 2
+    told_by_both = lambda: list(prometheus.query("vidgate_ledger_suspense_micro_usd").values())  # noqa: E731
+    wait(lambda: told_by_both() == [suspense] * 2, "the ledger's figures rest longer where their scan took long")
     assert (prometheus.value("max(sum by (instance) (vidgate_holds_open))") or 0) == told["held"] == 0
 
 

@@ -50,7 +50,7 @@ def test_no_label_could_hold_what_a_client_writes() -> None:
     """The labels there are: ids of teams, configured names and enumerations."""
     known = {
         *("team", "route", "provider", "media", "status", "reason", "outcome", "call", "source", "state", "quantile"),
-        *("scope", "window", "problem", "stage", "method", "path", "operation", "command", "version"),
+        *("kind", "scope", "window", "problem", "stage", "method", "path", "operation", "command", "version"),
     }
     assert {label for metric in METRICS for label in metric.labels} <= known
 
@@ -146,6 +146,36 @@ def test_ten_thousand_different_inputs_do_not_grow_a_metric() -> None:
     assert len(samples) == SERIES_MAX + 1
     assert sum(sample.value for sample in samples) == 10_000
     assert {sample.labels["problem"] for sample in samples} >= {OTHER}
+
+
+def told(metrics: Metrics, name: str) -> dict[str, float]:
+    """A gauge's series by their first label."""
+    families = (family for family in metrics.registry.collect() if family.name == name)
+    return {next(iter(sample.labels.values()), ""): sample.value for family in families for sample in family.samples}
+
+
+def test_a_gauge_of_too_many_teams_keeps_its_sum_and_its_least() -> None:
+    """2,500 teams: the first as they are, the rest as `other`: money together, and what is left by the least of it."""
+    metrics = Metrics()
+    teams = [(f"team {number}", "team", "day") for number in range(2_500)]
+    money, left = "vidgate_holds_open_micro_usd", "vidgate_budget_remaining_micro_usd"
+    for _ in range(2):
+        metrics.replace(money, {team[:1]: number + 1 for number, team in enumerate(teams)})
+        metrics.replace(left, {team: abs(number - 2_200) - 7 for number, team in enumerate(teams)})
+    assert len(told(metrics, money)) == len(told(metrics, left)) == SERIES_MAX + 1
+    assert sum(told(metrics, money).values()) == 2_500 * 2_501 / 2
+    assert told(metrics, money)["team 0"] == 1
+    assert told(metrics, left)[OTHER] == -7
+
+
+def test_a_figure_that_was_never_read_is_not_told() -> None:
+    """0 would say that the books are sound; a gauge that the process sets itself is there at once."""
+    metrics, name = Metrics(), "vidgate_ledger_imbalance_micro_usd"
+    assert told(metrics, name) == {}
+    assert told(metrics, "vidgate_bus_connected") == {"": 0.0}
+    for value in (5.0, 0.0):
+        metrics.replace(name, {(): value})
+        assert told(metrics, name) == {"": value}
 
 
 def test_a_name_or_label_that_is_not_in_the_catalogue_is_an_error() -> None:
