@@ -15,7 +15,7 @@ from gateway.client import flows
 from gateway.client.connection import CALL_TIMEOUT_S, Address, Picture, means, submission, written_whole
 from gateway.client.fields import ImageFields, VideoFields
 from gateway.client.flows import TIMEOUT_USUAL_S, USUAL, Call, Flow, Look, Pause, Reply, Retries, Sink, Submission
-from gateway.client.resources import Job
+from gateway.client.resources import Job, id_of
 from gateway.clock import SystemClock
 
 Progress = Callable[[Job], None]
@@ -125,17 +125,17 @@ class AsyncVidgate:
         Raises OSError where it cannot be written, and DamagedError when the digest is not the stored file's.
         """
         with written_whole(Path(path)) as sink:
-            return await self._run(flows.fetched(_id(job), number, sink, self._means))
+            return await self._run(flows.fetched(id_of(job), number, sink, self._means))
 
     async def content(self, job: Job | str, number: int = 0) -> bytes:
         """A finished file of a job, in memory."""
         memory = BytesIO()
-        await self._run(flows.fetched(_id(job), number, Sink(memory), self._means))
+        await self._run(flows.fetched(id_of(job), number, Sink(memory), self._means))
         return memory.getvalue()
 
     async def cancel(self, job: Job | str) -> Job:
         """Ask for a job to be stopped; a render that has left for a vendor may still end as it would."""
-        return await self._run(flows.canceled(_id(job), self._means))
+        return await self._run(flows.canceled(id_of(job), self._means))
 
     async def jobs(self, *, limit: int = 20, before: str | None = None) -> tuple[list[Job], str | None]:
         """A page of the team's jobs, newest first, and the `before` of the next page; None at the last."""
@@ -187,7 +187,3 @@ def _next(flow: Flow[Any], reply: Reply) -> Call | Pause | Look | None:
         return flow.send(reply)
     except StopIteration:
         return None
-
-
-def _id(job: Job | str) -> str:
-    return job if isinstance(job, str) else job.id

@@ -54,6 +54,11 @@ class Job:
         return self.status == "succeeded"
 
 
+def id_of(job: Job | str) -> str:
+    """The id of a job, which may be given in its place."""
+    return job if isinstance(job, str) else job.id
+
+
 def job_of(document: Mapping[str, Any]) -> Job:
     """A job out of its JSON document."""
     progress, bill = document.get("progress") or {}, document.get("bill") or {}
