@@ -102,7 +102,7 @@ def enable_webhook(connection: Connection, webhook_id: str) -> bool:
 
 
 def remove_webhook(connection: Connection, webhook_id: str) -> bool:
-    """Forget an endpoint and what was still to be sent to it; its log stays. False: unknown."""
+    """Forget an endpoint, its deliveries and what was still to be sent to it. False: unknown."""
     connection.execute(delete(webhook_deliveries).where(webhook_deliveries.c.webhook_id == webhook_id))
     return connection.execute(delete(webhooks).where(_is_own(webhook_id))).rowcount == 1
 
