@@ -1,7 +1,7 @@
 """Every setting of the service: names with units, ranges, defaults and what each is for.
 
 Plain values and nothing else: reading the file is `gateway.config`, what must hold between settings is
-`gateway.relations`. A provider's own section stays as written here and is checked against that provider's model.
+`gateway.config_checks`. A provider's own section stays as written here and is checked against that provider's model.
 """
 
 from __future__ import annotations
@@ -14,41 +14,11 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from gateway.settings_edge import IntakeSection, MediaSection, OutboundSection, SecuritySection, ServerSection
 from gateway.settings_routing import RoutingSection, Section
 from gateway.signatures import secret_bytes
 from gateway.webhook_urls import check_url
 from policies.retry import RetryRules
-
-MEBIBYTE = 1024 * 1024
-SECRET_BYTES_MIN = 24
-
-
-class ServerSection(Section):
-    """Where and how the gateway listens."""
-
-    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
-    port: int = Field(default=8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
-    public_base_url: str | None = Field(
-        default=None,
-        description="Address at which vendors and callers reach this gateway. Vendors that take a picture only as a "
-        "link fetch it from here; without it their routes are out.",
-    )
-    replicas: int = Field(default=1, ge=1, le=1000, description="How many gateway processes share the store.")
-    body_bytes_max: int = Field(
-        default=32 * MEBIBYTE, ge=1024, le=1024 * MEBIBYTE, description="Largest request body, bytes."
-    )
-    wait_s_max: float = Field(default=60, ge=0, le=300, description="Longest `Prefer: wait` that is honoured, seconds.")
-    drain_s: float = Field(default=20, ge=0, le=600, description="Time to finish what is quick after SIGTERM, seconds.")
-
-    @field_validator("public_base_url")
-    @classmethod
-    def _is_an_address(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("must be an http or https address without ? and #, such as https://video.example.com")
-        return url.rstrip("/")
 
 
 class StoreSection(Section):
@@ -105,34 +75,6 @@ class BusSection(Section):
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="How every key and channel in Redis begins; deployments that share a Redis need one each.",
     )
-
-
-class SecuritySection(Section):
-    """Secrets of the gateway itself."""
-
-    signing_secret: SecretStr = Field(
-        description="Signs links to pictures and results; at least 24 bytes. `openssl rand -base64 32` makes one."
-    )
-    link_ttl_s: float = Field(default=3600, ge=60, le=7 * 86_400, description="How long a signed link works, seconds.")
-
-    @field_validator("signing_secret")
-    @classmethod
-    def _long_enough(cls, secret: SecretStr) -> SecretStr:
-        size_bytes = len(secret.get_secret_value().encode())
-        if size_bytes < SECRET_BYTES_MIN:
-            raise ValueError(
-                f"must have at least {SECRET_BYTES_MIN} bytes and has {size_bytes}; make one with: "
-                "openssl rand -base64 32"
-            )
-        return secret
-
-
-class IntakeSection(Section):
-    """What a picture may be, checked before it is decoded."""
-
-    bytes_max: int = Field(default=20 * MEBIBYTE, ge=1024, le=256 * MEBIBYTE, description="Largest picture, bytes.")
-    pixels_max: int = Field(default=40_000_000, ge=4096, le=400_000_000, description="Most pixels, width times height.")
-    side_max: int = Field(default=12_000, ge=64, le=65_535, description="Longest side, pixels.")
 
 
 class JobsSection(Section):
@@ -272,31 +214,6 @@ class MoneySection(Section):
     )
     usage_webhook: UsageWebhookSection | None = Field(
         default=None, description="Sends an event for every billed job to a metering service."
-    )
-
-
-class OutboundSection(Section):
-    """Fetching what vidgate did not write: pictures given as links, and results."""
-
-    allow_hosts: tuple[str, ...] = Field(
-        default=(),
-        description="Private places that may be fetched from all the same: `host:port`, `host`, an address or a CIDR.",
-    )
-    timeout_s: float = Field(default=60, gt=0, le=600, description="Time for one whole download, seconds.")
-    bytes_max: int = Field(default=256 * MEBIBYTE, ge=1024, le=4096 * MEBIBYTE, description="Largest download, bytes.")
-
-
-class MediaSection(Section):
-    """Checking what a vendor delivered."""
-
-    accept_other_model: bool = Field(
-        default=False,
-        description="Whether a result counts as delivered when the vendor says that another model made it.",
-    )
-    verify_deviations: Literal["fail", "warn"] = Field(
-        default="fail",
-        description="What another number of frames, or fewer pictures, than ordered means: `fail` costs the team "
-        "nothing and tries the next route, `warn` delivers and notes it. Another rate or size is always noted only.",
     )
 
 

@@ -12,7 +12,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from gateway.settings import SECRET_BYTES_MIN, Settings
+from gateway.settings import Settings
+from gateway.settings_edge import SECRET_BYTES_MIN
 from policies.settings import RoutingSettings
 
 SECRET = "s" * SECRET_BYTES_MIN
