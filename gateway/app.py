@@ -206,6 +206,7 @@ def _endpoint(path: str, handler: Handler) -> Callable[[Request], Awaitable[Resp
 
     async def endpoint(request: Request) -> Response:
         service: Service = request.app.state.service
+        request.state.template = path
         given = request.headers.getlist("traceparent")
         with service.parts.meter.answering(request.method, path, given) as answering:
             request.state.trace = answering.trace

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, insert, or_, select, update
 from gateway.ids import Ids
 from gateway.money.grants import Grants
 from gateway.money.windows import INSTANT_MAX, YEAR_LAST
+from gateway.scopes import USUAL, Scopes, parse_scopes, scopes_text
 from gateway.store.schema import keys, teams
 from gateway.store.schema_money import budgets
 from gateway.wishes import grants_of
@@ -27,7 +28,7 @@ class KeyGrantError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking: a live key and the team that pays. `grants` narrow what the key may do."""
+    """Who is asking: a live key and the team that pays. `scopes` say what it is for, `grants` narrow how it does it."""
 
     key_id: str
     team_id: str
@@ -35,6 +36,7 @@ class Caller:
     timezone: str
     plan: Mapping[str, Any]
     grants: Mapping[str, Any]
+    scopes: Scopes
 
 
 def new_secret() -> str:
@@ -62,6 +64,7 @@ class NewKey:
     issuer_id: str | None = None
     timezone: str | None = None
     plan: Mapping[str, Any] | None = None
+    scopes: Scopes = USUAL
 
     def __post_init__(self) -> None:
         # NaN is in no range; a database would keep it as no end at all.
@@ -78,6 +81,7 @@ class KeyRow:
     name: str
     prefix: str
     grants: Mapping[str, Any]
+    scopes: Scopes
     created_at: float
     expires_at: float | None
     revoked_at: float | None
@@ -107,6 +111,7 @@ def create_key(connection: Connection, ids: Ids, new: NewKey) -> tuple[str, str,
             prefix=secret[:SHOWN_CHARACTERS],
             hash=hash_key(secret),
             grants=grants,
+            scopes=scopes_text(new.scopes),
             created_at=new.at,
             expires_at=new.expires_at,
         )
@@ -125,7 +130,7 @@ def _issuable(connection: Connection, new: NewKey) -> dict[str, Any]:
     stored = wanted.model_dump(mode="json", exclude_none=True, exclude={"expires_at"})
     if new.issuer_id is None:
         return stored
-    query = select(keys.c.grants, keys.c.expires_at, keys.c.revoked_at, teams.c.name).join(
+    query = select(keys.c.grants, keys.c.scopes, keys.c.expires_at, keys.c.revoked_at, teams.c.name).join(
         teams, teams.c.id == keys.c.team_id
     )
     issuer = connection.execute(query.where(keys.c.id == new.issuer_id)).one_or_none()
@@ -137,6 +142,7 @@ def _issuable(connection: Connection, new: NewKey) -> dict[str, Any]:
         # Its limit is counted by key: a key beside it would spend a second time what it may spend once.
         raise KeyGrantError(f"the issuer {new.issuer_id} has a budget of its own, which another key would go beyond")
     beyond = wanted.beyond(grants_of(issuer.grants).model_copy(update={"expires_at": issuer.expires_at}))
+    beyond += [f"the scope {scope}" for scope in sorted(new.scopes - parse_scopes(issuer.scopes))]
     if beyond:
         raise KeyGrantError(f"a key never grants more than its issuer: {', '.join(beyond)} would go beyond")
     # What the issuer is kept to beside its grants (routes under `routing`), the new key is kept to as well.
@@ -169,11 +175,12 @@ def revoke_key(connection: Connection, key_id: str, at: float) -> bool:
 def list_keys(connection: Connection, team_name: str | None = None) -> list[KeyRow]:
     """Every key, or a team's, by team and age."""
     columns = [keys.c.id, teams.c.name.label("team_name"), keys.c.name, keys.c.prefix, keys.c.grants]
-    columns += [keys.c.created_at, keys.c.expires_at, keys.c.revoked_at, keys.c.old_until]
+    columns += [keys.c.scopes, keys.c.created_at, keys.c.expires_at, keys.c.revoked_at, keys.c.old_until]
     query = select(*columns).join(teams, teams.c.id == keys.c.team_id)
     if team_name is not None:
         query = query.where(teams.c.name == team_name)
-    return [KeyRow(**row) for row in connection.execute(query.order_by(teams.c.name, keys.c.created_at)).mappings()]
+    rows = connection.execute(query.order_by(teams.c.name, keys.c.created_at)).mappings()
+    return [KeyRow(**{**row, "scopes": parse_scopes(row["scopes"])}) for row in rows]
 
 
 def find_caller(connection: Connection, secret: str, at: float) -> Caller | None:
@@ -184,6 +191,7 @@ def find_caller(connection: Connection, secret: str, at: float) -> Caller | None
             keys.c.id,
             keys.c.team_id,
             keys.c.grants,
+            keys.c.scopes,
             keys.c.expires_at,
             keys.c.revoked_at,
             keys.c.hash,
@@ -198,7 +206,7 @@ def find_caller(connection: Connection, secret: str, at: float) -> Caller | None
         return None
     if row.hash != hashed and (row.old_until or 0.0) <= at:
         return None
-    return Caller(row[0], row.team_id, row.name, row.timezone, row.plan, row.grants)
+    return Caller(row[0], row.team_id, row.name, row.timezone, row.plan, row.grants, parse_scopes(row.scopes))
 
 
 def _is_live(row: Any, at: float) -> bool:

@@ -6,6 +6,7 @@ Problem
 ├── Unauthorized               401
 ├── BudgetExceeded             402
 ├── Forbidden                  403
+│   └── MissingScope
 ├── NotFound                   404
 ├── MethodNotAllowed           405
 ├── NotAcceptable              406
@@ -101,6 +102,12 @@ class Forbidden(Problem):
     """The key is good but may not do this."""
 
     status, slug, title = 403, "forbidden", "This key may not do that"
+
+
+class MissingScope(Forbidden):
+    """The key is good and is not for this: it lacks the scope that the address asks for."""
+
+    slug, title = "missing-scope", "This key lacks a scope"
 
 
 class NotFound(Problem):

@@ -6,7 +6,8 @@ from starlette.requests import Request
 
 from gateway.audience import Audience, audience_of
 from gateway.keys import Caller, find_caller
-from gateway.problems import Unauthorized
+from gateway.problems import MissingScope, Unauthorized
+from gateway.scopes import NEEDED, scopes_text
 from gateway.service import Service
 from gateway.telemetry.tracing import learn_here
 
@@ -15,7 +16,10 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="vidgate"'}
 
 
 async def caller_of(request: Request, service: Service) -> Caller:
-    """The caller of a request, by `Authorization: Bearer` or `x-api-key`. Raises Unauthorized."""
+    """The caller of a request, by `Authorization: Bearer` or `x-api-key`.
+
+    Raises Unauthorized, and MissingScope for a key that is not for this address.
+    """
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     secret = value.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "").strip()
     if not secret:
@@ -27,7 +31,21 @@ async def caller_of(request: Request, service: Service) -> Caller:
     if caller is None:
         raise Unauthorized("this key is unknown, expired or revoked", headers=CHALLENGE)
     learn_here(team=caller.team_id)
+    _check_scope(request, caller)
     return caller
+
+
+def _check_scope(request: Request, caller: Caller) -> None:
+    """Whether the key is for this address: an address without a row in the table is nobody's."""
+    needed = NEEDED[request.state.template]
+    if needed in caller.scopes:
+        return
+    challenge = f'{CHALLENGE["WWW-Authenticate"]}, error="insufficient_scope", scope="{needed}"'
+    raise MissingScope(
+        f"this key lacks the scope {needed}; it has: {scopes_text(caller.scopes) or 'none'}",
+        headers={"WWW-Authenticate": challenge},
+        scope=needed.value,
+    )
 
 
 def audience_for(caller: Caller, service: Service) -> Audience:

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway import problems
 from gateway.jobs import AttemptState, JobStatus
+from gateway.scopes import NEEDED
 from gateway.service import Service
 from gateway.wishes import RoutingWish
 from policies.fit import describe
@@ -43,7 +44,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             "summary": "One endpoint for generative video, over many vendors.",
         },
         "security": [{"bearer": []}, {"apiKey": []}],
-        "paths": _paths(),
+        "paths": {path: _with_scope(path, item) for path, item in _paths().items()},
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -219,6 +220,14 @@ def _paths() -> dict[str, Any]:
         },
         "/openapi.json": {"get": _operation("This document.", {"200": _json({})}) | {"security": []}},
     }
+
+
+def _with_scope(path: str, item: dict[str, Any]) -> dict[str, Any]:
+    """A path whose operations say which scope of a key they ask for."""
+    if path not in NEEDED:
+        return item
+    asked = {"security": [{"bearer": [NEEDED[path]]}, {"apiKey": [NEEDED[path]]}]}
+    return {name: one if name == "parameters" else {**one, **asked} for name, one in item.items()}
 
 
 def _generate(schema: str, summary: str) -> dict[str, Any]:

@@ -22,20 +22,25 @@ from gateway.money.amounts import AmountError, micros_from_usd
 from gateway.money.budgets import Budget, set_budget
 from gateway.money.grants import Grants
 from gateway.money.windows import WindowKind
+from gateway.scopes import USUAL, Scope, Scopes, scopes_text
 from gateway.store.schema import teams
 
 DAY_S = 86_400.0
 HOUR_S = 3600.0
 LIMITS_PANEL = "Limits of the key"
-COLUMNS = ("key", "team", "name", "begins_with", "limits", "expires", "state")
+COLUMNS = ("key", "team", "name", "begins_with", "scopes", "limits", "expires", "state")
 OptionalText = Optional[str]  # noqa: UP045 - read at run time
 KeyId = Annotated[str, typer.Argument(help="The key's id.", show_default=False)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What the key is kept to; what is not said is not limited. Names are separated by commas."""
+    """What the key is for and kept to; what is not said is not limited. Names are separated by commas."""
 
+    scope: Annotated[
+        Optional[list[Scope]],  # noqa: UP045 - read at run time
+        typer.Option(help="What it is for, repeatable; else all but admin.", rich_help_panel=LIMITS_PANEL),
+    ] = None
     routes: Annotated[
         OptionalText, typer.Option(metavar="NAMES", help="Only these routes.", rich_help_panel=LIMITS_PANEL)
     ] = None
@@ -56,6 +61,10 @@ class Limits:
             rich_help_panel=LIMITS_PANEL,
         ),
     ] = None
+
+    def scopes(self) -> Scopes:
+        """What the key is for."""
+        return frozenset(self.scope) if self.scope else USUAL
 
     def grants(self) -> Grants:
         """The grants. Raises CommandError for an amount that is none."""
@@ -86,18 +95,21 @@ def create(
 
     It works while the gateway runs. A team that is made here starts with the
     budget `money.default_budget_micros` of the configuration, when that is set.
-    With [bold]--issuer[/] the new key may do no more than that key may.
+    With [bold]--issuer[/] the new key may do no more than that key may. The scope
+    admin manages teams and keys over HTTP: docs/auth.md.
 
     [bold]Examples[/]
         vidgate keys create --team film --config vidgate.yaml
         vidgate keys create --team film --name ci --expires-days 90 --json
         vidgate keys create --team film --name demo --providers preview --max-cost-usd 0.10
+        vidgate keys create --team film --name dashboards --scope read --scope billing
         vidgate keys create --team news --timezone Europe/Berlin --plan '{"percent": "12.5"}'
     """
     settings = read_configuration(config).settings
     now = SystemClock().now()
     expires_at = now + span(expires_days, DAY_S, "--expires-days") if expires_days else None
     new = NewKey(team, name, now, expires_at, limits.grants(), limits.issuer, **terms.changes())
+    new = dataclasses.replace(new, scopes=limits.scopes())
     try:
         made = in_database(settings, new_key, new, settings.money.default_budget_micros)
     except KeyGrantError as error:
@@ -196,6 +208,7 @@ def _row(one: KeyRow, now: float) -> dict[str, Any]:
         "team": one.team_name,
         "name": one.name,
         "begins_with": one.prefix,
+        "scopes": scopes_text(one.scopes) or "none",
         "limits": _limits(one.grants) or "none",
         "expires": when(one.expires_at),
         "state": state,

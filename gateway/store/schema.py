@@ -52,6 +52,7 @@ keys = Table(
     Column("old_hash", String(64), unique=True),
     Column("old_until", Float),
     Column("grants", JSON, nullable=False),
+    Column("scopes", String(120), nullable=False, server_default="billing generate read"),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float),
     Column("revoked_at", Float),

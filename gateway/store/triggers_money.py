@@ -37,6 +37,11 @@ RULES: tuple[Rule, ...] = (
     ("period_closes", "period_closes_forward", "INSERT", _PERIOD_CLOSED, "a later accounting month is closed already"),
 )
 
+AUDIT_RULES: tuple[Rule, ...] = (
+    ("audit", "audit_no_update", "UPDATE", "", "audit is append-only"),
+    ("audit", "audit_no_delete", "DELETE", "", "audit is append-only"),
+)
+
 
 def trigger_statements(dialect: Dialect, rules: tuple[Rule, ...] = RULES) -> tuple[tuple[str, str], ...]:
     """Every (table, statement) to run after the tables exist, in order; each statement is run on its own."""
@@ -58,11 +63,11 @@ def drop_functions(connection: Connection, rules: tuple[Rule, ...]) -> None:
             connection.execute(DDL("DROP FUNCTION %(name)s()", context={"name": rule[1]}))  # type: ignore[no-untyped-call]
 
 
-def attach_triggers(tables: Mapping[str, Table]) -> None:
+def attach_triggers(tables: Mapping[str, Table], rules: tuple[Rule, ...] = RULES) -> None:
     """Run the statements of the database in use whenever one of these tables is created through the metadata."""
     dialects: tuple[Dialect, ...] = ("sqlite", "postgresql")
     for dialect in dialects:
-        for table, statement in trigger_statements(dialect):
+        for table, statement in trigger_statements(dialect, rules):
             ddl = DDL(statement.replace("%", "%%")).execute_if(dialect=dialect)  # type: ignore[no-untyped-call]
             event.listen(tables[table], "after_create", ddl)
 

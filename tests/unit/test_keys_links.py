@@ -14,6 +14,7 @@ from sqlalchemy import Connection, StaticPool, create_engine, select, update
 from gateway.ids import Ids
 from gateway.keys import Caller, NewKey, create_key, find_caller, hash_key, new_secret
 from gateway.links import Links
+from gateway.scopes import USUAL
 from gateway.store.metadata import metadata
 from gateway.store.schema import keys, teams
 
@@ -72,7 +73,7 @@ def test_the_secret_finds_its_caller(connection: Connection) -> None:
     connection.execute(update(teams).values(plan={"kind": "percent"}, timezone="Europe/Paris"))
     connection.execute(update(keys).values(grants={"admin": True}))
     found = find_caller(connection, secret, NOW)
-    assert found == Caller(key_id, team_id, "film", "Europe/Paris", {"kind": "percent"}, {"admin": True})
+    assert found == Caller(key_id, team_id, "film", "Europe/Paris", {"kind": "percent"}, {"admin": True}, USUAL)
 
 
 @given(st.text(max_size=60))

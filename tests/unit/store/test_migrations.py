@@ -13,11 +13,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
-from gateway.store import schema, schema_events, schema_money
+from gateway.store import schema, schema_audit, schema_events, schema_money
 from gateway.store.metadata import metadata
 from gateway.store.migrate import SCRIPTS, migrate
 
 assert schema.jobs.metadata is schema_money.holds.metadata is schema_events.events.metadata is metadata
+assert schema_audit.audit.metadata is metadata
 
 
 @pytest.fixture

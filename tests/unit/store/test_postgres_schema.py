@@ -19,7 +19,7 @@ from gateway.money.reconcile import import_charges
 from gateway.money.usage_files import VendorCharge
 from gateway.store.metadata import metadata
 from gateway.store.migrate import SCRIPTS, migrate
-from gateway.store.triggers_money import APPEND_ONLY, RULES
+from gateway.store.triggers_money import APPEND_ONLY, AUDIT_RULES, RULES
 from tests.stateful.money_support import add_teams
 from tests.support.plain_postgres import PlainPostgres, plain_postgres
 from tests.support.postgres import PostgresServer
@@ -81,7 +81,7 @@ def test_the_history_leads_to_the_tables_of_the_code(empty: PlainPostgres) -> No
         migrate(connection)
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         assert set(inspect(connection).get_table_names()) - {"alembic_version"} == set(metadata.tables)
-        assert set(connection.execute(TRIGGERS).scalars()) == {rule[1] for rule in RULES}
+        assert set(connection.execute(TRIGGERS).scalars()) == {rule[1] for rule in (*RULES, *AUDIT_RULES)}
 
     empty.run(in_transaction, empty, act)
 
