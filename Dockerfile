@@ -22,7 +22,9 @@ COPY policies policies
 RUN /opt/build/bin/python -m hatchling build -t wheel -d /wheels \
  && /opt/vidgate/bin/pip install --no-deps --no-index /wheels/*.whl \
  && /opt/vidgate/bin/python -m compileall -q /opt/vidgate/lib \
- && /opt/vidgate/bin/pip uninstall -y pip setuptools
+ && /opt/vidgate/bin/pip uninstall -y pip setuptools \
+ && /opt/build/bin/cyclonedx-py environment /opt/vidgate/bin/python --pyproject pyproject.toml --output-reproducible \
+    --validate -o /opt/vidgate/vidgate.cdx.json
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="vidgate" \

@@ -10,7 +10,7 @@ CACHE ?=
 SEEDS ?= 1-10000
 BENCH ?= overhead admission transport throughput inflight wakeups tracing
 
-.PHONY: help install demo test explore stack promises month soak check lint types format lock bench routing mutants kills clean
+.PHONY: help install demo test explore stack promises month soak check lint types format lock bench routing mutants kills footprint audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -74,20 +74,31 @@ routing: $(STAMP) ## routing and poll schedules on simulated weeks (SIM=path/to/
 mutants: $(STAMP) ## put known faults into the money code: the tests must catch every one
 	@$(BIN)/python -m tests.mutants
 
+footprint: $(STAMP) ## the smallest installation: packages, size, a demo on it, and its CycloneDX list (dist/vidgate.cdx.json)
+	@$(BIN)/python bench/footprint.py
+
+# It asks the advisory database behind the package index; where that cannot be asked, each package is listed as skipped.
+audit: ## known vulnerabilities of every pinned package that is deployed
+	@test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && \
+		$(VENV)-audit/bin/pip install -qq --require-hashes -r requirements.audit.lock; }
+	@$(VENV)-audit/bin/pip-audit --disable-pip --require-hashes -r requirements.runtime.lock
+
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--no-emit-index-url --no-emit-find-links
 
-# The locks of the image hold the same versions as the whole one: they are resolved under it.
 # Every step of the engine, killed there once and twice on both databases; 500 jobs of a dead replica; 200 random kills.
 kills: $(STAMP) ## the whole crash figure: the failpoint matrix, a replica's 500 jobs, 200 random kills under load
 	@VIDGATE_MATRIX=full $(BIN)/python -m pytest -q -n auto --dist worksteal tests/crash/test_failpoints.py
 	@VIDGATE_REPLICA_JOBS=500 $(BIN)/python -m pytest -q -s tests/crash/test_two_replicas.py
 	@$(BIN)/python -m tests.crash.kills
 
+# The locks of the image and of the core hold the same versions as the whole one: they are resolved under it.
 lock: ## resolve again and rewrite the lock files (needs uv on the PATH)
 	@$(LOCK) --all-extras --group dev --group build pyproject.toml -o requirements.lock
 	@$(LOCK) --all-extras -c requirements.lock pyproject.toml -o requirements.runtime.lock
+	@$(LOCK) -c requirements.lock pyproject.toml -o requirements.core.lock
 	@$(LOCK) --group build -c requirements.lock -o requirements.build.lock
+	@$(LOCK) --group audit -o requirements.audit.lock
 
 clean: ## forget what was built and what the demo left
-	@rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-audit dist var .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -32,11 +32,26 @@ def test_everything_that_is_installed_has_a_hash() -> None:
     for line in instructions():
         for command in re.findall(r"pip install[^&|]*", line):
             assert "--require-hashes" in command or "--no-index" in command, command
-    for lock in ("requirements.runtime.lock", "requirements.build.lock"):
+    for lock in sorted(path.name for path in ROOT.glob("requirements*.lock")):
         text = (ROOT / lock).read_text(encoding="utf-8")
         assert text.count("==") <= text.count("--hash=sha256:")
         assert "http://" not in text
         assert "https://" not in text
+
+
+def test_the_image_lists_what_it_is_made_of() -> None:
+    """A bill of materials of what was installed, made by a tool of the build stage, goes into the image."""
+    commands = [line for line in instructions() if "cyclonedx-py environment /opt/vidgate/bin/python" in line]
+    assert len(commands) == 1
+    assert commands[0].index("pip uninstall") < commands[0].index("cyclonedx-py")  # what is gone is not listed
+    assert "-o /opt/vidgate/" in commands[0]
+    assert "cyclonedx-bom" in pins("requirements.build.lock")
+
+
+def test_the_core_has_the_versions_of_the_whole() -> None:
+    """What is measured as the smallest installation is what is tested and deployed."""
+    whole, deployed, core = (pins(f"requirements{name}.lock") for name in ("", ".runtime", ".core"))
+    assert core.items() <= deployed.items() <= whole.items()
 
 
 def test_the_image_runs_as_nobody_and_ends_on_sigterm() -> None:
