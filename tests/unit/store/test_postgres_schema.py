@@ -17,6 +17,7 @@ from gateway.money.drift import PriceObservation, observe_price
 from gateway.money.periods import close_period
 from gateway.money.reconcile import import_charges
 from gateway.money.usage_files import VendorCharge
+from gateway.store import schema_audit
 from gateway.store.metadata import metadata
 from gateway.store.migrate import SCRIPTS, migrate
 from gateway.store.triggers_money import APPEND_ONLY, AUDIT_RULES, RULES
@@ -27,6 +28,8 @@ from tests.unit.money.builders import NOON, billed, budget, hold
 
 TRIGGERS = text("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")
 FUNCTIONS = text("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+
+assert schema_audit.audit.metadata is metadata
 
 
 @pytest.fixture
