@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Text, bindparam, cast, insert, or_, select, update
 
 from gateway.ids import Ids
 from gateway.money.grants import Grants
 from gateway.money.windows import INSTANT_MAX, YEAR_LAST
 from gateway.scopes import USUAL, Scopes, parse_scopes, scopes_text
+from gateway.store.prepared import Prepared
 from gateway.store.schema import keys, teams
 from gateway.store.schema_money import budgets
 from gateway.wishes import grants_of
@@ -183,30 +185,41 @@ def list_keys(connection: Connection, team_name: str | None = None) -> list[KeyR
     return [KeyRow(**{**row, "scopes": parse_scopes(row["scopes"])}) for row in rows]
 
 
+# Asked for every request. A secret is looked up by its hash alone, so that how long it takes tells nothing of any key.
+_FOUND = Prepared(
+    select(
+        keys.c.id,
+        keys.c.team_id,
+        teams.c.name,
+        teams.c.timezone,
+        cast(teams.c.plan, Text),
+        cast(keys.c.grants, Text),
+        keys.c.scopes,
+        keys.c.hash,
+        keys.c.old_until,
+        keys.c.expires_at,
+    )
+    .join(teams, teams.c.id == keys.c.team_id)
+    .where(
+        or_(keys.c.hash == bindparam("hashed"), keys.c.old_hash == bindparam("hashed")),
+        keys.c.revoked_at.is_(None),
+        teams.c.deleted_at.is_(None),
+    )
+)
+
+
 def find_caller(connection: Connection, secret: str, at: float) -> Caller | None:
     """The caller that a secret belongs to; None when it is unknown, expired, rotated out or revoked."""
     hashed = hash_key(secret)
-    query = (
-        select(
-            keys.c.id,
-            keys.c.team_id,
-            keys.c.grants,
-            keys.c.scopes,
-            keys.c.expires_at,
-            keys.c.revoked_at,
-            keys.c.hash,
-            keys.c.old_until,
-            teams,
-        )
-        .join(teams, teams.c.id == keys.c.team_id)
-        .where(or_(keys.c.hash == hashed, keys.c.old_hash == hashed), teams.c.deleted_at.is_(None))
-    )
-    row = connection.execute(query).one_or_none()
-    if row is None or not _is_live(row, at):
+    row = _FOUND.one(connection, {"hashed": hashed})
+    if row is None:
         return None
-    if row.hash != hashed and (row.old_until or 0.0) <= at:
+    key_id, team_id, name, timezone, plan, grants, scopes, current, old_until, expires_at = row
+    if expires_at is not None and expires_at <= at:
         return None
-    return Caller(row[0], row.team_id, row.name, row.timezone, row.plan, row.grants, parse_scopes(row.scopes))
+    if current != hashed and (old_until or 0.0) <= at:
+        return None
+    return Caller(key_id, team_id, name, timezone, json.loads(plan), json.loads(grants), parse_scopes(scopes))
 
 
 def _is_live(row: Any, at: float) -> bool:

@@ -84,6 +84,7 @@ async def generate(request: Request, service: Service, media: Media) -> Response
     if not preference.wait_s:
         return _response(answer, preference)
     job, response = await wait_for(service, job.id, caller, preference.wait_s)
+    await caller_of(request, service)  # a key that was revoked during the wait is told nothing
     if job.finished_at is None:
         response.status_code, response.headers["location"] = 202, f"/jobs/{job.id}"
     return preference.applied(response)

@@ -34,6 +34,8 @@ async def get_job(request: Request, service: Service) -> Response:
     job_id = request.path_params["job_id"]
     preference = preference_of(request, service.parts.settings.server.wait_s_max)
     _, response = await wait_for(service, job_id, caller, preference.wait_s)
+    if preference.wait_s:
+        await caller_of(request, service)  # a key that was revoked during the wait is told nothing
     return preference.applied(response)
 
 

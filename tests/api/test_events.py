@@ -7,10 +7,9 @@ import json
 from itertools import pairwise
 from typing import Any
 
-import httpx
 import pytest
 
-from gateway.keys import revoke_key
+from gateway.keys import revoke_key, rotate_key
 from providers.contract import FailureKind, Pending, Refused
 from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
@@ -120,17 +119,39 @@ async def test_another_teams_story_is_not_found(start: Start) -> None:
 
 
 async def test_a_revoked_key_hears_no_more(start: Start) -> None:
-    """Its stream ends at the next thing that happens."""
+    """Its stream ends within a second, although nothing happens to the job; so does that of a secret rotated out."""
     alpha = Scripted(trouble=Pending(), trouble_s=100.0)
     gateway = await start(alpha)
     job_id = await gateway.submit()
     key_id, _, header = await gateway.new_key()
-    following = asyncio.ensure_future(gateway.client.get(f"/jobs/{job_id}/events", headers=header, timeout=None))
+    rotated, _, old = await gateway.new_key()
+    streams = [
+        asyncio.ensure_future(gateway.client.get(f"/jobs/{job_id}/events", headers=one, timeout=None))
+        for one in (header, old)
+    ]
     await gateway.clock.sleep(5)
     await gateway.write(revoke_key, key_id, gateway.clock.now())
-    response: httpx.Response = await following
-    assert "ended" not in [name for _, name in told(read(response.text))]
-    assert gateway.clock.now() < alpha.asked_at[0] + 25
+    await gateway.write(rotate_key, rotated, gateway.clock.now(), 0.0)
+    at = gateway.clock.now()
+    for response in await asyncio.gather(*streams):
+        assert "ended" not in [name for _, name in told(read(response.text))]
+    assert gateway.clock.now() - at <= 1.0
+
+
+async def test_a_key_that_is_revoked_while_it_waits_is_told_nothing(start: Start) -> None:
+    """The held line ends with 401 and without the job, whether it waits for a new job or for an old one."""
+    gateway = await start(Scripted(trouble=Pending(), trouble_s=100.0))
+    key_id, _, header = await gateway.new_key()
+    waiting = {**header, "prefer": "wait=10"}
+    job_id = (await gateway.post(headers=header)).json()["id"]
+    held = [
+        asyncio.ensure_future(gateway.client.get(f"/jobs/{job_id}", headers=waiting, timeout=None)),
+        asyncio.ensure_future(gateway.post(headers=waiting)),
+    ]
+    await gateway.clock.sleep(1)
+    await gateway.write(revoke_key, key_id, gateway.clock.now())
+    for response in await asyncio.gather(*held):
+        assert (response.status_code, "job_" in response.json()["detail"]) == (401, False)
 
 
 async def test_who_hangs_up_leaves_nothing_behind(start: Start) -> None:

@@ -164,14 +164,33 @@ async def test_replicas_keep_one_limit_between_them(place: Stand) -> None:
     assert most == 2
 
 
-async def test_a_revoked_key_is_refused_everywhere_at_once(place: Stand) -> None:
-    """Callers are looked up and not remembered."""
-    one, other = await two(place, Scripted())
-    assert (await other.client.get("/jobs")).status_code == 200
-    store = one.service.parts.store
-    (key,) = await store.read(list_keys)
-    await store.write(revoke_key, key.id, one.service.parts.clock.now())
-    assert (await other.client.get("/jobs")).status_code == 401
+@ON_BOTH
+@pytest.mark.parametrize("lost", [False, True], ids=["with Redis", "without Redis"])
+async def test_a_revoked_key_is_refused_everywhere_at_once(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """Callers are looked up and not remembered, and an open stream asks again: Redis has no part in it."""
+    monkeypatch.setattr(RedisBus, "recheck_s", NEVER_S)
+    with redis_server(tmp_path / "redis") as server:
+        async with stand(tmp_path, store_url, server.url) as place:
+            driver, other = await two(place, Scripted(trouble=Pending(), trouble_s=NEVER_S))
+            job_id = await driver.submit()
+            await rendering(other, job_id)
+            if lost:
+                server.kill()
+                await until(lambda: other.service.parts.bus.degraded)
+            here, there = [
+                asyncio.ensure_future(one.client.get(f"/jobs/{job_id}/events", timeout=None)) for one in (driver, other)
+            ]
+            await asyncio.sleep(0.2)
+            assert (await other.client.get("/jobs")).status_code == 200
+            store = driver.service.parts.store
+            (key,) = await store.read(list_keys)
+            await store.write(revoke_key, key.id, driver.service.parts.clock.now())
+            assert [(await one.client.get("/jobs")).status_code for one in (driver, other)] == [401, 401]
+            async with asyncio.timeout(10):  # nothing but the look at the key ends them within a hundred seconds
+                told = [ids((await stream).text) for stream in (here, there)]
+            assert told == [["0.0", "1.0", "1.1"]] * 2
 
 
 async def test_without_redis_everything_goes_on_a_little_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
