@@ -1,0 +1,110 @@
+"""Asking for renders: the operations under `/generate`."""
+
+from __future__ import annotations
+
+from gateway import problems
+from gateway.api.openapi.operation import Json, Operation, Reply, json_of, parameter
+
+TEXT: Json = {"type": "string"}
+PREFER = parameter(
+    "header",
+    "Prefer",
+    TEXT,
+    "`wait=N` holds the line for the end of the job for N seconds, `respond-async` does not (RFC 7240).",
+)
+IDEMPOTENCY_KEY = parameter(
+    "header",
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-~]+$"},
+    "One key, one job: the same request under it is answered the same for 24 hours. Bare or as a quoted string.",
+)
+TRACEPARENT = parameter("header", "traceparent", TEXT, "The caller's own trace (W3C Trace Context).")
+
+# Of every reply about one job.
+JOB_HEADERS: dict[str, Json] = {
+    "x-vidgate-job-id": {"required": True, "schema": TEXT, "description": "The job's id."},
+    "x-vidgate-attempts": {"required": True, "schema": {"type": "integer"}, "description": "Tries so far."},
+    "x-vidgate-route": {"schema": TEXT, "description": "The route, once one was chosen."},
+    "x-vidgate-cost-usd": {"schema": TEXT, "description": "What the team pays, once that is known."},
+    "Preference-Applied": {"schema": TEXT, "description": "Which preference was honoured."},
+    "Vary": {"schema": TEXT, "description": "The request headers that the reply depends on."},
+}
+REPLAYED: dict[str, Json] = {
+    "Idempotent-Replayed": {"schema": {"const": "true"}, "description": "Answered before, under the same key."}
+}
+ADMITTED_HEADERS: dict[str, Json] = {
+    **JOB_HEADERS,
+    **REPLAYED,
+    "Location": {
+        "required": True,
+        "schema": {"type": "string", "format": "uri-reference"},
+        "description": "The job's address.",
+    },
+    "x-vidgate-budget-warning": {"schema": TEXT, "description": "Soft limits that are reached."},
+}
+_ID = {"job_id": "$response.body#/id"}
+JOB_LINKS: dict[str, Json] = {
+    "job": {"operationId": "getJob", "parameters": _ID, "description": "The job as it stands."},
+    "content": {"operationId": "getContent", "parameters": _ID, "description": "Its file, once it has succeeded."},
+    "events": {"operationId": "followJob", "parameters": _ID, "description": "Its story."},
+    "cancel": {"operationId": "cancelJob", "parameters": _ID, "description": "Stop it."},
+}
+REFUSALS = (
+    problems.UnknownField,
+    problems.InvalidParameter,
+    problems.AliasConflict,
+    problems.InvalidImage,
+    problems.NoEligibleRoute,
+)
+UNREADABLE = (problems.BadJson, problems.ContentTooLarge, problems.UnsupportedMediaType)
+
+
+def _body(schema: str) -> Json:
+    reference = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+    return {"required": True, "content": {"application/json": reference, "multipart/form-data": reference}}
+
+
+def _generate(media: str, schema: str, summary: str) -> Operation:
+    return Operation(
+        "post",
+        f"/generate/{media}",
+        f"generate{media.title()}",
+        "generate",
+        summary,
+        {
+            200: Reply("It ended within the wait.", json_of("Job"), JOB_HEADERS, JOB_LINKS),
+            202: Reply("Admitted; see Location.", json_of("Job"), ADMITTED_HEADERS, JOB_LINKS),
+        },
+        (
+            *UNREADABLE,
+            problems.BudgetExceeded,
+            problems.Forbidden,
+            problems.RequestInProgress,
+            *REFUSALS,
+            problems.IdempotencyMismatch,
+        ),
+        (PREFER, IDEMPOTENCY_KEY, TRACEPARENT),
+        _body(schema),
+        "Money is held before anything is sent, and captured only for a result.",
+    )
+
+
+def _quote(media: str, schema: str) -> Operation:
+    return Operation(
+        "post",
+        f"/generate/{media}/quote",
+        f"quote{media.title()}",
+        "generate",
+        "Price, time and chances on every route; nothing is run or held.",
+        {200: Reply("Every route with its rank, or why it has none.", json_of("Quote"))},
+        (*UNREADABLE, problems.Forbidden, *REFUSALS),
+        body=_body(schema),
+    )
+
+
+OPERATIONS = (
+    _generate("video", "VideoRequest", "Make a video from a picture."),
+    _generate("image", "ImageRequest", "Make pictures from a picture."),
+    _quote("video", "VideoRequest"),
+    _quote("image", "ImageRequest"),
+)

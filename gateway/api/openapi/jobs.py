@@ -1,0 +1,118 @@
+"""Jobs and their files: the operations under `/jobs`, and the addresses that carry their own permission."""
+
+from __future__ import annotations
+
+from gateway import problems
+from gateway.api.openapi.generation import JOB_HEADERS, JOB_LINKS, PREFER, TEXT
+from gateway.api.openapi.operation import Json, Operation, Reply, json_of, parameter
+from gateway.media.kinds import MEDIA_TYPES
+
+JOB_ID = parameter("path", "job_id", {"type": "string", "minLength": 1}, "The job's id.", required=True)
+FILE_HEADERS: dict[str, Json] = {
+    "ETag": {"required": True, "schema": TEXT, "description": "The SHA-256 of the file, quoted."},
+    "Accept-Ranges": {"required": True, "schema": {"const": "bytes"}, "description": "Parts can be asked for."},
+    "Content-Disposition": {"schema": TEXT, "description": "A name for the file."},
+}
+FILES = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()}
+FILE = {
+    200: Reply("The file.", FILES, FILE_HEADERS),
+    206: Reply(
+        "A part of it.",
+        FILES,
+        {**FILE_HEADERS, "Content-Range": {"required": True, "schema": TEXT, "description": "Which part."}},
+    ),
+    304: Reply("The client has it already.", headers={"ETag": FILE_HEADERS["ETag"]}),
+}
+CONDITIONS = (
+    parameter("header", "Range", TEXT, "`bytes=first-last`: one part. Other forms give the whole file."),
+    parameter("header", "If-Range", TEXT, "The ETag of the file that the part belongs to."),
+    parameter("header", "If-None-Match", TEXT, "ETags of what the client has."),
+)
+FILE_NUMBER = parameter(
+    "query", "file", {"type": "integer", "minimum": 0, "default": 0}, "Which file of the result, counted from 0."
+)
+EVENTS = "created, started, accepted, retry, in_doubt, failed, delivered, … with ids; progress without; last: ended."
+
+OPERATIONS = (
+    Operation(
+        "get",
+        "/jobs",
+        "listJobs",
+        "jobs",
+        "The team's jobs, newest first.",
+        {200: Reply("A page.", json_of("Jobs"))},
+        parameters=(
+            parameter("query", "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Page size."),
+            parameter("query", "before", TEXT, "The `next_before` of the page before."),
+        ),
+    ),
+    Operation(
+        "get",
+        "/jobs/{job_id}",
+        "getJob",
+        "jobs",
+        "One job; Prefer: wait=N waits for its end.",
+        {200: Reply("The job.", json_of("Job"), JOB_HEADERS, JOB_LINKS)},
+        (problems.NotFound,),
+        (JOB_ID, PREFER),
+    ),
+    Operation(
+        "get",
+        "/jobs/{job_id}/content",
+        "getContent",
+        "jobs",
+        "The finished file; Range requests work.",
+        FILE,
+        (problems.NotFound, problems.Conflict, problems.Gone, problems.RangeNotSatisfiable),
+        (JOB_ID, FILE_NUMBER, *CONDITIONS),
+    ),
+    Operation(
+        "get",
+        "/jobs/{job_id}/events",
+        "followJob",
+        "jobs",
+        "The job's story as server-sent events; Last-Event-ID resumes it.",
+        {200: Reply(EVENTS, {"text/event-stream": {"schema": TEXT}})},
+        (problems.NotFound,),
+        (JOB_ID, parameter("header", "Last-Event-ID", TEXT, "The last id that was read.")),
+    ),
+    Operation(
+        "post",
+        "/jobs/{job_id}/cancel",
+        "cancelJob",
+        "jobs",
+        "Ask for the job to be stopped.",
+        {202: Reply("Asked.", json_of("Job"), JOB_HEADERS, JOB_LINKS)},
+        (problems.NotFound, problems.Conflict),
+        (JOB_ID,),
+        description="What a vendor has accepted and cannot stop runs to its end and is billed.",
+    ),
+    Operation(
+        "get",
+        "/inputs/{name}",
+        "getInput",
+        "links",
+        "An input picture by its signed link, for vendors.",
+        FILE,
+        (problems.NotFound, problems.Gone, problems.RangeNotSatisfiable),
+        (
+            parameter("path", "name", TEXT, "`<sha256>.<extension>`", required=True),
+            parameter("query", "expires", TEXT, "Unix seconds."),
+            parameter("query", "signature", TEXT, "Over name and time."),
+            *CONDITIONS,
+        ),
+    ),
+    Operation(
+        "post",
+        "/callbacks/{attempt_id}/{token}",
+        "callBack",
+        "links",
+        "A vendor says that an attempt is done.",
+        {204: Reply("Heard. The vendor is asked; its word alone changes nothing.")},
+        (problems.NotFound,),
+        (
+            parameter("path", "attempt_id", TEXT, "The attempt.", required=True),
+            parameter("path", "token", TEXT, "Its signature.", required=True),
+        ),
+    ),
+)

@@ -1,0 +1,121 @@
+"""An operation of the API as data, and how it is written in OpenAPI. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway import problems
+from gateway.problems import Problem
+from gateway.scopes import NEEDED
+
+Json = dict[str, Any]
+PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+# What any operation may answer with, and what every one that wants a key may answer with besides.
+ANYWHERE: tuple[type[Problem], ...] = (problems.InternalError, problems.Unavailable)
+WITH_KEY: tuple[type[Problem], ...] = (problems.BadRequest, problems.Unauthorized, problems.MissingScope)
+SCHEMES: Mapping[str, Json] = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+TEXT: Json = {"type": "string"}
+# Headers that a problem of a status has always.
+PROBLEM_HEADERS: Mapping[int, Mapping[str, Json]] = {
+    401: {"WWW-Authenticate": {"required": True, "schema": TEXT, "description": "How to give a key."}},
+    416: {"Content-Range": {"required": True, "schema": TEXT, "description": "`bytes */size`: how long the file is."}},
+    503: {"Retry-After": {"schema": TEXT, "description": "Seconds after which to ask again, where that is known."}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A success: what it means, its schema by media type, its headers and links by name."""
+
+    description: str
+    content: Mapping[str, Json] = field(default_factory=dict)
+    headers: Mapping[str, Json] = field(default_factory=dict)
+    links: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path. `problems` are those beside what every operation may answer with.
+
+    `id` is its name for generated clients, and under which examples.json has its examples.
+    """
+
+    method: str
+    path: str
+    id: str
+    tag: str
+    summary: str
+    replies: Mapping[int, Reply]
+    problems: tuple[type[Problem], ...] = ()
+    parameters: tuple[Json, ...] = ()
+    body: Json | None = None
+    description: str = ""
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether it is for callers with a key alone (gateway/scopes.py)."""
+        return self.path in NEEDED
+
+    def to_json(self, examples: Mapping[str, Any]) -> Json:
+        """The operation object of the document."""
+        shown: Json = {"operationId": self.id, "tags": [self.tag], "summary": self.summary}
+        if self.description:
+            shown["description"] = self.description
+        scopes = [NEEDED[self.path]] if self.needs_key else []
+        shown["security"] = [{scheme: scopes} for scheme in SCHEMES] if scopes else []
+        if self.parameters:
+            shown["parameters"] = list(self.parameters)
+        if self.body is not None:
+            shown["requestBody"] = _with_examples(self.body, examples.get("request", {}))
+        replies = {str(status): self._reply(status, reply, examples) for status, reply in self.replies.items()}
+        return shown | {"responses": replies | self._problems()}
+
+    def _reply(self, status: int, reply: Reply, examples: Mapping[str, Any]) -> Json:
+        shown: Json = {"description": reply.description}
+        for name, said in (("headers", reply.headers), ("links", reply.links)):
+            if said:
+                shown[name] = dict(said)
+        if reply.content:
+            shown["content"] = dict(reply.content)
+        return _with_examples(shown, examples.get(str(status), {}))
+
+    def _problems(self) -> Json:
+        """Each status with the problems that may have it; one that is a success too needs no second entry."""
+        by_status: dict[int, list[type[Problem]]] = {}
+        for kind in (*self.problems, *(WITH_KEY if self.needs_key else ()), *ANYWHERE):
+            if kind.status not in self.replies and kind not in by_status.setdefault(kind.status, []):
+                by_status[kind.status].append(kind)
+        return {str(status): _refused(status, by_status[status]) for status in sorted(by_status) if by_status[status]}
+
+
+def _refused(status: int, kinds: Iterable[type[Problem]]) -> Json:
+    said = "; ".join(f"{kind.title} (`{kind.slug}`)" for kind in kinds)
+    shown: Json = {"description": f"{said}.", "content": PROBLEM}
+    return shown | ({"headers": dict(PROBLEM_HEADERS[status])} if status in PROBLEM_HEADERS else {})
+
+
+def _with_examples(shown: Json, examples: Mapping[str, Any]) -> Json:
+    """A body with its examples by media type, each a table of named values."""
+    if not examples:
+        return shown
+    content = {
+        kind: media | ({"examples": {name: {"value": value} for name, value in named.items()}} if named else {})
+        for kind, media in shown["content"].items()
+        for named in (examples.get(kind, {}),)
+    }
+    return {**shown, "content": content}
+
+
+def json_of(name: str) -> Mapping[str, Json]:
+    """JSON content of a named schema."""
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+
+def parameter(place: str, name: str, schema: Json, description: str, *, required: bool = False) -> Json:
+    """A parameter of the path, the query or the header."""
+    return {"name": name, "in": place, "required": required, "schema": schema, "description": description}

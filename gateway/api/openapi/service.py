@@ -1,0 +1,56 @@
+"""The service itself: its routes, its health, its metrics and its description."""
+
+from __future__ import annotations
+
+from gateway import problems
+from gateway.api.openapi.generation import TEXT
+from gateway.api.openapi.operation import Operation, Reply, json_of
+
+OPERATIONS = (
+    Operation(
+        "get",
+        "/routes",
+        "listRoutes",
+        "service",
+        "Every route with its capabilities and how it stands.",
+        {200: Reply("The routes.", json_of("Routes"))},
+    ),
+    Operation(
+        "get",
+        "/healthz",
+        "getHealth",
+        "service",
+        "The process answers.",
+        {200: Reply("It does.", json_of("Health"))},
+    ),
+    Operation(
+        "get",
+        "/readyz",
+        "getReadiness",
+        "service",
+        "New work can be taken.",
+        {200: Reply("It can.", json_of("Readiness")), 503: Reply("It cannot.", json_of("Readiness"))},
+    ),
+    Operation(
+        "get",
+        "/metrics",
+        "getMetrics",
+        "service",
+        "Metrics for Prometheus; with a token where one is configured.",
+        {
+            200: Reply(
+                "As text for Prometheus, or as OpenMetrics to who accepts it.",
+                {"text/plain": {"schema": TEXT}, "application/openmetrics-text": {"schema": TEXT}},
+            )
+        },
+        (problems.Unauthorized,),
+    ),
+    Operation(
+        "get",
+        "/openapi.json",
+        "getDescription",
+        "service",
+        "This document.",
+        {200: Reply("OpenAPI 3.1.", {"application/json": {"schema": {"type": "object"}}})},
+    ),
+)
