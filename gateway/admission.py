@@ -6,18 +6,20 @@ Either the caller is told of a job that is durable and paid for, or nothing at a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
+from gateway import quotas
 from gateway.events import soft_limits_crossed
 from gateway.money import idempotency, ledger
 from gateway.money.amounts import usd_text
 from gateway.money.budgets import UnknownTeamError
 from gateway.money.idempotency import Fresh, InProgress, Mismatch, Replay
 from gateway.problems import BudgetExceeded, IdempotencyMismatch, RequestInProgress, Unauthorized
+from gateway.quotas import NO_LIMITS, CallerLimits, Standing
 from gateway.store import jobs as rows
 from gateway.store.jobs import Job
 
@@ -32,22 +34,27 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the caller is told: fresh from here, or stored from the first time (`replayed`)."""
+    """What the caller is told: fresh from here, or stored from the first time (`replayed`).
+
+    `standings` is what is left of its limits on jobs, which is never stored.
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str]
     replayed: bool = False
+    standings: Sequence[Standing] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A job to be admitted and the answer that says so, made from the job."""
+    """A job to be admitted, under which limits, and the answer that says so, made from the job."""
 
     job: Job
     hold_expires_at: float
     key: IdempotencyKey | None
     answer: Callable[[Job], Answer]
+    limits: CallerLimits = NO_LIMITS
 
 
 def replay(connection: Connection, team_id: str, key: IdempotencyKey, at: float) -> Answer | None:
@@ -62,16 +69,25 @@ def replay(connection: Connection, team_id: str, key: IdempotencyKey, at: float)
 def admit(connection: Connection, admission: Admission) -> Answer:
     """Admit a job, or replay the answer of the request that had this Idempotency-Key first.
 
-    Raises IdempotencyMismatch, RequestInProgress and Unauthorized, when the team was deleted since its key was looked
-    up; a refused budget is an answer, because it is kept for replay.
+    Raises IdempotencyMismatch, RequestInProgress, QuotaExceeded, Forbidden and Unauthorized, when the team was deleted
+    since its key was looked up; a refused budget is an answer, because it is kept for replay.
     """
+    try:
+        return _admit(connection, admission)
+    except UnknownTeamError:
+        raise Unauthorized(f"team {admission.job.team_id} was deleted a moment ago") from None
+
+
+def _admit(connection: Connection, admission: Admission) -> Answer:
     job, key = admission.job, admission.key
+    quotas.claim_team(connection, job, admission.limits)
     expected = admission.answer(job)
     if key is not None:
         claim = idempotency.claim(connection, job.team_id, key.key, key.fingerprint, job.created_at, _kept(expected))
         before = _said_before(claim)
         if before is not None:
             return before
+    standings = quotas.draw_job(connection, job, admission.limits)
     hold = ledger.HoldRequest(
         hold_id=job.hold_id,
         job_id=job.id,
@@ -82,10 +98,7 @@ def admit(connection: Connection, admission: Admission) -> Answer:
         expires_at=admission.hold_expires_at,
         tags=job.request["metadata"],
     )
-    try:
-        held = ledger.hold(connection, hold)
-    except UnknownTeamError:
-        raise Unauthorized(f"team {job.team_id} was deleted a moment ago") from None
+    held = ledger.hold(connection, hold)
     if isinstance(held, ledger.BudgetRefusal):
         answer = _refusal(held)
     else:
@@ -94,7 +107,7 @@ def admit(connection: Connection, admission: Admission) -> Answer:
         answer = _warned(expected, held)
     if key is not None and answer is not expected:
         idempotency.restate(connection, job.team_id, key.key, _kept(answer))
-    return answer
+    return replace(answer, standings=standings) if standings and answer.status == 202 else answer
 
 
 def _kept(answer: Answer) -> Replay:

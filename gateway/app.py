@@ -212,7 +212,7 @@ def _endpoint(path: str, handler: Handler) -> Callable[[Request], Awaitable[Resp
             request.state.trace = answering.trace
             response = await handler(request, service)
             answering.status = response.status_code
-        return errors.traced(request, response)
+        return errors.completed(request, response)
 
     return endpoint
 

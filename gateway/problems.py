@@ -23,7 +23,7 @@ Problem
 │   ├── InvalidImage
 │   ├── NoEligibleRoute
 │   └── IdempotencyMismatch
-├── TooManyRequests            429
+├── QuotaExceeded              429
 ├── InternalError              500
 ├── Unavailable                503
 └── JobProblem                      why a job ended without a result; stands in the job's `error`
@@ -206,10 +206,10 @@ class IdempotencyMismatch(Unprocessable):
     slug, title = "idempotency-mismatch", "This Idempotency-Key belongs to another request"
 
 
-class TooManyRequests(Problem):
-    """A limit of the key or the team is reached."""
+class QuotaExceeded(Problem):
+    """A limit of the key or the team is reached; `violated-policies` names it as `RateLimit-Policy` does."""
 
-    status, slug, title = 429, "too-many-requests", "Too many requests"
+    status, slug, title = 429, "quota-exceeded", "A limit of this key or its team is reached"
 
 
 class InternalError(Problem):

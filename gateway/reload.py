@@ -37,6 +37,7 @@ LIVE: tuple[tuple[str, ...], ...] = (
     ("routing",),
     ("retry",),
     ("intake",),
+    ("limits",),
     ("money",),
     ("polling", "delay_min_s"),
     ("polling", "delay_max_s"),

@@ -14,7 +14,14 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from gateway.settings_edge import IntakeSection, MediaSection, OutboundSection, SecuritySection, ServerSection
+from gateway.settings_edge import (
+    IntakeSection,
+    LimitsSection,
+    MediaSection,
+    OutboundSection,
+    SecuritySection,
+    ServerSection,
+)
 from gateway.settings_routing import RoutingSection, Section
 from gateway.signatures import secret_bytes
 from gateway.webhook_urls import check_url
@@ -282,6 +289,7 @@ class Settings(Section):
     artifacts: ArtifactsSection = Field(default=ArtifactsSection(), description="Pictures and videos.")
     bus: BusSection = Field(default=BusSection(), description="Wake-ups between replicas.")
     security: SecuritySection = Field(description="Secrets of the gateway itself.")
+    limits: LimitsSection = Field(default=LimitsSection(), description="How much teams and keys may ask for.")
     providers: Mapping[str, Mapping[str, Any]] = Field(
         default_factory=dict,
         repr=False,  # it holds the keys of the accounts as they were written

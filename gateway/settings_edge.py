@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
+from gateway.limits import Limits
 from gateway.settings_routing import Section
 
 MEBIBYTE = 1024 * 1024
@@ -59,6 +60,13 @@ class SecuritySection(Section):
                 "openssl rand -base64 32"
             )
         return secret
+
+
+class LimitsSection(Section):
+    """How much every team, and every key, may ask for; plans of teams and grants of keys may narrow it."""
+
+    team: Limits = Field(default=Limits(), description="Of each team, all its keys together.")
+    key: Limits = Field(default=Limits(), description="Of each key.")
 
 
 class IntakeSection(Section):

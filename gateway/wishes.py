@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from gateway.limits import LIMITS
 from gateway.money.amounts import micros_from_usd
 from gateway.money.grants import Grants
 from policies.ranking import names
@@ -107,8 +108,8 @@ class Standing(_Wish):
 
 
 def plain_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """A team's plan, or a key's grants, without what they say about routing."""
-    return {name: value for name, value in plan.items() if name != ROUTING}
+    """A team's plan, or a key's grants, without what they say about routing, and a plan without its limits."""
+    return {name: value for name, value in plan.items() if name not in {ROUTING, LIMITS}}
 
 
 def grants_of(granted: Mapping[str, Any]) -> Grants:

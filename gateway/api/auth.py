@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
+from gateway.api.quota import count_request
 from gateway.audience import Audience, audience_of
 from gateway.keys import Caller, find_caller
 from gateway.problems import MissingScope, Unauthorized
@@ -18,7 +19,7 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="vidgate"'}
 async def caller_of(request: Request, service: Service) -> Caller:
     """The caller of a request, by `Authorization: Bearer` or `x-api-key`.
 
-    Raises Unauthorized, and MissingScope for a key that is not for this address.
+    Raises Unauthorized, QuotaExceeded, and MissingScope for a key that is not for this address.
     """
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     secret = value.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "").strip()
@@ -31,6 +32,7 @@ async def caller_of(request: Request, service: Service) -> Caller:
     if caller is None:
         raise Unauthorized("this key is unknown, expired or revoked", headers=CHALLENGE)
     learn_here(team=caller.team_id)
+    await count_request(request, service, caller)
     _check_scope(request, caller)
     return caller
 

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.api.quota import announce
 from gateway.problems import (
     BadRequest,
     InternalError,
@@ -27,16 +28,16 @@ STORE_RETRY_AFTER_S = 5
 BY_STATUS: Mapping[int, type[Problem]] = {404: NotFound, 405: MethodNotAllowed}
 
 
-def traced(request: Request, response: Response) -> Response:
-    """The reply with the span that it was given in: `traceresponse`, as Trace Context drafts it."""
+def completed(request: Request, response: Response) -> Response:
+    """The reply with the span that it was given in (`traceresponse`, as Trace Context drafts it) and what is left."""
     trace: Trace | None = getattr(request.state, "trace", None)
     if trace is not None:
         response.headers["traceresponse"] = str(trace)
-    return response
+    return announce(request, response)
 
 
 def _shown(request: Request, problem: Problem) -> Response:
-    return traced(request, problem_response(problem, request.url.path))
+    return completed(request, problem_response(problem, request.url.path))
 
 
 def _facts(request: Request, error: Exception) -> dict[str, str]:

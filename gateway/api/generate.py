@@ -18,6 +18,7 @@ from gateway import admission
 from gateway.admission import Admission, Answer, IdempotencyKey
 from gateway.api.auth import audience_for, caller_of
 from gateway.api.prefer import Preference, preference_of, wait_for
+from gateway.api.quota import job_limits, note_standings
 from gateway.api.reading import metadata_of, read_fields, take_image
 from gateway.api.shown import job_json, reply_headers
 from gateway.audience import Audience
@@ -61,6 +62,7 @@ class Wish:
 async def generate(request: Request, service: Service, media: Media) -> Response:
     """Take a request in: 202 with the job, or 200 when it ended within the wait that the caller prefers."""
     caller = await caller_of(request, service)
+    limits = job_limits(request, service, caller)
     preference = preference_of(request, service.parts.settings.server.wait_s_max)
     wish = await read_wish(request, service, media)
     key = _key(request, wish)
@@ -73,8 +75,9 @@ async def generate(request: Request, service: Service, media: Media) -> Response
     learn_here(job=job.id)
     # A hold outlives the last moment at which an attempt can still be in doubt, so that a late success is captured.
     hold_expires_at = job.give_up_at + service.parts.settings.jobs.in_doubt_s + HOLD_MARGIN_S
-    wanted = Admission(job, hold_expires_at, key, partial(_accepted, audience_for(caller, service)))
+    wanted = Admission(job, hold_expires_at, key, partial(_accepted, audience_for(caller, service)), limits)
     answer = await service.parts.store.write(admission.admit, wanted)
+    note_standings(request, answer.standings)
     if answer.replayed or answer.status != 202:
         return _response(answer, preference)
     service.parts.meter.admitted(job)

@@ -7,11 +7,12 @@ it stopped), `poll` (its vendor called back: ask now).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from policies.quotas import Left, Quota
 from policies.values import Observation
 
 Topic = Literal["job", "cancel", "poll"]
@@ -51,11 +52,28 @@ class NoSlot:
     busy: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A quota of a team or of one of its keys, under the name of its meter."""
+
+    team: str
+    name: str
+    quota: Quota
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Whether a request was taken of every quota, and how each stands after that."""
+
+    taken: bool
+    left: tuple[Left, ...]
+
+
 class Bus(Protocol):
     """Wake-ups, observations and slots, within one process or between replicas.
 
-    Nothing here raises for a network that fails, and only `take` waits for one, for a bounded time. `recheck_s` is how
-    long a waiter may rely on being woken before it looks again itself.
+    Nothing here raises for a network that fails, and only `take` and `draw` wait for one, for a bounded time.
+    `recheck_s` is how long a waiter may rely on being woken before it looks again itself.
     """
 
     recheck_s: float
@@ -81,6 +99,9 @@ class Bus(Protocol):
 
     async def take(self, slot: Slot, limits: Limits) -> NoSlot | None:
         """Take a slot within limits that all replicas share; None when it was taken, or when nobody can tell."""
+
+    async def draw(self, draws: Sequence[Draw], now_s: float) -> Drawn:
+        """Take one request of every quota that all replicas share, or of none; of this process's own without them."""
 
     def hold(self, slot: Slot) -> None:
         """Keep the slot of an attempt that another replica had sent and this one has taken over."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from gateway.bus.contract import Limits, NoSlot, Slot, Topic
+from gateway.bus.contract import Draw, Drawn, Limits, NoSlot, Slot, Topic
+from gateway.bus.meters import Meters
 from policies.values import Observation
 
 
@@ -20,6 +21,7 @@ class MemoryBus:
     def __init__(self) -> None:
         self._waiting: defaultdict[tuple[str, str], set[asyncio.Event]] = defaultdict(set)
         self._acts: defaultdict[str, list[Callable[[str], None]]] = defaultdict(list)
+        self._meters = Meters()
 
     @property
     def degraded(self) -> bool:
@@ -61,6 +63,10 @@ class MemoryBus:
     async def take(self, slot: Slot, limits: Limits) -> NoSlot | None:
         """Always taken: the planner keeps the limits of one process."""
         return None
+
+    async def draw(self, draws: Sequence[Draw], now_s: float) -> Drawn:
+        """Take one request of every quota or of none."""
+        return self._meters.draw(draws, now_s)
 
     def hold(self, slot: Slot) -> None:
         """Nothing to keep."""

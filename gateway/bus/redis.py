@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from gateway.bus.contract import Limits, NoSlot, Slot, Topic
+from gateway.bus import meters
+from gateway.bus.contract import Draw, Drawn, Limits, NoSlot, Slot, Topic
 from gateway.bus.links import FAULTS, Link
 from gateway.bus.memory import MemoryBus
 from gateway.bus.messages import Message, decode, encode
@@ -33,6 +34,7 @@ START_WAIT_S = 1.0
 # first word after a silence does not wait.
 BREATH_S = 0.005
 TAKE_TIMEOUT_S = 0.5
+DRAW_TIMEOUT_S = 0.25  # somebody waits for an answer
 SEND_TIMEOUT_S = 2.0
 BACKOFF_BASE_S, BACKOFF_CAP_S = 0.25, 4.0
 WAKES_MAX, FACTS_MAX = 10_000, 5_000
@@ -117,6 +119,19 @@ class RedisBus(MemoryBus):
             self._lost(error)
             return None
         return self._table.answered(slot, reply)
+
+    async def draw(self, draws: Sequence[Draw], now_s: float) -> Drawn:
+        """Take one request of every quota or of none, over all replicas; while Redis is away each counts its own."""
+        if not self.degraded:
+            command = meters.drawing(self._around.namespace, draws)
+            try:
+                async with asyncio.timeout(DRAW_TIMEOUT_S), self._calls:
+                    return meters.drawn(draws, await self._link.execute(*command))
+            except TimeoutError:  # a busy moment, or a Redis that will be missed soon: this caller waits no longer
+                log.debug("bus.draw_timeout")
+            except FAULTS as error:
+                self._lost(error)
+        return await super().draw(draws, now_s)
 
     def hold(self, slot: Slot) -> None:
         """Keep the slot of an attempt that was taken over, from this moment."""

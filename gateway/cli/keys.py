@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated, Any, Optional
 
 import typer
+from pydantic import ValidationError
 from sqlalchemy import Connection, select
 
 from gateway.cli.database import in_database, span, when
@@ -18,6 +19,7 @@ from gateway.cli.teams import Terms
 from gateway.clock import SystemClock
 from gateway.ids import Ids
 from gateway.keys import KeyGrantError, KeyRow, NewKey, create_key, list_keys, revoke_key, rotate_key
+from gateway.limits import COUNT_MAX
 from gateway.money.amounts import AmountError, micros_from_usd
 from gateway.money.budgets import Budget, set_budget
 from gateway.money.grants import Grants
@@ -30,6 +32,7 @@ HOUR_S = 3600.0
 LIMITS_PANEL = "Limits of the key"
 COLUMNS = ("key", "team", "name", "begins_with", "scopes", "limits", "expires", "state")
 OptionalText = Optional[str]  # noqa: UP045 - read at run time
+OptionalCount = Optional[int]  # noqa: UP045 - read at run time
 KeyId = Annotated[str, typer.Argument(help="The key's id.", show_default=False)]
 
 
@@ -53,6 +56,17 @@ class Limits:
     max_cost_usd: Annotated[
         OptionalText, typer.Option(metavar="USD", help="The most a request may cost.", rich_help_panel=LIMITS_PANEL)
     ] = None
+    requests_per_minute: Annotated[
+        OptionalCount,
+        typer.Option(min=1, max=COUNT_MAX, help="Requests a minute.", rich_help_panel=LIMITS_PANEL),
+    ] = None
+    concurrent_jobs: Annotated[
+        OptionalCount,
+        typer.Option(min=1, max=COUNT_MAX, help="Jobs queued or running at a time.", rich_help_panel=LIMITS_PANEL),
+    ] = None
+    spend_usd_per_hour: Annotated[
+        OptionalText, typer.Option(metavar="USD", help="The most an hour may cost.", rich_help_panel=LIMITS_PANEL)
+    ] = None
     issuer: Annotated[
         OptionalText,
         typer.Option(
@@ -68,12 +82,21 @@ class Limits:
 
     def grants(self) -> Grants:
         """The grants. Raises CommandError for an amount that is none."""
+        routes, providers, objectives = map(_names, (self.routes, self.providers, self.objectives))
         try:
-            cost = None if self.max_cost_usd is None else micros_from_usd(self.max_cost_usd, "--max-cost-usd")
+            return Grants(
+                routes=routes,
+                providers=providers,
+                objectives=objectives,
+                max_cost_micros=_micros(self.max_cost_usd, "--max-cost-usd"),
+                requests_per_minute=self.requests_per_minute,
+                concurrent_jobs=self.concurrent_jobs,
+                spend_micros_per_hour=_micros(self.spend_usd_per_hour, "--spend-usd-per-hour"),
+            )
         except AmountError as error:
             raise CommandError(ExitCode.USAGE, str(error)) from error
-        routes, providers, objectives = map(_names, (self.routes, self.providers, self.objectives))
-        return Grants(routes=routes, providers=providers, objectives=objectives, max_cost_micros=cost)
+        except ValidationError as error:
+            raise CommandError(ExitCode.USAGE, "--spend-usd-per-hour must be above 0") from error
 
 
 app = typer.Typer(no_args_is_help=True, help="API keys: make, list, rotate and revoke them.")
@@ -194,6 +217,10 @@ def new_key(connection: Connection, new: NewKey, budget_micros: int | None) -> d
     return made | {"budget_micros": budget_micros if known is None else None}
 
 
+def _micros(usd: str | None, option: str) -> int | None:
+    return None if usd is None else micros_from_usd(usd, option)
+
+
 def _names(text: str | None) -> frozenset[str] | None:
     return None if text is None else frozenset(name.strip() for name in text.split(",") if name.strip())
 
@@ -223,6 +250,12 @@ def _limits(grants: Any) -> str:
     ]
     if grants.get("max_cost_micros") is not None:
         parts.append(f"{usd(grants['max_cost_micros'])} a request")
+    if grants.get("requests_per_minute") is not None:
+        parts.append(f"{grants['requests_per_minute']} requests a minute")
+    if grants.get("concurrent_jobs") is not None:
+        parts.append(f"{grants['concurrent_jobs']} jobs at a time")
+    if grants.get("spend_micros_per_hour") is not None:
+        parts.append(f"{usd(grants['spend_micros_per_hour'])} an hour")
     return "; ".join(parts)
 
 

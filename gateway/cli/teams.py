@@ -21,6 +21,7 @@ from gateway.cli.output import print_json, result_console, usd
 from gateway.cli.serve import ConfigFile, read_configuration
 from gateway.cli.tables import Form, show_rows
 from gateway.clock import SystemClock
+from gateway.limits import LIMITS, Limits
 from gateway.money.margin import TeamPlan
 from gateway.store.schema import teams
 from gateway.teams import Deleted, StillBusy, delete_team
@@ -76,7 +77,8 @@ def set_(
     """Set a team's time zone or plan; requests from now on are priced by it.
 
     A plan is a percentage on top of the cost, a flat fee a job, or a price list;
-    [bold]routing[/] in it says what the team usually wants and what it is kept to.
+    [bold]routing[/] in it says what the team usually wants and what it is kept to,
+    [bold]limits[/] how much it may ask for (docs/limits.md).
 
     [bold]Examples[/]
         vidgate teams set film --timezone Europe/Berlin
@@ -145,11 +147,12 @@ def _plan(text: str) -> dict[str, Any]:
     try:
         plan = TeamPlan.model_validate(plain_plan(given)).model_dump(mode="json", exclude_unset=True)
         wishes = Preference.model_validate(given.get(ROUTING) or {}).model_dump(mode="json", exclude_unset=True)
+        limits = Limits.said_in(given).model_dump(mode="json", exclude_unset=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(["plan", *map(str, first["loc"])])
         raise CommandError(ExitCode.USAGE, f"{where}: {first['msg']}") from error
-    return {**plan, ROUTING: wishes} if wishes else plan
+    return {**plan, **({ROUTING: wishes} if wishes else {}), **({LIMITS: limits} if limits else {})}
 
 
 def _set(connection: Connection, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:

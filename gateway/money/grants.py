@@ -1,23 +1,25 @@
-"""What a key may do: routes, providers, objectives, a cost a request and an end; never more than its issuer. Pure."""
+"""What a key may do: routes, providers, objectives, a cost a request, an end, and limits; never more than its issuer.
+
+Pure.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from gateway.limits import Limits
 from gateway.money.amounts import AMOUNT_MAX_MICROS, usd_text
 
 Names = frozenset[Annotated[str, Field(min_length=1, max_length=80)]]
 
 
-class Grants(BaseModel):
+class Grants(Limits):
     """The limits of a key. None means no limit of its own; an empty set means nothing at all.
 
     `expires_at` is unix seconds; `max_cost_micros` bounds what one request may cost the team.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     routes: Names | None = None
     providers: Names | None = None
@@ -55,7 +57,7 @@ class Grants(BaseModel):
         ]
         numbers = [
             name
-            for name in ("max_cost_micros", "expires_at")
+            for name in ("max_cost_micros", "expires_at", *Limits.model_fields)
             if not _at_most(getattr(self, name), getattr(issuer, name))
         ]
         return sets + numbers

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.bus.contract import Bus, Limits, Slot
+from gateway.bus.contract import Bus, Draw, Limits, Slot
+from gateway.bus.memory import MemoryBus
+from policies.quotas import Quota
 from policies.values import Observation
 from tests.contract.bus.conftest import Opener
 from tests.support.redis_server import RedisServer, cluster, sentinel
@@ -124,3 +126,17 @@ async def test_replicas_share_one_limit(url: str, replica: Opener) -> None:
         await asyncio.sleep(0.01)
     else:
         raise AssertionError("the slot never came back")
+
+
+async def test_every_bus_counts_requests_as_one_process_does(url: str, replica: Opener) -> None:
+    """The same requests against two quotas at once: taken or not, and what is left, are the same in both."""
+    seven, ten = Draw("film", "key:k1", Quota(7, 3600)), Draw("film", "team:film", Quota(10, 3600))
+    shared, own = await replica(url), MemoryBus()
+    for _ in range(14):
+        here, there = await own.draw([seven, ten], 1_800_000_000.0), await shared.draw([seven, ten], 1_800_000_000.0)
+        assert here.taken == there.taken
+        assert [one.requests for one in here.left] == [one.requests for one in there.left]
+        for mine, its in zip(here.left, there.left, strict=True):
+            assert abs(mine.whole_us - its.whole_us) < 60_000_000
+            assert (mine.wait_us == 0) == (its.wait_us == 0)
+    assert not shared.degraded

@@ -73,6 +73,24 @@ def test_a_new_team_is_made_with_its_terms_and_an_old_one_keeps_its_own(vidgate:
     assert (code, "keeps its terms" in err) == (ExitCode.USAGE, True)
 
 
+def test_limits_of_a_key_and_of_a_plan_are_kept_and_shown(vidgate: Run) -> None:
+    """What a key and a team may ask for is stored as it was said; a limit of nothing is refused."""
+    limits = ("--requests-per-minute", "30", "--concurrent-jobs", "2", "--spend-usd-per-hour", "5")
+    made = told(vidgate, "keys", "create", "--team", "film", *limits)
+    row = next(one for one in told(vidgate, "keys", "list") if one["key"] == made["key_id"])
+    assert row["limits"] == "30 requests a minute; 2 jobs at a time; $5.00 an hour"
+    told(vidgate, "teams", "set", "film", "--plan", '{"percent": "5", "limits": {"concurrent_jobs": 10}}')
+    (team,) = (one for one in told(vidgate, "teams", "list") if one["team"] == "film")
+    assert json.loads(team["plan"]) == {"percent": "5", "limits": {"concurrent_jobs": 10}}
+    for refused in (
+        ("keys", "create", "--team", "film", "--spend-usd-per-hour", "0"),
+        ("keys", "create", "--team", "film", "--concurrent-jobs", "0"),
+        ("keys", "create", "--team", "film", "--issuer", made["key_id"], "--concurrent-jobs", "3"),
+        ("teams", "set", "film", "--plan", '{"limits": {"concurrent_job": 1}}'),
+    ):
+        assert vidgate(*refused)[0] == ExitCode.USAGE, refused
+
+
 def test_a_deleted_team_keeps_its_books_and_its_name(vidgate: Run) -> None:
     """It is listed as deleted; reports go on, terms, budgets and keys do not; a second time there is nothing to do."""
     told(vidgate, "budgets", "set", "--team", "film", "--window", "month", "--limit-usd", "5")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from gateway.limits import Limits
 from gateway.money.grants import Grants
 
 ROUTES = ("one/a", "one/b", "two/a")
@@ -16,12 +17,16 @@ names = st.one_of(st.none(), st.frozensets(st.sampled_from(ROUTES)))
 providers = st.one_of(st.none(), st.frozensets(st.sampled_from(["one", "two"])))
 objectives = st.one_of(st.none(), st.frozensets(st.sampled_from(["cheapest", "fastest"])))
 numbers = st.one_of(st.none(), st.integers(0, 100))
+counts = st.one_of(st.none(), st.integers(1, 100))
 grants = st.builds(
     Grants,
     routes=names,
     providers=providers,
     objectives=objectives,
     max_cost_micros=numbers,
+    concurrent_jobs=counts,
+    requests_per_minute=counts,
+    spend_micros_per_hour=counts,
     expires_at=st.one_of(st.none(), st.floats(0, 100)),
 )
 
@@ -37,6 +42,9 @@ def test_a_key_that_may_be_issued_allows_nothing_its_issuer_may_not(key: Grants,
         assert key.objective_refusal(objective) is not None or issuer.objective_refusal(objective) is None
     for cost in (0, 1, 50, 101):
         assert key.cost_refusal(cost) is not None or issuer.cost_refusal(cost) is None
+    for limit in Limits.model_fields:
+        mine, issuers = getattr(key, limit), getattr(issuer, limit)
+        assert issuers is None or (mine is not None and mine <= issuers)
     assert issuer.expires_at is None or (key.expires_at is not None and key.expires_at <= issuer.expires_at)
 
 
@@ -54,6 +62,11 @@ def test_an_unlimited_issuer_may_issue_anything_and_everybody_their_own(key: Gra
         ({"routes": ["one/a", "two/a"]}, {"routes": ["one/a"]}, ["routes"]),
         ({"max_cost_micros": 6}, {"max_cost_micros": 5}, ["max_cost_micros"]),
         ({}, {"max_cost_micros": 5, "expires_at": 9.0}, ["max_cost_micros", "expires_at"]),
+        (
+            {"concurrent_jobs": 3},
+            {"concurrent_jobs": 2, "requests_per_minute": 9},
+            ["requests_per_minute", "concurrent_jobs"],
+        ),
     ],
 )
 def test_what_goes_beyond_is_named(key: dict[str, Any], issuer: dict[str, Any], names: list[str]) -> None:
