@@ -14,16 +14,27 @@ Json = dict[str, Any]
 PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 # What any operation may answer with, and what every one that wants a key may answer with besides.
 ANYWHERE: tuple[type[Problem], ...] = (problems.InternalError, problems.Unavailable)
-WITH_KEY: tuple[type[Problem], ...] = (problems.BadRequest, problems.Unauthorized, problems.MissingScope)
+WITH_KEY: tuple[type[Problem], ...] = (
+    problems.BadRequest,
+    problems.Unauthorized,
+    problems.MissingScope,
+    problems.QuotaExceeded,
+)
 SCHEMES: Mapping[str, Json] = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
 }
 TEXT: Json = {"type": "string"}
+# Of every reply to a caller to whom a limit applies.
+LIMIT_HEADERS: Mapping[str, Json] = {
+    "RateLimit-Policy": {"schema": TEXT, "description": "The limits that apply: a list of quotas with their windows."},
+    "RateLimit": {"schema": TEXT, "description": "What is left of each, and in how many seconds that changes."},
+}
 # Headers that a problem of a status has always.
 PROBLEM_HEADERS: Mapping[int, Mapping[str, Json]] = {
     401: {"WWW-Authenticate": {"required": True, "schema": TEXT, "description": "How to give a key."}},
     416: {"Content-Range": {"required": True, "schema": TEXT, "description": "`bytes */size`: how long the file is."}},
+    429: {"Retry-After": {"required": True, "schema": TEXT, "description": "Seconds after which there is room again."}},
     503: {"Retry-After": {"schema": TEXT, "description": "Seconds after which to ask again, where that is known."}},
 }
 
@@ -77,7 +88,8 @@ class Operation:
 
     def _reply(self, status: int, reply: Reply, examples: Mapping[str, Any]) -> Json:
         shown: Json = {"description": reply.description}
-        for name, said in (("headers", reply.headers), ("links", reply.links)):
+        headers = {**reply.headers, **(LIMIT_HEADERS if self.needs_key else {})}
+        for name, said in (("headers", headers), ("links", reply.links)):
             if said:
                 shown[name] = dict(said)
         if reply.content:
@@ -90,13 +102,15 @@ class Operation:
         for kind in (*self.problems, *(WITH_KEY if self.needs_key else ()), *ANYWHERE):
             if kind.status not in self.replies and kind not in by_status.setdefault(kind.status, []):
                 by_status[kind.status].append(kind)
-        return {str(status): _refused(status, by_status[status]) for status in sorted(by_status) if by_status[status]}
+        of_limits = LIMIT_HEADERS if self.needs_key else {}
+        refused = {status: kinds for status, kinds in sorted(by_status.items()) if kinds}
+        return {str(status): _refused(status, kinds, of_limits) for status, kinds in refused.items()}
 
 
-def _refused(status: int, kinds: Iterable[type[Problem]]) -> Json:
+def _refused(status: int, kinds: Iterable[type[Problem]], of_limits: Mapping[str, Json]) -> Json:
     said = "; ".join(f"{kind.title} (`{kind.slug}`)" for kind in kinds)
-    shown: Json = {"description": f"{said}.", "content": PROBLEM}
-    return shown | ({"headers": dict(PROBLEM_HEADERS[status])} if status in PROBLEM_HEADERS else {})
+    headers = {**PROBLEM_HEADERS.get(status, {}), **(of_limits if status != 401 else {})}
+    return {"description": f"{said}.", "content": PROBLEM} | ({"headers": headers} if headers else {})
 
 
 def _with_examples(shown: Json, examples: Mapping[str, Any]) -> Json:
