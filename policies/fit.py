@@ -85,7 +85,8 @@ def fit(route: Route, written: Mapping[str, Scalar], *, mode: FitMode, image_siz
         if parameter.name == "resize" and "width" in written:
             continue
         derived = dict(zip(SIZE_PARAMETERS, size, strict=True)).get(parameter.name) if size else None
-        line = _line(parameter, route.capability(parameter.name), written.get(parameter.name), mode, derived)
+        row, asked = route.capability(parameter.name), written.get(parameter.name)
+        line = _absent(route, parameter, asked, mode) if row is None else _line(parameter, row, asked, mode, derived)
         if isinstance(line, str):
             refusals.append(line)
         elif line is not None:
@@ -116,16 +117,22 @@ def _put_in_order(
     return refusals
 
 
+def _absent(
+    route: Route, parameter: Parameter, asked: Scalar | None, mode: FitMode
+) -> tuple[ReceiptLine, None] | str | None:
+    """What becomes of a parameter that a route has no control for: nothing to say when nobody wrote it."""
+    if asked is None:
+        return None
+    why = route.lacks.get(parameter.name)
+    reason = f"this route has no {parameter.name}" + (f": {why}" if why else "")
+    return (ReceiptLine(parameter.name, asked, None, None, "dropped", reason), None) if mode == "nearest" else reason
+
+
 def _line(
-    parameter: Parameter, row: Capability | None, asked: Scalar | None, mode: FitMode, derived: int | None
+    parameter: Parameter, row: Capability, asked: Scalar | None, mode: FitMode, derived: int | None
 ) -> tuple[ReceiptLine, Scalar | None] | str | None:
     """One parameter on one route: a receipt line with the canonical value, a refusal, or None for nothing to say."""
     name = parameter.name
-    if row is None:
-        if asked is None:
-            return None
-        reason = f"this route has no {name}"
-        return (ReceiptLine(name, asked, None, None, "dropped", reason), None) if mode == "nearest" else reason
     if asked is None:
         if row.required:
             return f"this route needs {name}: {describe(row)}"

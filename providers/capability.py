@@ -59,7 +59,8 @@ class Route:
     attempt can be picked up from its token by any process. `ambiguous_billing` says what a submit whose reply was lost
     costs: `success_only` (only a delivered success is billed), `may_bill`, or `free`. `image_forms` lists the ways to
     hand over the picture, best first; `image_name` is the vendor's name for it. `preview` routes are taken only when
-    they are asked for by name. `record_ttl_s` is how long the vendor still answers for a finished job.
+    they are asked for by name. `record_ttl_s` is how long the vendor still answers for a finished job. `lacks` says of
+    parameters without a row why the route cannot have them, where the reason is worth telling.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Route:
     size: SizeRule | None = None
     preview: bool = False
     image_name: str = "image"
+    lacks: Mapping[str, str] = field(default_factory=dict)
 
     def capability(self, parameter: str) -> Capability | None:
         """The row for a canonical parameter, or None when the route has no such control."""

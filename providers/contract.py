@@ -263,6 +263,30 @@ class HasBalance(Protocol):
         """Credit left, or None when it could not be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy the machines behind one route are now: renders at a time, at work, and waiting there.
+
+    `offered` is false when no machine has the route's model. `seconds_per_step` and `seconds_fixed` are measured on
+    renders, None before the first.
+    """
+
+    slots: int
+    running: int
+    waiting: int
+    offered: bool = True
+    seconds_per_step: float | None = None
+    seconds_fixed: float | None = None
+
+
+@runtime_checkable
+class HasLoad(Protocol):
+    """A provider whose machines are our own and tell how busy they are."""
+
+    async def load(self) -> Mapping[str, Load]:
+        """The load by route name, as of now. A machine that does not answer has no slots."""
+
+
 @runtime_checkable
 class HasCancel(Protocol):
     """A vendor that can stop an accepted render."""

@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "providers.md"
 MODES: Mapping[str, str] = {
     "sync": "one call that answers with the result",
     "async": "submitted, then asked about until it is done",
-    "local": "made on this machine",
+    "local": "made by the team's own machines",
 }
 BILLING: Mapping[str, str] = {
     "success_only": "only a delivered result is billed",
@@ -66,6 +66,10 @@ def route_section(route: Route) -> str:
         facts.append(f"Sizes: up to {box} pixels, in multiples of {route.size.multiple}")
     if route.record_ttl_s is not None:
         facts.append(f"The vendor answers for a finished job for {route.record_ttl_s:g} s")
+    why_not: dict[str, list[str]] = {}
+    for name, why in route.lacks.items():
+        why_not.setdefault(why, []).append(f"`{name}`")
+    facts += [f"Not {', '.join(names)}: {why}" for why, names in why_not.items()]
     if route.preview:
         facts.append("Taken only when it is asked for by name or configured")
     rows = {row.parameter: row for row in route.capabilities}

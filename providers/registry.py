@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 
+import providers.local_gpu
 import providers.modelslab
 import providers.preview
 import providers.segmind
@@ -15,6 +16,7 @@ BUILTIN: tuple[ProviderPlugin, ...] = (
     providers.segmind.PLUGIN,
     providers.modelslab.PLUGIN,
     providers.preview.PLUGIN,
+    providers.local_gpu.PLUGIN,
 )
 
 

@@ -64,7 +64,7 @@ PLUGINS = {**plugins(), "clipworks": example()}
 ROUTES = [(plugin, route) for plugin in PLUGINS.values() for route in plugin.catalogue]
 # Those that speak to somebody; the others make the result themselves and send nothing.
 REMOTE = [(plugin, route) for plugin, route in ROUTES if plugin.simulator is not None]
-POLLED = [(plugin, route) for plugin, route in REMOTE if route.mode == "async"]
+POLLED = [(plugin, route) for plugin, route in REMOTE if route.mode != "sync"]
 BOOKS = (EXAMPLE / "prices.yaml",)
 
 each_plugin = pytest.mark.parametrize("plugin", PLUGINS.values(), ids=PLUGINS)

@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "VIDGATE_SIGNING_SECRET": "a-secret-of-enough-bytes-12345",
     "SEGMIND_API_KEY": "SG_0123456789abcdef",
     "MODELSLAB_API_KEY": "a-modelslab-key",
+    "VIDGATE_GPU_TOKEN": "a-gpu-token",
 }
 
 
@@ -93,7 +94,7 @@ def test_every_fault_is_told_at_once_in_the_order_of_the_file() -> None:
     ]
     assert "did you mean `port`?" in found[0]
     assert "did you mean `api_key`?" in found[6]
-    assert "known are: modelslab, preview, segmind" in found[7]
+    assert "known are: local, modelslab, preview, segmind" in found[7]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ def test_the_only_places_that_may_be_reached_are_the_simulators(tmp_path: Path) 
     assert set(made.settings.outbound.allow_hosts) == {url.removeprefix("http://") for url in SIMULATORS.values()}
     for name, url in SIMULATORS.items():
         section: Mapping[str, object] = made.settings.providers[name]
-        addresses = [value for value in section.values() if isinstance(value, str) and value.startswith("http")]
+        values = [one for value in section.values() for one in (value if isinstance(value, list) else [value])]
+        addresses = [value for value in values if isinstance(value, str) and value.startswith("http")]
         assert addresses
         assert all(address.startswith(url) for address in addresses)
 
