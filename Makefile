@@ -7,10 +7,11 @@ STAMP := $(VENV)/.installed
 IMAGE ?=
 SIM ?=
 CACHE ?=
+CALLS ?= 20000
 SEEDS ?= 1-10000
 BENCH ?= overhead admission transport throughput inflight wakeups tracing
 
-.PHONY: help install demo test explore stack promises month soak check lint types format lock bench routing mutants kills footprint audit clean
+.PHONY: help install demo test explore fuzz stack promises month soak check lint types format lock bench routing mutants kills footprint audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,6 +34,9 @@ test: $(STAMP) ## the whole suite
 
 explore: $(STAMP) ## the property tests and state machines on examples that were never tried
 	@VIDGATE_EXPLORE=1 $(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/stateful
+
+fuzz: $(STAMP) ## Schemathesis over the whole description of the API, against a real gateway (CALLS=20000)
+	@nice -n 10 $(BIN)/python -m tests.fuzz.description --calls $(CALLS)
 
 stack: $(STAMP) ## two replicas, PostgreSQL, Redis and simulated vendors on this machine behind one port
 	@$(BIN)/python -m examples.stack

@@ -35,7 +35,9 @@ Usd = Annotated[
     Decimal,
     BeforeValidator(_usd),
     Field(gt=0, le=10_000),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 10_000}),
+    WithJsonSchema(
+        {"type": ["number", "string"], "exclusiveMinimum": 0, "maximum": 10_000, "pattern": "^[0-9]+(\\.[0-9]+)?$"}
+    ),
 ]
 
 
@@ -46,9 +48,9 @@ class _Wish(BaseModel):
 class WeightsWish(_Wish):
     """How much cost, time and the odds of failure count for the `balanced` objective."""
 
-    cost: float = Field(1.0, ge=0, le=1000)
-    time: float = Field(1.0, ge=0, le=1000)
-    failure: float = Field(1.0, ge=0, le=1000)
+    cost: float = Field(1.0, ge=0, le=1000, strict=True)
+    time: float = Field(1.0, ge=0, le=1000, strict=True)
+    failure: float = Field(1.0, ge=0, le=1000, strict=True)
 
 
 class RoutingWish(_Wish):
@@ -59,7 +61,9 @@ class RoutingWish(_Wish):
     )
     weights: WeightsWish | None = Field(None, description="Weights of the `balanced` objective.")
     max_cost_usd: Usd | None = Field(None, description="Never cost the team more than this.")
-    deadline_s: float | None = Field(None, ge=1, le=86_400, description="Seconds within which the result is wanted.")
+    deadline_s: float | None = Field(
+        None, ge=1, le=86_400, strict=True, description="Seconds within which the result is wanted."
+    )
     pin: str | None = Field(None, max_length=80, description="The one route or provider to use.")
     order: Names = Field((), max_length=20, description="Routes to try first, in this order.")
     only: Names = Field((), max_length=20, description="Use only these.")

@@ -76,7 +76,7 @@ async def statement(request: Request, service: Service) -> Response:
     With `group_by` (key, route, provider, day, `tag:<name>`) it is summed up by them instead of told line by line.
     """
     caller = await caller_of(request, service)
-    period = request.query_params.get("period") or period_of(service.parts.clock.now())
+    period = request.query_params.get("period", period_of(service.parts.clock.now()))
     try:
         period_start(period)
     except ValueError as error:

@@ -98,11 +98,12 @@ async def read_wish(request: Request, service: Service, media: Media) -> Wish:
     fields = await read_fields(request, service.parts.settings.server.body_bytes_max)
     fingerprint = idempotency.fingerprint("POST", request.url.path, _digestible(fields))
     image = take_image(fields)
-    fit = fields.pop("fit", None) or "exact"
+    fit = "exact" if (asked := fields.pop("fit", None)) is None else asked
     if fit not in FIT_MODES:
         raise InvalidParameter(f"fit must be one of {', '.join(FIT_MODES)}, not {fit!r}", parameter="fit")
     metadata = metadata_of(fields)
-    routing = read_routing(fields.pop("routing", None) or {})
+    wished = fields.pop("routing", None)
+    routing = read_routing({} if wished is None else wished)
     fields.pop("metadata", None)
     routes = [route for route in service.parts.fleet.routes.values() if route.media == media]
     written = read_parameters(fields, media, routes)

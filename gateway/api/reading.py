@@ -134,7 +134,7 @@ def take_image(fields: dict[str, Any]) -> str | bytes:
 
 def metadata_of(fields: Mapping[str, Any]) -> dict[str, str]:
     """The caller's own tags: at most 16 short texts."""
-    tags = fields.get("metadata") or {}
+    tags = {} if fields.get("metadata") is None else fields["metadata"]
     fine = isinstance(tags, dict) and len(tags) <= 16
     if not fine or not all(isinstance(v, str) and len(k) <= 40 and len(v) <= 200 for k, v in tags.items()):
         raise BadRequest("metadata must be an object of at most 16 texts: names to 40, values to 200 characters")

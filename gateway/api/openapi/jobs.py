@@ -31,6 +31,8 @@ CONDITIONS = (
 FILE_NUMBER = parameter(
     "query", "file", {"type": "integer", "minimum": 0, "default": 0}, "Which file of the result, counted from 0."
 )
+# Of each event of the stream; a comment, which keeps the line open, has none of it.
+EVENT = {"type": "object", "properties": {"event": TEXT, "data": TEXT, "id": TEXT, "retry": {"type": "integer"}}}
 EVENTS = "created, started, accepted, retry, in_doubt, failed, delivered, … with ids; progress without; last: ended."
 
 OPERATIONS = (
@@ -72,7 +74,7 @@ OPERATIONS = (
         "followJob",
         "jobs",
         "The job's story as server-sent events; Last-Event-ID resumes it.",
-        {200: Reply(EVENTS, {"text/event-stream": {"schema": TEXT}})},
+        {200: Reply(EVENTS, {"text/event-stream": {"schema": EVENT}})},
         (problems.NotFound,),
         (JOB_ID, parameter("header", "Last-Event-ID", TEXT, "The last id that was read.")),
     ),
