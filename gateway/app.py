@@ -19,7 +19,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api import billing, errors, events, generate, health, jobs, metrics, openapi, quote, routes, webhooks
+from gateway.api import (
+    admin,
+    billing,
+    errors,
+    events,
+    generate,
+    health,
+    jobs,
+    metrics,
+    openapi,
+    quote,
+    routes,
+    webhooks,
+)
 from gateway.bus.contract import Bus
 from gateway.bus.open import Surroundings, open_bus
 from gateway.clock import Clock, SystemClock
@@ -236,6 +249,14 @@ ROUTES = [
         ("/billing/statement", ["GET"], billing.statement),
         ("/budgets", ["GET"], billing.budgets),
         ("/webhooks/deliveries", ["GET"], webhooks.deliveries),
+        ("/admin/teams", ["GET"], admin.list_teams),
+        ("/admin/teams", ["POST"], admin.create_team),
+        ("/admin/teams/{team_id}", ["DELETE"], admin.delete_team),
+        ("/admin/keys", ["GET"], admin.list_keys),
+        ("/admin/keys", ["POST"], admin.create_key),
+        ("/admin/keys/{key_id}/rotate", ["POST"], admin.rotate_key),
+        ("/admin/keys/{key_id}/revoke", ["POST"], admin.revoke_key),
+        ("/admin/audit", ["GET"], admin.list_audit),
         ("/healthz", ["GET"], health.healthz),
         ("/readyz", ["GET"], health.readyz),
         ("/metrics", ["GET"], metrics.metrics),

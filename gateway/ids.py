@@ -15,4 +15,9 @@ class Ids:
 
     def new(self, kind: str) -> str:
         """A new identifier of this kind."""
-        return f"{kind}_{int(self._clock.now() * 1000):012x}{secrets.token_hex(10)}"
+        return id_at(kind, self._clock.now())
+
+
+def id_at(kind: str, at: float) -> str:
+    """An identifier of this kind for this time (unix seconds)."""
+    return f"{kind}_{int(at * 1000):012x}{secrets.token_hex(10)}"

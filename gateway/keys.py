@@ -14,13 +14,16 @@ from sqlalchemy import Connection, Text, bindparam, cast, insert, or_, select, u
 from gateway.ids import Ids
 from gateway.money.grants import Grants
 from gateway.money.windows import INSTANT_MAX, YEAR_LAST
-from gateway.scopes import USUAL, Scopes, parse_scopes, scopes_text
+from gateway.scopes import USUAL, Scope, Scopes, parse_scopes, scopes_text
 from gateway.store.prepared import Prepared
 from gateway.store.schema import keys, teams
 from gateway.store.schema_money import budgets
-from gateway.wishes import grants_of
+from gateway.teams import NewTeam, make_team
+from gateway.wishes import ROUTING, grants_of
 
 KEY_PREFIX = "vg_"
+# In place of a hash, with the hash of who it is: no secret has such a hash, so none can be presented for a person.
+PERSON = "person:"
 SHOWN_CHARACTERS = 10
 
 
@@ -79,6 +82,7 @@ class KeyRow:
     """A key as it is listed: never its secret. Times are unix seconds."""
 
     id: str
+    team_id: str
     team_name: str
     name: str
     prefix: str
@@ -96,14 +100,11 @@ def create_key(connection: Connection, ids: Ids, new: NewKey) -> tuple[str, str,
     Raises KeyGrantError for a key that would grant more than its issuer has, or for a team that was deleted.
     """
     grants = _issuable(connection, new)
-    team = connection.execute(select(teams.c.id, teams.c.deleted_at).where(teams.c.name == new.team_name)).one_or_none()
-    if team is not None and team.deleted_at is not None:
+    made = make_team(connection, ids, NewTeam(new.team_name, new.at, new.timezone, new.plan))
+    team = connection.execute(select(teams.c.id, teams.c.deleted_at).where(teams.c.name == new.team_name)).one()
+    if team.deleted_at is not None:
         raise KeyGrantError(f"team {new.team_name} was deleted, and its name stays with its books: choose another")
-    team_id = None if team is None else team.id
-    if team_id is None:
-        team_id = ids.new("team")
-        values = {"id": team_id, "name": new.team_name, "plan": dict(new.plan or {}), "created_at": new.at}
-        connection.execute(insert(teams).values(values | ({"timezone": new.timezone} if new.timezone else {})))
+    team_id = made or team.id
     key_id, secret = ids.new("key"), new_secret()
     connection.execute(
         insert(keys).values(
@@ -132,32 +133,43 @@ def _issuable(connection: Connection, new: NewKey) -> dict[str, Any]:
     stored = wanted.model_dump(mode="json", exclude_none=True, exclude={"expires_at"})
     if new.issuer_id is None:
         return stored
-    query = select(keys.c.grants, keys.c.scopes, keys.c.expires_at, keys.c.revoked_at, teams.c.name).join(
-        teams, teams.c.id == keys.c.team_id
-    )
-    issuer = connection.execute(query.where(keys.c.id == new.issuer_id)).one_or_none()
-    if issuer is None or not _is_live(issuer, new.at):
-        raise KeyGrantError(f"the issuer {new.issuer_id} is unknown, expired or revoked")
-    if issuer.name != new.team_name:
-        raise KeyGrantError(f"the issuer {new.issuer_id} belongs to another team")
-    if connection.execute(_LIMITED, {"of_key": new.issuer_id}).first() is not None:
+    issuer = _issuer(connection, new.issuer_id, new.team_name, new.at)
+    _check_within(issuer, wanted, new.scopes)
+    # What the issuer is kept to beside its grants (routes under `routing`), the new key is kept to as well.
+    return {**({ROUTING: issuer.grants[ROUTING]} if ROUTING in issuer.grants else {}), **stored}
+
+
+_OWNED = select(keys, teams.c.name.label("team_name")).join(teams, teams.c.id == keys.c.team_id)
+
+
+def _issuer(connection: Connection, issuer_id: str, team_name: str, at: float) -> Any:
+    """The row of a key that may issue keys of this team. Raises KeyGrantError."""
+    issuer = connection.execute(_OWNED.where(keys.c.id == issuer_id)).one_or_none()
+    if issuer is None or not _is_live(issuer, at):
+        raise KeyGrantError(f"the issuer {issuer_id} is unknown, expired or revoked")
+    if issuer.team_name != team_name and Scope.ADMIN not in parse_scopes(issuer.scopes):
+        raise KeyGrantError(f"the issuer {issuer_id} belongs to another team")
+    if connection.execute(_LIMITED, {"of_key": issuer_id}).first() is not None:
         # Its limit is counted by key: a key beside it would spend a second time what it may spend once.
-        raise KeyGrantError(f"the issuer {new.issuer_id} has a budget of its own, which another key would go beyond")
+        raise KeyGrantError(f"the issuer {issuer_id} has a budget of its own, which another key would go beyond")
+    return issuer
+
+
+def _check_within(issuer: Any, wanted: Grants, scopes: Scopes) -> None:
     beyond = wanted.beyond(grants_of(issuer.grants).model_copy(update={"expires_at": issuer.expires_at}))
-    beyond += [f"the scope {scope}" for scope in sorted(new.scopes - parse_scopes(issuer.scopes))]
+    beyond += [f"the scope {scope}" for scope in sorted(scopes - parse_scopes(issuer.scopes))]
     if beyond:
         raise KeyGrantError(f"a key never grants more than its issuer: {', '.join(beyond)} would go beyond")
-    # What the issuer is kept to beside its grants (routes under `routing`), the new key is kept to as well.
-    return {**({"routing": issuer.grants["routing"]} if "routing" in issuer.grants else {}), **stored}
 
 
 def rotate_key(connection: Connection, key_id: str, at: float, overlap_s: float) -> str | None:
-    """Give a key a new secret and answer with it; the old one works until the overlap ends. None: unknown or revoked.
+    """Give a key a new secret and answer with it; the old one works until the overlap ends.
 
-    A secret that was still in its own overlap ends at once: two at a time are enough.
+    None: it is unknown or revoked, or stands for a person, who has no secret. A secret that was still in its own
+    overlap ends at once: two at a time are enough.
     """
     row = connection.execute(select(keys.c.hash).where(keys.c.id == key_id, keys.c.revoked_at.is_(None))).one_or_none()
-    if row is None:
+    if row is None or row.hash.startswith(PERSON):
         return None
     secret = new_secret()
     old = (
@@ -168,6 +180,21 @@ def rotate_key(connection: Connection, key_id: str, at: float, overlap_s: float)
     return secret
 
 
+def rotate_key_by(connection: Connection, issuer_id: str, key_id: str, at: float, *, overlap_s: float) -> str | None:
+    """The same on behalf of another key, which learns the new secret: so it must have all that the key grants.
+
+    Raises KeyGrantError.
+    """
+    row = connection.execute(_OWNED.where(keys.c.id == key_id)).one_or_none()
+    if row is not None and key_id != issuer_id:
+        issuer = _issuer(connection, issuer_id, row.team_name, at)
+        grants = grants_of(row.grants).model_copy(update={"expires_at": row.expires_at})
+        _check_within(issuer, grants, parse_scopes(row.scopes))
+        if issuer.grants.get(ROUTING, row.grants.get(ROUTING)) != row.grants.get(ROUTING):
+            raise KeyGrantError("a key never grants more than its issuer: its routing would go beyond")
+    return rotate_key(connection, key_id, at, overlap_s)
+
+
 def revoke_key(connection: Connection, key_id: str, at: float) -> bool:
     """End a key with all its secrets, for good; False when it is unknown or was ended before."""
     live = update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None))
@@ -176,13 +203,32 @@ def revoke_key(connection: Connection, key_id: str, at: float) -> bool:
 
 def list_keys(connection: Connection, team_name: str | None = None) -> list[KeyRow]:
     """Every key, or a team's, by team and age."""
-    columns = [keys.c.id, teams.c.name.label("team_name"), keys.c.name, keys.c.prefix, keys.c.grants]
-    columns += [keys.c.scopes, keys.c.created_at, keys.c.expires_at, keys.c.revoked_at, keys.c.old_until]
-    query = select(*columns).join(teams, teams.c.id == keys.c.team_id)
-    if team_name is not None:
-        query = query.where(teams.c.name == team_name)
-    rows = connection.execute(query.order_by(teams.c.name, keys.c.created_at)).mappings()
-    return [KeyRow(**{**row, "scopes": parse_scopes(row["scopes"])}) for row in rows]
+    query = _OWNED if team_name is None else _OWNED.where(teams.c.name == team_name)
+    return [_row(row) for row in connection.execute(query.order_by(teams.c.name, keys.c.created_at))]
+
+
+def page_of_keys(connection: Connection, before: str | None, limit: int, *, team_id: str | None = None) -> list[KeyRow]:
+    """Keys of all teams or of one, the newest first; `before` is the last id of the page before."""
+    query = _OWNED.order_by(keys.c.id.desc()).limit(limit)
+    query = query if before is None else query.where(keys.c.id < before)
+    query = query if team_id is None else query.where(keys.c.team_id == team_id)
+    return [_row(row) for row in connection.execute(query)]
+
+
+def _row(row: Any) -> KeyRow:
+    return KeyRow(
+        id=row.id,
+        team_id=row.team_id,
+        team_name=row.team_name,
+        name=row.name,
+        prefix=row.prefix,
+        grants=row.grants,
+        scopes=parse_scopes(row.scopes),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        old_until=row.old_until,
+    )
 
 
 # Asked for every request. A secret is looked up by its hash alone, so that how long it takes tells nothing of any key.

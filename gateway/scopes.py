@@ -39,6 +39,12 @@ NEEDED: Mapping[str, Scope] = {
     "/billing/statement": Scope.BILLING,
     "/budgets": Scope.BILLING,
     "/webhooks/deliveries": Scope.READ,
+    "/admin/teams": Scope.ADMIN,
+    "/admin/teams/{team_id}": Scope.ADMIN,
+    "/admin/keys": Scope.ADMIN,
+    "/admin/keys/{key_id}/rotate": Scope.ADMIN,
+    "/admin/keys/{key_id}/revoke": Scope.ADMIN,
+    "/admin/audit": Scope.ADMIN,
 }
 
 # Addresses that ask for no key: they tell nothing of a team, or carry their own permission.

@@ -1,4 +1,4 @@
-"""Deleting a team: nothing new can be asked for in its name, and nothing of its past is lost.
+"""Teams: their terms, making one, and deleting one: nothing new in its name, and nothing of its past lost.
 
 Its row, jobs, holds, entries and statements stay for ever, and its name stays taken: in the books one name is one team.
 Its keys end, its budgets are retired, its webhooks are removed with what was still to be sent to them. A team with
@@ -8,15 +8,38 @@ can slip past the other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, delete, func, select, update
 
+from gateway.ids import Ids
 from gateway.jobs import ACTIVE
+from gateway.limits import LIMITS, Limits
 from gateway.money.budgets import lock_team
+from gateway.money.margin import TeamPlan
+from gateway.store.conflict import DIALECT_INSERTS
 from gateway.store.schema import jobs, keys, teams
 from gateway.store.schema_events import webhook_deliveries, webhooks
 from gateway.store.schema_money import budgets, holds
+from gateway.wishes import ROUTING, Preference, plain_plan
+
+
+class TermsError(ValueError):
+    """A time zone or a plan that is none: the sentence says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTeam:
+    """A team to be made. Without a time zone its days are UTC's, without a plan it pays the usual margin."""
+
+    name: str
+    at: float
+    timezone: str | None = None
+    plan: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +58,40 @@ class StillBusy:
     open_holds: int
     held_micros: int
     active_jobs: int
+
+
+def make_team(connection: Connection, ids: Ids, new: NewTeam) -> str | None:
+    """Make a team and answer with its id; None when the name is taken, by a deleted team too."""
+    team_id = ids.new("team")
+    values = {"id": team_id, "name": new.name, "plan": dict(new.plan or {}), "created_at": new.at}
+    values |= {"timezone": new.timezone} if new.timezone else {}
+    fresh = (
+        DIALECT_INSERTS[connection.dialect.name](teams).values(values).on_conflict_do_nothing().returning(teams.c.id)
+    )
+    return team_id if connection.execute(fresh).first() is not None else None
+
+
+def zone_of(text: str) -> str:
+    """A time zone by its name. Raises TermsError."""
+    try:
+        return ZoneInfo(text).key
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise TermsError(f"{text!r} is no time zone") from None
+
+
+def plan_of(given: object) -> dict[str, Any]:
+    """A team's plan as it is stored; amounts stay decimal text as they were written. Raises TermsError."""
+    if not isinstance(given, Mapping):
+        raise TermsError("a plan is an object")
+    try:
+        plan = TeamPlan.model_validate(plain_plan(given)).model_dump(mode="json", exclude_unset=True)
+        wishes = Preference.model_validate(given.get(ROUTING) or {}).model_dump(mode="json", exclude_unset=True)
+        limits = Limits.said_in(given).model_dump(mode="json", exclude_unset=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["plan", *map(str, first["loc"])])
+        raise TermsError(f"{where}: {first['msg']}") from error
+    return {**plan, **({ROUTING: wishes} if wishes else {}), **({LIMITS: limits} if limits else {})}
 
 
 def delete_team(connection: Connection, team_id: str, at: float) -> Deleted | StillBusy:

@@ -6,6 +6,7 @@ from starlette.requests import Request
 
 from gateway.api.quota import count_request
 from gateway.audience import Audience, audience_of
+from gateway.audit import Actor
 from gateway.keys import Caller, find_caller
 from gateway.problems import MissingScope, Unauthorized
 from gateway.scopes import NEEDED, scopes_text
@@ -48,6 +49,11 @@ def _check_scope(request: Request, caller: Caller) -> None:
         headers={"WWW-Authenticate": challenge},
         scope=needed.value,
     )
+
+
+def actor_of(caller: Caller) -> Actor:
+    """The caller as the log of administrators' acts names it."""
+    return Actor(f"key {caller.key_id} of {caller.team_name}", "http")
 
 
 def audience_for(caller: Caller, service: Service) -> Audience:

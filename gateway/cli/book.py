@@ -8,6 +8,8 @@ import typer
 from sqlalchemy import Connection, func, select
 
 from gateway import events
+from gateway.audit import note
+from gateway.cli.acts import act
 from gateway.cli.database import in_database, team_names
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import AsJson
@@ -124,7 +126,7 @@ def _book_credit(bought: ledger.TopUp, config: ConfigFile, as_json: bool) -> Non
     if bought.provider not in configuration.accounts:
         known = ", ".join(sorted(configuration.accounts))
         raise CommandError(ExitCode.USAGE, f"no provider {bought.provider!r} is configured", f"one of: {known}")
-    booked = in_database(configuration.settings, ledger.top_up, bought)
+    booked = in_database(configuration.settings, _top_up, bought)
     _show_booked(booked, f"{usd(bought.amount_micros)} at {bought.provider}", bought.amount_micros, as_json)
 
 
@@ -135,6 +137,14 @@ def _show_booked(booked: ledger.Booked | ledger.AlreadyBooked, what: str, micros
         print_json({"booked": True, "amount_micros": micros})
         return
     result_console().print(f"booked: {what}", markup=False)
+
+
+def _top_up(connection: Connection, bought: ledger.TopUp) -> ledger.Booked | ledger.AlreadyBooked:
+    booked = ledger.top_up(connection, bought)
+    if isinstance(booked, ledger.Booked):
+        facts = {"booking": bought.top_up_id, "amount_micros": bought.amount_micros, "reason": bought.reason}
+        note(connection, act("book.credit", bought.provider, bought.at), after=facts)
+    return booked
 
 
 def _refund(connection: Connection, wanted: tuple[str, str, int, str, float]) -> ledger.Booked | ledger.AlreadyBooked:
@@ -151,6 +161,9 @@ def _refund(connection: Connection, wanted: tuple[str, str, int, str, float]) ->
     except ledger.CorrectionError as error:
         raise CommandError(ExitCode.USAGE, str(error)) from error
     events.emit_correction(connection, f"correct:{booking}", at)
+    if isinstance(booked, ledger.Booked):
+        facts = {"booking": booking, "amount_micros": micros, "reason": reason}
+        note(connection, act("book.refund", job_id, at), after=facts)
     return booked
 
 

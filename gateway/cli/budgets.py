@@ -7,6 +7,8 @@ from typing import Annotated, Any, Optional
 import typer
 from sqlalchemy import Connection, select
 
+from gateway.audit import acted
+from gateway.cli.acts import act
 from gateway.cli.database import in_database, team_names, team_of, when
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import AsJson, unfolded
@@ -19,6 +21,7 @@ from gateway.money.amounts import AmountError, micros_from_usd
 from gateway.money.budgets import Budget, budget_states, retire_budget, set_budget
 from gateway.money.windows import WindowKind
 from gateway.store.schema import keys
+from gateway.store.schema_money import budgets
 
 COLUMNS = (
     "budget", "team", "key", "window", "limit_micros", "soft_micros", "spent_micros", "held_micros", "over_soft",
@@ -95,7 +98,8 @@ def retire(
     [bold]Example[/]
         vidgate budgets retire budget_0197f2c4a1b2
     """
-    if not in_database(read_configuration(config).settings, retire_budget, budget, SystemClock().now()):
+    settings, now = read_configuration(config).settings, SystemClock().now()
+    if not in_database(settings, acted, act("budget.retire", budget, now), retire_budget, budget, now):
         raise CommandError(ExitCode.USAGE, f"there is no budget {budget!r} in force", "vidgate budgets list")
     result_console().print(f"{budget} is retired")
 
@@ -107,7 +111,14 @@ def _set(connection: Connection, wanted: Budget, team: str, at: float) -> str:
         if owner != team_id:
             raise CommandError(ExitCode.USAGE, f"team {team} has no key {wanted.key_id!r}", "vidgate keys list")
     mine = Budget(wanted.budget_id, team_id, wanted.window, wanted.limit_micros, wanted.soft_micros, wanted.key_id)
-    return set_budget(connection, mine, at)
+    known = select(budgets.c.id).where(
+        budgets.c.team_id == team_id,
+        budgets.c.key_id.is_not_distinct_from(mine.key_id),
+        budgets.c.window == mine.window,
+        budgets.c.retired_at.is_(None),
+    )
+    done = act("budget.set", connection.execute(known).scalar() or mine.budget_id, at)
+    return acted(connection, done, set_budget, mine, at)
 
 
 def _states(connection: Connection, team: str | None, at: float) -> list[dict[str, Any]]:

@@ -12,6 +12,8 @@ from rich.text import Text
 from sqlalchemy import Connection, select
 
 from gateway.api.shown import rfc3339
+from gateway.audit import note
+from gateway.cli.acts import act
 from gateway.cli.database import in_database, team_names, when
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import AsJson, unfolded
@@ -129,7 +131,7 @@ def settle(
     if not reason.strip():
         raise CommandError(ExitCode.USAGE, "a settlement needs a reason", '--reason "..."')
     ruling = word.ruling(SystemClock().now(), _who(by), reason.strip()[:400])
-    told = in_database(read_configuration(config).settings, _settle, attempt, ruling)
+    told = in_database(read_configuration(config).settings, _settled_and_noted, attempt, ruling)
     if as_json:
         print_json(told)
     else:
@@ -258,6 +260,13 @@ def _show(told: dict[str, Any]) -> None:
         times = f" ({event['times']} times)" if event.get("times", 1) > 1 else ""
         story.add_row(event["at"][:19], event["what"], Text(f"{event['detail']}{times}"))
     console.print(facts, "", story)
+
+
+def _settled_and_noted(connection: Connection, name: str, ruling: Ruling) -> dict[str, Any]:
+    told = _settle(connection, name, ruling)
+    given = {"verdict": ruling.verdict, "by": ruling.who, "why": ruling.why, "charged_micros": ruling.charged_micros}
+    note(connection, act("doubt.settle", name, ruling.at), after=given)
+    return told
 
 
 def _settle(connection: Connection, name: str, ruling: Ruling) -> dict[str, Any]:

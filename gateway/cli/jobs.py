@@ -8,6 +8,8 @@ import typer
 from sqlalchemy import Connection
 
 from gateway import parking
+from gateway.audit import acted
+from gateway.cli.acts import act
 from gateway.cli.database import in_database, team_names, when
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import unfolded
@@ -46,7 +48,8 @@ def requeue(
     [bold]Example[/]
         vidgate jobs requeue job_0197f2c4a1b2
     """
-    if not in_database(read_configuration(config).settings, parking.requeue, job, SystemClock().now()):
+    settings, now = read_configuration(config).settings, SystemClock().now()
+    if not in_database(settings, acted, act("job.requeue", job, now), parking.requeue, job, now):
         raise CommandError(ExitCode.USAGE, f"there is no parked job {job!r}", "vidgate jobs parked")
     result_console().print(f"{job} is sent back to work")
 

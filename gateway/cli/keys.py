@@ -9,6 +9,8 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy import Connection, select
 
+from gateway.audit import acted, note
+from gateway.cli.acts import act
 from gateway.cli.database import in_database, span, when
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import AsJson, unfolded
@@ -181,8 +183,8 @@ def rotate(
         vidgate keys rotate key_0197f2c4a1b2 --overlap 0     the old one ends now
     """
     settings = read_configuration(config).settings
-    overlap_s = span(overlap, HOUR_S, "--overlap")
-    secret = in_database(settings, rotate_key, key, SystemClock().now(), overlap_s)
+    overlap_s, now = span(overlap, HOUR_S, "--overlap"), SystemClock().now()
+    secret = in_database(settings, acted, act("key.rotate", key, now), rotate_key, key, now, overlap_s)
     if secret is None:
         raise _unknown(key)
     if as_json:
@@ -199,7 +201,8 @@ def revoke(key: KeyId, *, config: ConfigFile = None) -> None:
     [bold]Example[/]
         vidgate keys revoke key_0197f2c4a1b2
     """
-    if not in_database(read_configuration(config).settings, revoke_key, key, SystemClock().now()):
+    settings, now = read_configuration(config).settings, SystemClock().now()
+    if not in_database(settings, acted, act("key.revoke", key, now), revoke_key, key, now):
         raise _unknown(key)
     result_console().print(f"{key} is revoked")
 
@@ -211,8 +214,13 @@ def new_key(connection: Connection, new: NewKey, budget_micros: int | None) -> d
     if known is not None and (new.timezone is not None or new.plan is not None):
         raise CommandError(ExitCode.USAGE, f"team {new.team_name} exists and keeps its terms", "vidgate teams set")
     key_id, team_id, secret = create_key(connection, ids, new)
+    if known is None:
+        note(connection, act("team.create", team_id, new.at))
+    note(connection, act("key.create", key_id, new.at))
     if known is None and budget_micros is not None:
-        set_budget(connection, Budget(ids.new("budget"), team_id, WindowKind.MONTH, limit_micros=budget_micros), new.at)
+        budget = Budget(ids.new("budget"), team_id, WindowKind.MONTH, limit_micros=budget_micros)
+        set_budget(connection, budget, new.at)
+        note(connection, act("budget.set", budget.budget_id, new.at))
     made: dict[str, str | int | None] = {"key": secret, "key_id": key_id, "team_id": team_id}
     return made | {"budget_micros": budget_micros if known is None else None}
 

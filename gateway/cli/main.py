@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "book": "gateway.cli.book:app",
     "balance": "gateway.cli.book:balance",
     "doubts": "gateway.cli.doubts:app",
+    "audit": "gateway.cli.audit:app",
     "webhooks": "gateway.cli.webhooks:app",
     "jobs": "gateway.cli.jobs:app",
     "database": "gateway.cli.migrations:app",

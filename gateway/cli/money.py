@@ -7,6 +7,8 @@ from typing import Annotated, Any, Optional
 import typer
 from sqlalchemy import Connection, func, select
 
+from gateway.audit import note
+from gateway.cli.acts import act
 from gateway.cli.database import in_database, instant, team_names, team_of, when
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import AsJson, unfolded
@@ -120,7 +122,7 @@ def close(
         vidgate close 2026-10
     """
     settings = read_configuration(config).settings
-    closed = in_database(settings, close_period, _month(period), SystemClock().now())
+    closed = in_database(settings, _close, _month(period), SystemClock().now())
     match closed:
         case NotOver():
             raise CommandError(ExitCode.USAGE, f"{period} is not over until {when(closed.ends_at)} UTC")
@@ -128,6 +130,13 @@ def close(
             raise CommandError(ExitCode.USAGE, f"{period} is closed already: all through {closed.closed_through} is")
         case Closed():
             _show_closed(closed, as_json)
+
+
+def _close(connection: Connection, period: str, at: float) -> Closed | AlreadyClosed | NotOver:
+    closed = close_period(connection, period, at)
+    if isinstance(closed, Closed):
+        note(connection, act("month.close", period, at), after={"entries": closed.entries_count})
+    return closed
 
 
 @unfolded()

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Optional
 import typer
 from sqlalchemy import Connection
 
+from gateway.audit import note
+from gateway.cli.acts import act
 from gateway.cli.database import in_database, instant, when
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import AsJson, unfolded
@@ -76,7 +78,7 @@ def reconcile(
         )
     now, settings = SystemClock().now(), configuration.settings
     charges = _read(extent.file, provider) if extent.file is not None else None
-    taken = in_database(settings, import_charges, charges, now) if charges is not None else None
+    taken = in_database(settings, _imported, provider, charges, now) if charges is not None else None
     span = (instant(extent.since, now, "--since"), instant(extent.until, now, "--until") if extent.until else now)
     complete = instant(extent.complete_until, now, "--complete-until") if extent.complete_until else None
     mended = None
@@ -100,6 +102,12 @@ def _read(file: Path, provider: str) -> list[VendorCharge]:
         raise CommandError(ExitCode.USAGE, f"{file} cannot be used: {error}") from error
 
 
+def _imported(connection: Connection, provider: str, charges: list[VendorCharge], at: float) -> ImportResult:
+    taken = import_charges(connection, charges, at)
+    note(connection, act("reconcile.import", provider, at), after={"new": taken.new, "known": taken.known})
+    return taken
+
+
 def _compared(
     connection: Connection, provider: str, span: tuple[float, float], complete_until: float | None
 ) -> Reconciliation:
@@ -119,6 +127,8 @@ def _mended(
     books_alone(connection)
     found = _compared(connection, provider, span, complete_until)
     mended = mend(connection, found, at, accept_unmatched=accept_unmatched)
+    if any(asdict(mended).values()):
+        note(connection, act("reconcile.book", provider, at), after=asdict(mended))
     return mended, _compared(connection, provider, span, complete_until)
 
 

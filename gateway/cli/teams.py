@@ -7,13 +7,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Optional
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 import yaml
-from pydantic import ValidationError
 from sqlalchemy import Connection, select, update
 
+from gateway.audit import note, seen
+from gateway.cli.acts import act
 from gateway.cli.database import in_database, team_of, when
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import AsJson, unfolded
@@ -21,11 +21,8 @@ from gateway.cli.output import print_json, result_console, usd
 from gateway.cli.serve import ConfigFile, read_configuration
 from gateway.cli.tables import Form, show_rows
 from gateway.clock import SystemClock
-from gateway.limits import LIMITS, Limits
-from gateway.money.margin import TeamPlan
 from gateway.store.schema import teams
-from gateway.teams import Deleted, StillBusy, delete_team
-from gateway.wishes import ROUTING, Preference, plain_plan
+from gateway.teams import Deleted, StillBusy, TermsError, delete_team, plan_of, zone_of
 
 COLUMNS = ("team", "timezone", "plan", "since", "state", "id")
 TERMS_PANEL = "Terms of the team"
@@ -129,41 +126,40 @@ def delete(
 
 def _zone(text: str) -> str:
     try:
-        return ZoneInfo(text).key
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise CommandError(
-            ExitCode.USAGE, f"{text!r} is no time zone", "Europe/Berlin, America/New_York, UTC"
-        ) from None
+        return zone_of(text)
+    except TermsError as error:
+        raise CommandError(ExitCode.USAGE, str(error), "Europe/Berlin, America/New_York, UTC") from None
 
 
 def _plan(text: str) -> dict[str, Any]:
-    """A plan, written out or in a file, checked; amounts stay decimal text as they were written."""
+    """A plan, written out or in a file, checked."""
     try:
         given = yaml.safe_load(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise CommandError(ExitCode.USAGE, f"the plan cannot be read: {error}") from error
-    if not isinstance(given, Mapping):
-        raise CommandError(ExitCode.USAGE, "a plan is an object", '{"percent": "12.5"}')
     try:
-        plan = TeamPlan.model_validate(plain_plan(given)).model_dump(mode="json", exclude_unset=True)
-        wishes = Preference.model_validate(given.get(ROUTING) or {}).model_dump(mode="json", exclude_unset=True)
-        limits = Limits.said_in(given).model_dump(mode="json", exclude_unset=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(["plan", *map(str, first["loc"])])
-        raise CommandError(ExitCode.USAGE, f"{where}: {first['msg']}") from error
-    return {**plan, **({ROUTING: wishes} if wishes else {}), **({LIMITS: limits} if limits else {})}
+        return plan_of(given)
+    except TermsError as error:
+        raise CommandError(ExitCode.USAGE, str(error), '{"percent": "12.5"}') from error
 
 
 def _set(connection: Connection, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     team_id, _ = team_of(connection, name, live=True)
+    done = act("team.set", team_id, SystemClock().now())
+    before = seen(connection, done)
     connection.execute(update(teams).where(teams.c.id == team_id).values(dict(changes)))
+    note(connection, done, before=before)
     row = connection.execute(select(teams.c.timezone, teams.c.plan).where(teams.c.id == team_id)).one()
     return {"team": name, "id": team_id, "timezone": row.timezone, "plan": row.plan}
 
 
 def _delete(connection: Connection, name: str, at: float) -> Deleted | StillBusy:
-    return delete_team(connection, team_of(connection, name, live=True)[0], at)
+    done = act("team.delete", team_of(connection, name, live=True)[0], at)
+    before = seen(connection, done)
+    found = delete_team(connection, done.target, at)
+    if isinstance(found, Deleted):
+        note(connection, done, before=before)
+    return found
 
 
 def _listed(connection: Connection) -> list[dict[str, Any]]:

@@ -9,6 +9,8 @@ from sqlalchemy import Connection
 
 from gateway import outbox
 from gateway import webhooks as store
+from gateway.audit import acted
+from gateway.cli.acts import act
 from gateway.cli.database import in_database, span, team_names, team_of, when
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.cli.options import AsJson, unfolded
@@ -97,10 +99,10 @@ def rotate(
     [bold]Example[/]
         vidgate webhooks rotate hook_0197f2c4a1b2 --overlap 48
     """
-    settings = read_configuration(config).settings
-    secret = in_database(
-        settings, store.rotate_webhook, webhook, SystemClock().now(), span(overlap, HOUR_S, "--overlap")
-    )
+    settings, now = read_configuration(config).settings, SystemClock().now()
+    overlap_s = span(overlap, HOUR_S, "--overlap")
+    done = act("webhook.rotate", webhook, now)
+    secret = in_database(settings, acted, done, store.rotate_webhook, webhook, now, overlap_s)
     if secret is None:
         raise _unknown(webhook)
     _show_secret(webhook, secret, as_json)
@@ -113,7 +115,8 @@ def enable(webhook: WebhookId, *, config: ConfigFile = None) -> None:
     [bold]Example[/]
         vidgate webhooks enable hook_0197f2c4a1b2
     """
-    if not in_database(read_configuration(config).settings, store.enable_webhook, webhook):
+    done = act("webhook.enable", webhook, SystemClock().now())
+    if not in_database(read_configuration(config).settings, acted, done, store.enable_webhook, webhook):
         raise _unknown(webhook)
     result_console().print(f"{webhook} is in use")
 
@@ -125,7 +128,8 @@ def remove(webhook: WebhookId, *, config: ConfigFile = None) -> None:
     [bold]Example[/]
         vidgate webhooks remove hook_0197f2c4a1b2
     """
-    if not in_database(read_configuration(config).settings, store.remove_webhook, webhook):
+    done = act("webhook.remove", webhook, SystemClock().now())
+    if not in_database(read_configuration(config).settings, acted, done, store.remove_webhook, webhook):
         raise _unknown(webhook)
     result_console().print(f"{webhook} is removed")
 
@@ -162,8 +166,8 @@ def replay(
     [bold]Example[/]
         vidgate webhooks replay evt_5f1d0c3e9a7b4c62
     """
-    settings = read_configuration(config).settings
-    count = in_database(settings, outbox.replay, event, SystemClock().now(), webhook)
+    settings, now = read_configuration(config).settings, SystemClock().now()
+    count = in_database(settings, acted, act("event.replay", event, now), outbox.replay, event, now, webhook)
     if not count:
         raise CommandError(ExitCode.USAGE, f"no delivery of {event!r} is known", "vidgate webhooks deliveries")
     for name in in_database(settings, outbox.disabled_targets, event):
@@ -175,7 +179,8 @@ def replay(
 
 def _add(connection: Connection, team: str | None, new: store.NewWebhook) -> str:
     team_id = None if team is None else team_of(connection, team, live=True)[0]
-    return store.add_webhook(connection, store.NewWebhook(new.webhook_id, team_id, new.url, new.at, new.events))
+    wanted = store.NewWebhook(new.webhook_id, team_id, new.url, new.at, new.events)
+    return acted(connection, act("webhook.add", new.webhook_id, new.at), store.add_webhook, wanted)
 
 
 def _listed(connection: Connection, team: str | None) -> list[dict[str, Any]]:

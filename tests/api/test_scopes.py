@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, insert, select, text
+from sqlalchemy import insert, select, text
 
 from gateway.api.openapi import document
 from gateway.app import ROUTES
 from gateway.ids import Ids
 from gateway.keys import KeyGrantError, NewKey, create_key, find_caller, list_keys
 from gateway.scopes import KEYLESS, NEEDED, USUAL, Scope, Scopes, parse_scopes, scopes_text
-from gateway.store.metadata import metadata
 from gateway.store.schema import keys, teams
 from tests.support.clock import START
 from tests.support.fixtures import Start
 from tests.support.gateway import NOTHING, Gateway
 from tests.support.scripted import Scripted
+from tests.support.undone import Stopped, undone
 
 asynchronous = pytest.mark.anyio
 SCOPES = st.frozensets(st.sampled_from(list(Scope)))
@@ -89,15 +89,12 @@ async def test_a_key_with_no_scope_at_all_is_good_for_nothing(start: Start) -> N
 
 def test_a_key_of_a_time_before_scopes_goes_on_as_before() -> None:
     """A row that names none has everything but the administration."""
-    engine = create_engine("sqlite://")
-    metadata.create_all(engine)
     row = {"id": "k", "team_id": "t", "name": "n", "prefix": "p", "hash": "h", "grants": {}, "created_at": START}
-    with engine.begin() as connection:
+    with undone() as connection:
         connection.execute(insert(teams).values(id="t", name="film", plan={}, created_at=START))
         connection.execute(insert(keys).values(row))
         assert parse_scopes(connection.execute(select(keys.c.scopes)).scalar_one()) == USUAL
     assert Scope.ADMIN not in USUAL
-    engine.dispose()
 
 
 @given(SCOPES)
@@ -116,10 +113,8 @@ def test_no_other_word_grants_a_scope(written: str) -> None:
 @given(SCOPES, SCOPES)
 def test_a_key_never_grants_a_scope_that_its_issuer_lacks(first: Scopes, second: Scopes) -> None:
     """Whatever is asked for; what goes beyond is refused by name, and nothing is written."""
-    engine = create_engine("sqlite://")
-    metadata.create_all(engine)
-    ids = Ids(_Now())
-    with engine.begin() as connection:
+    ids = Ids(Stopped())
+    with undone() as connection:
         issuer_id, _, _ = create_key(connection, ids, NewKey("film", "issuer", START, scopes=first))
         wanted = NewKey("film", "issued", START, issuer_id=issuer_id, scopes=second)
         if second <= first:
@@ -130,15 +125,6 @@ def test_a_key_never_grants_a_scope_that_its_issuer_lacks(first: Scopes, second:
             with pytest.raises(KeyGrantError, match="the scope " + min(second - first)):
                 create_key(connection, ids, wanted)
             assert len(list_keys(connection)) == 1
-    engine.dispose()
-
-
-class _Now:
-    def now(self) -> float:
-        return START
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError(seconds)
 
 
 def test_the_description_says_the_scope_of_every_operation() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from gateway.app import ROUTES
+from gateway.scopes import KEYLESS, NEEDED, Scope
 from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
 from tests.support.scripted import Scripted
@@ -21,6 +22,14 @@ async def of_a_job(gateway: Gateway, job_id: str) -> dict[str, str]:
     return {"job_id": job_id}
 
 
+async def of_its_team(gateway: Gateway, _job_id: str) -> dict[str, str]:
+    return {"team_id": gateway.team_id}
+
+
+async def of_its_key(gateway: Gateway, _job_id: str) -> dict[str, str]:
+    return {"key_id": gateway.key_id}
+
+
 # How to fill the ids of each path with those of a job that is another team's. None: the address carries its own
 # permission and asks for no key; tests/api/test_links.py says what it takes.
 CASES: dict[str, Filled | None] = {
@@ -28,6 +37,9 @@ CASES: dict[str, Filled | None] = {
     "/jobs/{job_id}/content": of_a_job,
     "/jobs/{job_id}/events": of_a_job,
     "/jobs/{job_id}/cancel": of_a_job,
+    "/admin/teams/{team_id}": of_its_team,
+    "/admin/keys/{key_id}/rotate": of_its_key,
+    "/admin/keys/{key_id}/revoke": of_its_key,
     "/inputs/{name}": None,
     "/callbacks/{attempt_id}/{token}": None,
 }
@@ -36,7 +48,7 @@ WITH_IDS = [route for route in ROUTES if "{" in route.path]
 
 @pytest.mark.parametrize("route", WITH_IDS, ids=lambda route: route.path)
 async def test_an_address_with_an_id_is_nothing_to_another_team(start: Start, route: object) -> None:
-    """404, the same as for an id that never was; a new route needs a case here."""
+    """404, or 403 for want of a scope: the same as for an id that never was; a new route needs a case here."""
     path, methods = route.path, sorted(route.methods - {"HEAD"})
     assert path in CASES, f"{path} has an id and no case: say how another team is kept out of it"
     fill = CASES[path]
@@ -50,8 +62,11 @@ async def test_an_address_with_an_id_is_nothing_to_another_team(start: Start, ro
     for method in methods:
         seen = await gateway.client.request(method, theirs, headers=stranger)
         missing = await gateway.client.request(method, nothing, headers=stranger)
-        assert (seen.status_code, missing.status_code) == (404, 404)
-        same = seen.text.replace(job["id"], "ID") == missing.text.replace("job_0000000000000000", "ID")
+        refused = 403 if NEEDED[path] is Scope.ADMIN else 404
+        assert (seen.status_code, missing.status_code) == (refused, refused)
+        same = seen.text.replace(theirs, "ID").replace(job["id"], "ID") == missing.text.replace(nothing, "ID").replace(
+            "job_0000000000000000", "ID"
+        )
         assert same, "the two replies can be told apart"
     assert await gateway.job(job["id"]) == job
 
@@ -59,9 +74,6 @@ async def test_an_address_with_an_id_is_nothing_to_another_team(start: Start, ro
 def test_no_case_outlives_its_route() -> None:
     """The table of cases is the table of routes."""
     assert set(CASES) == {route.path for route in WITH_IDS}
-
-
-KEYLESS = {"/healthz", "/readyz", "/openapi.json", "/inputs/{name}", "/callbacks/{attempt_id}/{token}", "/metrics"}
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.path not in KEYLESS], ids=lambda r: r.path)

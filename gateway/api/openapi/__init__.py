@@ -15,20 +15,21 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from gateway.api.openapi import generation, jobs, money, service
+from gateway.api.openapi import admin, generation, jobs, money, service
 from gateway.api.openapi.operation import SCHEMES
 from gateway.api.openapi.requests import request_schemas
 from gateway.api.openapi.schemas import schemas
 from gateway.service import Service
 from providers.capability import Route
 
-OPERATIONS = (*generation.OPERATIONS, *jobs.OPERATIONS, *money.OPERATIONS, *service.OPERATIONS)
+OPERATIONS = (*generation.OPERATIONS, *jobs.OPERATIONS, *money.OPERATIONS, *admin.OPERATIONS, *service.OPERATIONS)
 TAGS = {
     "generate": "Asking for renders.",
     "jobs": "Looking at jobs, following and stopping them, fetching results.",
     "links": "Addresses that vidgate hands out, which carry their own permission.",
     "money": "Usage, statements and budgets.",
     "webhooks": "What was told to whom.",
+    "admin": "Teams, keys, and what administrators did.",
     "service": "What can be had, and how the service stands.",
 }
 
@@ -54,7 +55,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         "paths": _paths(),
         "components": {
             "securitySchemes": dict(SCHEMES),
-            "schemas": {**request_schemas(routes), **schemas()},
+            "schemas": {**request_schemas(routes), **schemas(), **admin.schemas()},
         },
     }
 

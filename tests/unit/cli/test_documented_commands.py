@@ -6,10 +6,11 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from gateway.cli.main import COMMANDS, program
 
@@ -31,13 +32,14 @@ def commands() -> Iterator[object]:
 @pytest.mark.parametrize("line", list(commands()))
 def test_a_documented_command_is_taken(line: str) -> None:
     """Read to its last word, and not run."""
-    command: click.Command = typer.main.get_command(program(COMMANDS))
+    command: Any = typer.main.get_command(program(COMMANDS))
+    assert isinstance(command, TyperGroup)
     words = shlex.split(line)[1:]
-    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+    while isinstance(command, TyperGroup) and words and not words[0].startswith("-"):
         name = words.pop(0)
         assert name in command.commands, f"there is no command {name!r}"
         command = command.commands[name]
-    if not isinstance(command, click.Group) and not {"--help", "-h"} & set(words):
+    if not isinstance(command, TyperGroup) and not {"--help", "-h"} & set(words):
         command.make_context("vidgate", words)
 
 
