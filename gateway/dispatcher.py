@@ -15,6 +15,7 @@ import structlog
 from gateway import parking
 from gateway.doubts import ruled
 from gateway.engine import Engine
+from gateway.loads import LOAD_INTERVAL_S
 from gateway.memory import remember
 from gateway.money import idempotency, ledger
 from gateway.outbox import Outbox
@@ -84,6 +85,8 @@ class Dispatcher:
             asyncio.create_task(self._every(HEARD_INTERVAL_S, self.watch.balances), name="heard"),
             asyncio.create_task(self._every(CLAIM_INTERVAL_S, self._outbox.turn), name="outbox"),
         ]
+        if self._parts.fleet.loaded():
+            self._loops.append(asyncio.create_task(self._every(LOAD_INTERVAL_S, self._refresh_loads), name="loads"))
 
     def lease(self) -> dict[str, Any]:
         """The lease columns of a job that is admitted here; empty when this process has its hands full."""
@@ -277,6 +280,10 @@ class Dispatcher:
             heard = self._parts.fleet.accounts[name].heard
             if heard is not None:
                 await self.watch.balance(name, heard)
+
+    async def _refresh_loads(self) -> None:
+        for name in self._parts.fleet.loaded():
+            await self._parts.fleet.refresh_load(name)
 
     async def _prune(self) -> None:
         await self._parts.store.write(idempotency.prune, self._parts.clock.now())

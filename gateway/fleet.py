@@ -11,6 +11,7 @@ import structlog
 
 from gateway.bus.contract import Bus, Limits, Slot
 from gateway.bus.memory import MemoryBus
+from gateway.loads import Loads, Machines
 from gateway.money.accounts import BalanceSource
 from gateway.runs import Render
 from gateway.settings import PollingSection
@@ -20,7 +21,7 @@ from policies.retry import RetryBudget, Situation
 from policies.router import Router
 from policies.values import InFlight, Observation
 from providers.capability import Route
-from providers.contract import Clock, HasBalance, Provider, ProviderSettings
+from providers.contract import Clock, HasBalance, HasLoad, Provider, ProviderSettings
 
 log = structlog.get_logger()
 started_at = attrgetter("started_at")
@@ -74,6 +75,7 @@ class Fleet:
     shadow: Shadow | None = None
     bus: Bus = field(default_factory=MemoryBus)
     alone: bool = True
+    loads: Loads = field(default_factory=Loads)
     routes: dict[str, Route] = field(init=False)
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _by_route: dict[str, dict[str, InFlight]] = field(init=False)
@@ -102,6 +104,31 @@ class Fleet:
         if until > self.clock.now():
             return tuple(sorted(shown + others, key=started_at))
         return shown
+
+    def machines(self, route_name: str) -> Machines | None:
+        """How the machines of a route stand, where they are our own and say so; None elsewhere.
+
+        All routes of such a provider share its machines.
+        """
+        if self.routes[route_name].mode != "local":
+            return None
+        return self.loads.machines(route_name, self._sent_to(self.account(route_name)), self.clock.now())
+
+    def _sent_to(self, account: Account) -> list[InFlight]:
+        """The attempts of this process on an account, the oldest first."""
+        flights = (one for route in account.provider.routes for one in self._by_route[route.name].values())
+        return sorted(flights, key=started_at)
+
+    def loaded(self) -> list[str]:
+        """The accounts whose machines say how busy they are."""
+        return [name for name, account in self.accounts.items() if isinstance(account.provider, HasLoad)]
+
+    async def refresh_load(self, name: str) -> None:
+        """Ask the machines of an account how busy they are now."""
+        account = self.accounts[name]
+        if isinstance(account.provider, HasLoad):
+            loads = await account.provider.load()
+            self.loads.note(loads, account.flights, self.clock.now())
 
     def depart(self, route_name: str, attempt_id: str, at: float) -> None:
         """An attempt was sent, or was picked up again after a restart."""
@@ -164,7 +191,7 @@ class Fleet:
         return Slot(self.routes[route_name].provider, route_name, attempt_id)
 
     def _shared_limits(self, route_name: str) -> Limits:
-        """A local route runs on this very machine: what it can do at once is nobody else's."""
+        """What a local route can do at once is not shared out: its machines say themselves when they are full."""
         return Limits() if self.routes[route_name].mode == "local" else self.limits(route_name)
 
     def arrive(self, attempt_id: str, *, handed_over: bool = False) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gateway.fleet import Fleet
+from gateway.loads import Machines
 from gateway.money.margin import TeamPlan
 from gateway.money.prices import Price, PriceBook
 from gateway.settings_routing import RoutingSection
@@ -50,7 +51,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An order on one route: the fit, the form in which the picture goes there, and what the team would pay."""
+    """An order on one route: the fit, the form in which the picture goes there, and what the team would pay.
+
+    `machines` is how they stand where they are our own.
+    """
 
     route: Route
     fit: Fit
@@ -58,6 +62,7 @@ class Option:
     price: Price | None
     team_price_micros: int
     worst_micros: int
+    machines: Machines | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +153,18 @@ class Planner:
 
     def _option(self, order: Order, route: Route) -> Option:
         fitted = fit(route, order.written, mode=order.mode, image_size=order.image_size)
+        machines = self.fleet.machines(route.name)
         # By the book of the moment of the order: what was quoted holds while the job runs, also for a later route.
-        price = self.prices.price(route.name, fitted.values, order.created_at)
+        gpu_s = machines.render_s(fitted.values) if machines is not None else None
+        price = self.prices.paced(route.name, fitted.values, order.created_at, gpu_s)
         form = self.image_form(route)
         refusals = [*fitted.refusals, *order.standing.refusals(route.name)]
         if form is None:
             refusals.append(
                 "it takes the picture only as a link: set server.public_base_url to an address it can reach"
             )
+        if machines is not None and not machines.load.offered:
+            refusals.append("none of its machines has the model")
         if price is None:
             refusals.append("the price book has no price for it")
         team_price = worst = 0
@@ -168,23 +177,26 @@ class Planner:
             worst = worst if limit is None else min(worst, limit)
         receipt = (*_picture_lines(order, fitted, route, form), *fitted.receipt)
         fitted = replace(fitted, refusals=tuple(refusals), receipt=receipt)
-        return Option(route, fitted, form, price, team_price, worst)
+        return Option(route, fitted, form, price, team_price, worst, machines)
 
     def _candidate(self, order: Order, option: Option) -> Candidate:
-        route = option.route
+        route, machines = option.route, option.machines
         account, limits = self.fleet.account(route.name), self.fleet.limits(route.name)
+        render_s = machines.render_s(option.fit.values) if machines is not None else None
         return Candidate(
             route=route.name,
             account=route.provider,
             mode=route.mode,
             price_micros=option.price.cost_micros if option.price else 0,
-            nominal_latency_s=route.latency_nominal_s,
+            nominal_latency_s=route.latency_nominal_s if render_s is None else render_s,
             size_class=size_class(option.fit),
             balance_micros=account.balance_micros,
             balance_at=account.balance_at,
-            in_flight=self.fleet.in_flight(route.name),
+            in_flight=self.fleet.in_flight(route.name) if machines is None else machines.running,
             concurrency_max=limits.concurrency_max,
             requests_per_minute=limits.requests_per_minute,
+            slots=None if machines is None else machines.slots,
+            queued=0 if machines is None else machines.queued,
             preview=route.preview and not self.routing.preview,
             refusals=option.fit.refusals,
         )

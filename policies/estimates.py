@@ -103,6 +103,11 @@ class LatencyEstimate:
         prior, home = self._prior_variance, self._home
         return home + (self._level - home) * kept, prior + (self._level_variance - prior) * kept * kept
 
+    def expect(self, nominal_s: float) -> None:
+        """Take another prior while nothing was seen: our own machines know their pace before any render ends here."""
+        if self._seen_at is None:
+            self._home = self._level = log(max(nominal_s, 0.5))
+
     def learn(self, elapsed_s: float, at: float) -> None:
         """Take in one finished render of `elapsed_s` seconds."""
         settings = self._settings

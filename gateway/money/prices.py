@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -107,6 +107,22 @@ class PriceBook:
             return None
         begins = datetime.fromtimestamp(formula.effective_from, UTC).date().isoformat()
         return Price(cost_micros, worst_micros, f"{route}@{begins}", formula.confidence(), lines)
+
+    def paced(self, route: str, parameters: Mapping[str, Scalar], at: float, gpu_s: float | None) -> Price | None:
+        """The price of a request, where it counts GPU seconds by the pace that our machines measure now.
+
+        It never comes to more than the book's own worst case, which every hold covers: machines that grow slower must
+        not make a job that was admitted too dear for its hold. What a render really took is billed in full anyway.
+        """
+        book = self.price(route, parameters, at)
+        paced = self.price(route, {**parameters, "gpu_seconds": gpu_s}, at) if gpu_s is not None else None
+        if book is None or paced is None:
+            return book
+        above = paced.cost_micros - book.worst_micros
+        if above > 0:
+            lines = (*paced.breakdown, Line("above the worst case of the book", "", "", -above))
+            paced = replace(paced, cost_micros=book.worst_micros, breakdown=lines)
+        return replace(paced, worst_micros=max(paced.worst_micros, book.worst_micros))
 
     def measured_micros(
         self, route: str, parameters: Mapping[str, Scalar], at: float, gpu_s: float | None

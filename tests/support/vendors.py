@@ -18,8 +18,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from providers import modelslab, preview, segmind
+from providers import local_gpu, modelslab, preview, segmind
 from providers.contract import SimulatorTools
+from providers.local_gpu.simulator.app import SimulatedWorker
 from providers.modelslab.simulator.app import Vendor as ModelsLabVendor
 from providers.modelslab.simulator.switches import SANDBOX_KEY as MODELSLAB_KEY
 from providers.segmind.simulator import build_simulator
@@ -38,6 +39,7 @@ SWITCHES: Mapping[str, Mapping[str, Any]] = {
         "latency": {model: {"kind": "constant", "mean_s": 10.0} for model in MODELS},
     },
     "modelslab": {"clip": "cached", "latency": {"kind": "constant", "mean_s": 10.0}},
+    "local": {"clip": "cached", "seconds_per_step": 0.6, "seconds_fixed": 1.0},  # 25 steps in 16 s
 }
 
 
@@ -130,6 +132,11 @@ class World:
         return self.vendors["segmind"]
 
     @property
+    def gpus(self) -> list[Simulated]:
+        """The simulated workers of the team's own GPUs."""
+        return [vendor for name, vendor in self.vendors.items() if name.startswith("gpu-")]
+
+    @property
     def modelslab(self) -> Simulated:
         return self.vendors["modelslab"]
 
@@ -185,14 +192,21 @@ async def world(
     public: bool = True,
     sections: Mapping[str, Mapping[str, Any]] | None = None,
     http: httpx.AsyncClient | None = None,
+    gpus: int = 1,
     **settings: Mapping[str, Any],
 ) -> AsyncIterator[World]:
     """Serve the vendors and the gateway; `sections` changes the vendors' own settings, and their names choose them.
 
     Without `public` the gateway has no address that a vendor could reach. `http` is its client for vendor calls.
+    `local` is served by so many workers as `gpus` says.
     """
     chosen = sections if sections is not None else {"segmind": {}, "modelslab": {}, "preview": {}}
-    plugins = {"segmind": segmind.PLUGIN, "modelslab": modelslab.PLUGIN, "preview": preview.PLUGIN}
+    plugins = {
+        "segmind": segmind.PLUGIN,
+        "modelslab": modelslab.PLUGIN,
+        "preview": preview.PLUGIN,
+        "local": local_gpu.PLUGIN,
+    }
     clock = VirtualClock(loop)
     async with AsyncExitStack() as stack:
         vendors: dict[str, Simulated] = {}
@@ -202,8 +216,12 @@ async def world(
             simulator_settings = plugins[name].simulator_settings
             if simulator_settings is not None:
                 http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
-                vendors[name] = await _simulate(name, clock, http, stack)
-                section = dict(simulator_settings(vendors[name].url))
+                names = [name] if name != "local" else [f"gpu-{number}" for number in range(gpus)]
+                for each in names:
+                    vendors[each] = await simulate(name, clock, http, stack)
+                section = dict(simulator_settings(vendors[names[0]].url))
+                if name == "local":
+                    section["workers"] = [vendors[each].url for each in names]
             accounts.append((plugins[name], section | dict(changes)))
         listener, url = listen()
         if public:
@@ -217,14 +235,15 @@ async def world(
         yield World(gateway, await stack.enter_async_context(client), vendors, site)
 
 
-async def _simulate(name: str, clock: VirtualClock, http: httpx.AsyncClient, stack: AsyncExitStack) -> Simulated:
+async def simulate(name: str, clock: VirtualClock, http: httpx.AsyncClient, stack: AsyncExitStack) -> Simulated:
+    """A vendor's simulator behind a real socket, for as long as the stack stands."""
     listener, url = listen()
     tools = SimulatorTools(url, clock, Random(1), http, SWITCHES[name])
     if name == "segmind":
         simulator = build_simulator(tools)
         app, vendor = simulator.app, simulator.vendor
     else:
-        vendor = ModelsLabVendor(tools)
+        vendor = SimulatedWorker(tools) if name == "local" else ModelsLabVendor(tools)
         app = vendor.app()
     tap = Tap(app)
     await stack.enter_async_context(serve(tap, listener))

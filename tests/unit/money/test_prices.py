@@ -68,6 +68,21 @@ def test_gpu_seconds_are_estimated_before_and_measured_after() -> None:
     assert cost(gpu(), num_frames=10) is None
 
 
+def test_a_price_follows_the_measured_pace_as_far_as_the_hold_goes() -> None:
+    """Never above the worst case of the book, so that no admitted job is too dear for its hold."""
+    frames = {"num_frames": 10, "num_inference_steps": 20}  # 12 s by the book
+    local = book({**gpu(), "worst_factor": "2"})
+    plain = local.price("vendor/model", frames, AT)
+    assert plain is not None
+    assert local.paced("vendor/model", frames, AT, None) == plain
+    for seconds, cost_micros, worst_micros in ((4.0, 4_000, 24_000), (20.0, 20_000, 40_000), (60.0, 24_000, 120_000)):
+        paced = local.paced("vendor/model", frames, AT, seconds)
+        assert paced is not None
+        assert (paced.cost_micros, paced.worst_micros) == (cost_micros, worst_micros)
+        assert sum(line.amount_micros for line in paced.breakdown) == cost_micros
+    assert local.paced("other/model", frames, AT, 4.0) is None
+
+
 def test_only_a_price_by_the_gpu_second_is_measured() -> None:
     """With the seconds that the worker told; nonsense and other prices leave the book's figure."""
     local, vendor = book(gpu()), book({"terms": [term("call", "0.2")]})

@@ -24,6 +24,17 @@ def fed(times: list[float], every_s: float = 10.0, nominal_s: float = 30.0) -> L
     return estimate
 
 
+def test_the_prior_can_be_bettered_until_something_was_seen() -> None:
+    """Machines of our own measure their pace; what renders really took counts for more."""
+    estimate = LatencyEstimate(SETTINGS, 45.0)
+    estimate.expect(9.0)
+    assert estimate.law(0.0).p50_s == pytest.approx(9.0)
+    estimate.learn(20.0, 1.0)
+    learned = estimate.law(1.0).p50_s
+    estimate.expect(100.0)
+    assert estimate.law(1.0).p50_s == learned > 9.0
+
+
 def test_before_anything_is_seen_the_published_latency_is_believed() -> None:
     """The catalogue's figure is the prior."""
     law = LatencyEstimate(SETTINGS, 30.0).law(0.0)
