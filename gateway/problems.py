@@ -10,6 +10,7 @@ Problem
 ├── NotFound                   404
 ├── MethodNotAllowed           405
 ├── NotAcceptable              406
+├── RequestTimeout             408
 ├── Conflict                   409
 │   └── RequestInProgress      409  an Idempotency-Key whose first request still runs
 ├── Gone                       410
@@ -24,8 +25,10 @@ Problem
 │   ├── NoEligibleRoute
 │   └── IdempotencyMismatch
 ├── QuotaExceeded              429
+├── HeadersTooLarge            431
 ├── InternalError              500
 ├── Unavailable                503
+│   └── TemporaryReducedCapacity
 └── JobProblem                      why a job ended without a result; stands in the job's `error`
     ├── RequestRefused         422  the vendor refused the request itself, or moderated it
     ├── JobCanceled            409
@@ -128,6 +131,12 @@ class NotAcceptable(Problem):
     status, slug, title = 406, "not-acceptable", "No acceptable representation"
 
 
+class RequestTimeout(Problem):
+    """The request did not come whole within its time."""
+
+    status, slug, title = 408, "request-timeout", "The request came too slowly"
+
+
 class Conflict(Problem):
     """The request does not fit the state that the thing is in."""
 
@@ -212,6 +221,12 @@ class QuotaExceeded(Problem):
     status, slug, title = 429, "quota-exceeded", "A limit of this key or its team is reached"
 
 
+class HeadersTooLarge(Problem):
+    """The address and headers are more than any client needs."""
+
+    status, slug, title = 431, "headers-too-large", "The headers of the request are too large"
+
+
 class InternalError(Problem):
     """A fault of vidgate itself; nothing was charged for it."""
 
@@ -220,6 +235,12 @@ class Unavailable(Problem):
     """For the moment this cannot be served."""
 
     status, slug, title = 503, "unavailable", "Not available right now"
+
+
+class TemporaryReducedCapacity(Unavailable):
+    """There is too much to do at this moment; the request was refused before anything was done for it."""
+
+    slug, title = "temporary-reduced-capacity", "Too busy at this moment"
 
 
 class JobProblem(Problem):

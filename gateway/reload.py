@@ -50,6 +50,8 @@ LIVE: tuple[tuple[str, ...], ...] = (
     ("jobs", "crashes_max"),
     ("server", "wait_s_max"),
     ("server", "body_bytes_max"),
+    ("server", "body_s"),
+    ("server", "body_bytes_per_s_min"),
     ("security", "link_ttl_s"),
 )
 LIVE_OF_PROVIDER = ("concurrency_max", "requests_per_minute")

@@ -28,6 +28,38 @@ class ServerSection(Section):
     body_bytes_max: int = Field(
         default=32 * MEBIBYTE, ge=1024, le=1024 * MEBIBYTE, description="Largest request body, bytes."
     )
+    body_s: float = Field(
+        default=15,
+        gt=0,
+        le=600,
+        description="Time for a request body, seconds, beside what its size takes at `body_bytes_per_s_min`.",
+    )
+    body_bytes_per_s_min: int = Field(
+        default=32 * 1024,
+        ge=1,
+        le=1024 * MEBIBYTE,
+        description="Slowest rate at which a body may come, bytes a second.",
+    )
+    header_s: float = Field(default=10, gt=0, le=600, description="Time for address and headers, seconds.")
+    header_bytes_max: int = Field(
+        default=64 * 1024, ge=4096, le=MEBIBYTE, description="Largest address and headers together, bytes."
+    )
+    headers_max: int = Field(default=100, ge=20, le=10_000, description="Most headers of a request.")
+    send_s: float = Field(
+        default=30,
+        gt=0,
+        le=3600,
+        description="Longest time in which a client may take nothing of its reply, seconds; then it is cut off.",
+    )
+    keep_alive_s: int = Field(
+        default=5,
+        ge=1,
+        le=3600,
+        description="How long an idle connection is kept, seconds; longer than a load balancer in front keeps its own.",
+    )
+    connections_max: int = Field(
+        default=5000, ge=10, le=1_000_000, description="Most connections open at a time; more are refused with 503."
+    )
     wait_s_max: float = Field(default=60, ge=0, le=300, description="Longest `Prefer: wait` that is honoured, seconds.")
     drain_s: float = Field(default=20, ge=0, le=600, description="Time to finish what is quick after SIGTERM, seconds.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -45,6 +46,14 @@ def _facts(request: Request, error: Exception) -> dict[str, str]:
     trace: Trace | None = getattr(request.state, "trace", None)
     facts = {"method": request.method, "error": type(error).__name__}
     return facts | ({"trace_id": trace.trace_id} if trace is not None else {})
+
+
+def raw_reply(problem: Problem) -> bytes:
+    """A problem as the bytes of a whole reply, for a connection on which no request could be read; it is the last."""
+    response = problem_response(problem)
+    lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}".encode()]
+    lines += [name + b": " + value for name, value in (*response.raw_headers, (b"connection", b"close"))]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + bytes(response.body)
 
 
 async def on_problem(request: Request, error: Exception) -> Response:

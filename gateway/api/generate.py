@@ -19,7 +19,7 @@ from gateway.admission import Admission, Answer, IdempotencyKey
 from gateway.api.auth import audience_for, caller_of
 from gateway.api.prefer import Preference, preference_of, wait_for
 from gateway.api.quota import job_limits, note_standings
-from gateway.api.reading import metadata_of, read_fields, take_image
+from gateway.api.reading import BodyLimits, metadata_of, read_fields, take_image
 from gateway.api.shown import job_json, reply_headers
 from gateway.audience import Audience
 from gateway.inputs import given_as
@@ -95,7 +95,9 @@ async def generate(request: Request, service: Service, media: Media) -> Response
 
 async def read_wish(request: Request, service: Service, media: Media) -> Wish:
     """Read and check the body. Raises the problem that names what is wrong; nothing is kept."""
-    fields = await read_fields(request, service.parts.settings.server.body_bytes_max)
+    server = service.parts.settings.server
+    limits = BodyLimits(server.body_bytes_max, server.body_s, server.body_bytes_per_s_min)
+    fields = await read_fields(request, limits)
     fingerprint = idempotency.fingerprint("POST", request.url.path, _digestible(fields))
     image = take_image(fields)
     fit = "exact" if (asked := fields.pop("fit", None)) is None else asked

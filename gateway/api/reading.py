@@ -2,53 +2,79 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from gateway.problems import AliasConflict, BadJson, BadRequest, ContentTooLarge, InvalidImage, UnsupportedMediaType
+from gateway.problems import (
+    AliasConflict,
+    BadJson,
+    BadRequest,
+    ContentTooLarge,
+    InvalidImage,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
 from providers.vocabulary import IMAGE_ALIASES
 
 FIELDS_MAX = 64
 JSON_FIELDS = ("routing", "metadata")
 
 
-async def read_body(request: Request, bytes_max: int) -> bytes:
-    """The whole body. Raises ContentTooLarge as soon as it is known to be too long."""
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How large a body may be, and how slow: `grace_s` beside what its bytes take at `bytes_per_s_min`."""
+
+    bytes_max: int
+    grace_s: float
+    bytes_per_s_min: int
+
+
+async def read_body(request: Request, limits: BodyLimits) -> bytearray:
+    """The whole body. Raises ContentTooLarge as soon as it is known to be too long, and RequestTimeout."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > bytes_max:
-        raise _too_large(bytes_max)
-    chunks: list[bytes] = []
-    size_bytes = 0
+    if declared.isdecimal() and len(declared) < 20 and int(declared) > limits.bytes_max:
+        raise _too_large(limits.bytes_max)
+    body = bytearray()
     try:
-        async for chunk in request.stream():
-            size_bytes += len(chunk)
-            if size_bytes > bytes_max:
-                raise _too_large(bytes_max)
-            chunks.append(chunk)
+        async with asyncio.timeout(limits.grace_s) as patience:
+            ends_at = patience.when()
+            assert ends_at is not None
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limits.bytes_max:
+                    raise _too_large(limits.bytes_max)
+                patience.reschedule(ends_at + len(body) / limits.bytes_per_s_min)
     except ClientDisconnect:
         raise BadRequest("the connection closed before the whole body had arrived") from None
-    return b"".join(chunks)
+    except TimeoutError:
+        detail = f"{len(body)} bytes of the body came, fewer than {limits.bytes_per_s_min} a second after a start of "
+        raise RequestTimeout(f"{detail}{limits.grace_s:g} s", headers={"Connection": "close"}) from None
+    return body
 
 
-async def read_fields(request: Request, bytes_max: int) -> dict[str, Any]:
+async def read_fields(request: Request, limits: BodyLimits) -> dict[str, Any]:
     """The fields of a JSON or multipart body. The picture of a multipart body is bytes under `image`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in {"application/json", "multipart/form-data"}:
         raise UnsupportedMediaType("send application/json or multipart/form-data", got=kind or None)
-    body = await read_body(request, bytes_max)
-    return parse_json(body) if kind == "application/json" else await _multipart(request.headers, body, bytes_max)
+    body = await read_body(request, limits)
+    if kind == "application/json":
+        return parse_json(body)
+    return await _multipart(request.headers, bytes(body), limits.bytes_max)
 
 
 class _UnfitError(ValueError):
     """What Python's reader of JSON would take and JSON does not have."""
 
 
-def parse_json(body: bytes) -> dict[str, Any]:
+def parse_json(body: bytes | bytearray) -> dict[str, Any]:
     """A JSON object; duplicate names, NaN and infinities are refused, and so is nesting without end."""
     try:
         value = json.loads(body, parse_constant=_not_a_number, object_pairs_hook=_unique)

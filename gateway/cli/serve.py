@@ -75,7 +75,7 @@ async def _serve(configuration: Configuration, source: Source) -> None:
 
     with listener:
         try:
-            await serve_until_stopped(build_app(configuration.settings, source=source), listener, ready)
+            await serve_until_stopped(build_app(configuration.settings, source=source), listener, ready, server)
         except StoreError as error:
             raise CommandError(ExitCode.USAGE, str(error)) from error
 
@@ -119,7 +119,9 @@ async def _serve_dev(where: DevPlan, listener: socket.socket, plan: SimulatorPla
                 where.folder, lambda secret: dev_configuration(where, vendors, known, secret)
             )
             app = build_app(configuration.settings)
-            await serve_until_stopped(app, listener, lambda: _introduce(where, vendors, state, as_json))
+            await serve_until_stopped(
+                app, listener, lambda: _introduce(where, vendors, state, as_json), configuration.settings.server
+            )
         except StoreError as error:
             raise CommandError(ExitCode.USAGE, str(error), "another folder with --folder") from error
 

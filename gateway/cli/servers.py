@@ -10,9 +10,10 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random, SystemRandom
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import uvicorn
 import uvloop
@@ -21,6 +22,8 @@ from starlette.applications import Starlette
 from gateway.cli.client import own_http
 from gateway.cli.exit_codes import CommandError, ExitCode
 from gateway.clock import SystemClock
+from gateway.connections import SEND_BUFFER_BYTES, BoundedProtocol, ConnectionLimits
+from gateway.settings_edge import ServerSection
 from providers.contract import ProviderPlugin, SimulatorTools
 from providers.registry import PluginError, plugins
 from providers.serving import listen, serve
@@ -31,6 +34,7 @@ PORT_BASE = 9100
 LOOPBACK = "127.0.0.1"
 # Connections still open when the process is told to stop are given this long; jobs have `server.drain_s` of their own.
 CONNECTIONS_GRACE_S = 5
+USUAL_SERVER = ServerSection()
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -86,17 +90,44 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-async def serve_until_stopped(app: Starlette, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+async def serve_until_stopped(
+    app: Starlette, listener: socket.socket, on_ready: Callable[[], None], server: ServerSection = USUAL_SERVER
+) -> None:
     """Serve the gateway until SIGINT or SIGTERM; `on_ready` is called once it answers.
 
     Starting and draining are the application's own lifespan.
     The lifespan is entered here and not by the server, so that what keeps it from starting is raised and not logged.
     """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # of every connection it accepts
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=CONNECTIONS_GRACE_S
+        app,
+        http=bounded(app, server),
+        ws="none",
+        timeout_keep_alive=server.keep_alive_s,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=CONNECTIONS_GRACE_S,
     )
     async with app.router.lifespan_context(app):
         await _Server(config, on_ready).serve(sockets=[listener])
+
+
+def bounded(app: Starlette, server: ServerSection) -> type[asyncio.Protocol]:
+    """The protocol of connections with these limits; what it cuts off is counted in the metrics of the service."""
+
+    def on_cut(reason: str) -> None:
+        app.state.service.parts.meter.metrics.count("vidgate_connections_cut", reason=reason)
+
+    limits = ConnectionLimits(
+        connections_max=server.connections_max,
+        header_s=server.header_s,
+        header_bytes_max=server.header_bytes_max,
+        headers_max=server.headers_max,
+        send_s=server.send_s,
+        on_cut=on_cut,
+    )
+    return cast("type[asyncio.Protocol]", partial(BoundedProtocol, limits=limits))
 
 
 @asynccontextmanager

@@ -179,6 +179,13 @@ METRICS: tuple[Metric, ...] = (
         ("method", "path", "status"),
         CALL_BUCKETS_S,
     ),
+    Metric(
+        "vidgate_connections_cut",
+        "counter",
+        "Connections ended because of their client: `head_timeout`, `head_size`, `malformed`, `unwanted_body`, "
+        "`send_timeout`, or `connections` when too many were open.",
+        ("reason",),
+    ),
     Metric("vidgate_event_loop_lag_seconds", "histogram", "How late the event loop wakes.", (), SHORT_BUCKETS_S),
     Metric(
         "vidgate_store_seconds",

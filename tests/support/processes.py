@@ -51,7 +51,9 @@ def serve_gateway(sections: Mapping[str, Any], log: str, said: Connection) -> No
         listener, url = listen()
         try:
             app = build_app(settings)
-            ready = serve_until_stopped(app, listener, lambda: said.send((url, app.state.service.dispatcher.owner)))
+            ready = serve_until_stopped(
+                app, listener, lambda: said.send((url, app.state.service.dispatcher.owner)), settings.server
+            )
             run(ready)
         except StoreError as error:
             said.send(f"refused: {error}")

@@ -16,7 +16,7 @@ from gateway.problems import JobProblem, Problem, problem_response
 
 ROOT = Path(__file__).parents[2]
 # 1xx-3xx are no errors; what vidgate answers itself is one of these.
-STATUSES = {400, 401, 402, 403, 404, 405, 406, 409, 410, 413, 415, 416, 422, 429, 500, 502, 503, 504}
+STATUSES = {400, 401, 402, 403, 404, 405, 406, 408, 409, 410, 413, 415, 416, 422, 429, 431, 500, 502, 503, 504}
 
 
 def tree(kind: type[Problem] = Problem) -> list[type[Problem]]:

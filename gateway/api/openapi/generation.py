@@ -56,7 +56,7 @@ REFUSALS = (
     problems.InvalidImage,
     problems.NoEligibleRoute,
 )
-UNREADABLE = (problems.BadJson, problems.ContentTooLarge, problems.UnsupportedMediaType)
+UNREADABLE = (problems.BadJson, problems.RequestTimeout, problems.ContentTooLarge, problems.UnsupportedMediaType)
 
 
 def _body(schema: str) -> Json:
