@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from gateway.api.errors import raw_reply
 from gateway.problems import BadRequest, HeadersTooLarge, Problem, RequestTimeout, TemporaryReducedCapacity
@@ -42,8 +44,16 @@ class _RefusedError(Exception):
 class BoundedProtocol(HttpToolsProtocol):
     """The server's protocol with limits."""
 
-    def __init__(self, *, limits: ConnectionLimits, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        limits: ConnectionLimits,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
         self._limits = limits
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._refusal: Problem | None = None
