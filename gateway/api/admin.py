@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from gateway import administration, audit
 from gateway.api.auth import actor_of, caller_of
-from gateway.api.reading import parse_json, read_body
+from gateway.api.reading import BodyLimits, parse_json, read_body
 from gateway.api.shown import rfc3339
 from gateway.keys import KeyGrantError, KeyRow, NewKey, page_of_keys
 from gateway.money.grants import Grants
@@ -34,7 +34,7 @@ from gateway.scopes import USUAL, Scopes
 from gateway.service import Service
 from gateway.teams import NewTeam, StillBusy, TermsError, plan_of, zone_of
 
-BODY_BYTES_MAX = 64 * 1024
+BODY_LIMITS = BodyLimits(64 * 1024, grace_s=15.0, bytes_per_s_min=32 * 1024)
 PAGE_MAX = 100
 PAGE_USUAL = 20
 DAY_S = 86_400.0
@@ -214,7 +214,7 @@ def _id(request: Request, name: str) -> str:
 
 async def _read(request: Request, kind: type[Body]) -> Body:
     """The body as this kind. Raises the problem that names the member at fault."""
-    body = await read_body(request, BODY_BYTES_MAX)
+    body = await read_body(request, BODY_LIMITS)
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if body and media_type != "application/json":
         raise UnsupportedMediaType("send application/json", got=media_type or None)

@@ -19,6 +19,7 @@ PAGE = (
 KEY_ID = parameter("path", "key_id", {"type": "string", "minLength": 1}, "The key's id.", required=True)
 TEAM_ID = parameter("path", "team_id", {"type": "string", "minLength": 1}, "The team's id.", required=True)
 BODY_PROBLEMS = (
+    problems.RequestTimeout,
     problems.ContentTooLarge,
     problems.UnsupportedMediaType,
     problems.UnknownField,
