@@ -15,6 +15,7 @@ from random import Random, SystemRandom
 import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -33,6 +34,8 @@ from gateway.api import (
     routes,
     webhooks,
 )
+from gateway.api.edge import Edge
+from gateway.api.methods import with_other_methods
 from gateway.bus.contract import Bus
 from gateway.bus.open import Surroundings, open_bus
 from gateway.clock import Clock, SystemClock
@@ -138,9 +141,10 @@ def build_app(
             await client.aclose()
             await parts.meter.tracing.close()
 
-    return Starlette(
-        routes=ROUTES,
+    app = Starlette(
+        routes=with_other_methods(ROUTES),
         lifespan=lifespan,
+        middleware=[Middleware(Edge, settings.server.cors_origins)],
         exception_handlers={
             Problem: errors.on_problem,
             HTTPException: errors.on_http_exception,
@@ -148,6 +152,8 @@ def build_app(
             Exception: errors.on_fault,
         },
     )
+    app.router.redirect_slashes = False  # an address has one spelling; another one is not found
+    return app
 
 
 async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient, outbound: Outbound) -> Parts:

@@ -60,6 +60,11 @@ class ServerSection(Section):
     connections_max: int = Field(
         default=5000, ge=10, le=1_000_000, description="Most connections open at a time; more are refused with 503."
     )
+    cors_origins: tuple[str, ...] = Field(
+        default=(),
+        description="Origins whose pages may call the API from a browser, such as `https://studio.example.com`; none "
+        "unless named, and never all of them.",
+    )
     wait_s_max: float = Field(default=60, ge=0, le=300, description="Longest `Prefer: wait` that is honoured, seconds.")
     drain_s: float = Field(default=20, ge=0, le=600, description="Time to finish what is quick after SIGTERM, seconds.")
 
@@ -72,6 +77,17 @@ class ServerSection(Section):
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("must be an http or https address without ? and #, such as https://video.example.com")
         return url.rstrip("/")
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {"http", "https"} or "@" in origin:
+                raise ValueError(f"{origin!r} is no origin; write scheme and host alone, https://studio.example.com")
+            if not parts.hostname or origin != origin.lower() or "*" in origin:
+                raise ValueError(f"{origin!r} must name one host, in lower case")
+        return origins
 
 
 class SecuritySection(Section):

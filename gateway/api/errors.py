@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.api.deprecation import warned
 from gateway.api.quota import announce
 from gateway.problems import (
     BadRequest,
@@ -30,11 +31,12 @@ BY_STATUS: Mapping[int, type[Problem]] = {404: NotFound, 405: MethodNotAllowed}
 
 
 def completed(request: Request, response: Response) -> Response:
-    """The reply with the span that it was given in (`traceresponse`, as Trace Context drafts it) and what is left."""
+    """The reply with its span (`traceresponse`, as Trace Context drafts it), what is left, and whether it will go."""
     trace: Trace | None = getattr(request.state, "trace", None)
     if trace is not None:
         response.headers["traceresponse"] = str(trace)
-    return announce(request, response)
+    template: str = getattr(request.state, "template", "")
+    return warned(request.method, template, announce(request, response))
 
 
 def _shown(request: Request, problem: Problem) -> Response:

@@ -53,7 +53,16 @@ async def job_events(request: Request, service: Service) -> Response:
     await service.parts.store.read(load_job, job_id, caller.team_id)
     after, stop = place_of(request.headers.get("last-event-id")), Stop()
     told = _follow(request, service, after, stop)
-    return EventSourceResponse(told, ping=PING_S, shutdown_event=cast("Any", stop), shutdown_grace_period=STOP_GRACE_S)
+    stop_word = cast("Any", stop)
+    stream = EventSourceResponse(told, ping=PING_S, shutdown_event=stop_word, shutdown_grace_period=STOP_GRACE_S)
+    return stream if request.method != "HEAD" else _headers_of(stream)
+
+
+def _headers_of(stream: Response) -> Response:
+    """What a stream begins with, without waiting for its end; it has no length."""
+    head = Response(headers=dict(stream.headers))
+    del head.headers["content-length"]
+    return head
 
 
 async def _follow(request: Request, service: Service, after: Place, stop: Stop) -> AsyncIterator[ServerSentEvent]:

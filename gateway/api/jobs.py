@@ -22,6 +22,7 @@ from gateway.service import Service
 from gateway.store import jobs as rows
 
 PAGE_MAX = 100
+FOR_GOOD = "private, max-age=86400, immutable"  # a result never changes; its team's own cache may keep it
 PAGE_USUAL = 20
 _RANGE = re.compile(r"^bytes=(\d{0,15})-(\d{0,15})$", re.ASCII)
 _EPOCH = re.compile(r"^\d{1,12}$", re.ASCII)
@@ -71,7 +72,10 @@ async def get_content(request: Request, service: Service) -> Response:
         raise NotFound(f"the result has {len(job.result['files'])} file(s), counted from 0")
     file = job.result["files"][int(index)]
     name = f"{job.id}-{index}.{EXTENSIONS[file['media_type']]}"
-    headers = {"content-disposition": f'inline; filename="{name}"', "cache-control": "private, immutable"}
+    headers = {
+        "content-disposition": f'inline; filename="{name}"',
+        "cache-control": "private, max-age=86400, immutable",
+    }
     return await _artifact(request, service, file["sha256"], file["media_type"], headers)
 
 
@@ -94,7 +98,7 @@ async def _artifact(
     size_bytes = await artifacts.size(sha256)
     if size_bytes is None:
         raise Gone("the stored file is no longer there")
-    headers = headers | {"accept-ranges": "bytes", "etag": f'"{sha256}"', "x-content-type-options": "nosniff"}
+    headers = headers | {"accept-ranges": "bytes", "etag": f'"{sha256}"'}
     if _known(request, headers["etag"]):
         return Response(status_code=304, headers=headers)
     part = _part(request, size_bytes, headers["etag"])

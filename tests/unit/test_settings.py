@@ -123,6 +123,8 @@ def test_every_number_has_a_unit_or_is_a_count() -> None:
     plain = {
         "server.port",
         "server.replicas",
+        "server.headers_max",
+        "server.connections_max",
         "store.connections_max",
         "intake.pixels_max",
         "intake.side_max",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import problems
+from gateway.api.deprecation import deprecation_of
 from gateway.problems import Problem
 from gateway.scopes import NEEDED
 
@@ -77,6 +78,8 @@ class Operation:
         shown: Json = {"operationId": self.id, "tags": [self.tag], "summary": self.summary}
         if self.description:
             shown["description"] = self.description
+        if deprecation_of(self.method.upper(), self.path) is not None:
+            shown["deprecated"] = True
         scopes = [NEEDED[self.path]] if self.needs_key else []
         shown["security"] = [{scheme: scopes} for scheme in SCHEMES] if scopes else []
         if self.parameters:
