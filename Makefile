@@ -9,7 +9,7 @@ SIM ?=
 CACHE ?=
 CALLS ?= 20000
 SEEDS ?= 1-10000
-BENCH ?= overhead admission transport throughput inflight wakeups tracing
+BENCH ?= overhead admission transport throughput inflight wakeups tracing media
 
 .PHONY: help install demo test explore fuzz stack promises month soak check lint types format lock bench routing mutants kills footprint audit clean
 

@@ -48,7 +48,9 @@ from gateway.ids import Ids
 from gateway.inputs import Inputs
 from gateway.links import Links
 from gateway.media.artifacts import Artifacts
+from gateway.media.decoders import Decoders
 from gateway.media.intake import ImageLimits
+from gateway.media.workers import Workers
 from gateway.money.prices import PriceBook
 from gateway.outbound import FetchLimits, Outbound
 from gateway.parts import Parts
@@ -97,6 +99,14 @@ class Chance:
     random: Random
 
 
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """What touches what vidgate did not write: the way to foreign URLs, and the processes that open foreign files."""
+
+    outbound: Outbound
+    workers: Workers
+
+
 def build_app(
     settings: Settings,
     *,
@@ -118,12 +128,14 @@ def build_app(
             transport=VendorTransport(limits=VENDOR_LIMITS), timeout=VENDOR_TIMEOUT_S, trust_env=False
         )
         outbound = watched(Outbound(settings.outbound.allow_hosts), "outbound")
-        parts = await compose(settings, chance, client, outbound)
+        workers = Workers(settings.media.workers, settings.media.memory_bytes_max)
+        parts = await compose(settings, chance, client, Foreign(outbound, workers))
         dispatcher = Dispatcher(parts, Engine(parts))
         reloader = Reloader(parts, source, plugins()) if source is not None else None
         snapshot = Snapshot(parts, dispatcher, parts.meter.metrics)
         app.state.service = Service(parts, dispatcher, snapshot, reloader)
         loop_watch = asyncio.create_task(watch_loop(parts.meter.metrics, chance.clock), name="loop-lag")
+        warming = asyncio.create_task(workers.warm(), name="warm-up")
         try:
             await check_clocks(parts.store, chance.clock, settings.jobs.lease_s)
             await dispatcher.start(sole=settings.store.is_one_process)
@@ -138,6 +150,8 @@ def build_app(
             await snapshot.close()
             await parts.store.close()
             await outbound.close()
+            await asyncio.gather(warming, return_exceptions=True)
+            await workers.close()
             await client.aclose()
             await parts.meter.tracing.close()
 
@@ -156,7 +170,7 @@ def build_app(
     return app
 
 
-async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient, outbound: Outbound) -> Parts:
+async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient, foreign: Foreign) -> Parts:
     """Make every part of the service. Raises what each part raises for settings that it cannot serve."""
     clock, random, ids = chance.clock, chance.random, Ids(chance.clock)
     redaction.learn(settings)
@@ -168,10 +182,12 @@ async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient,
     fleet = _fleet(settings, Tools(client, clock, random), bus, meter)
     meter.tracing.models.update({route.name: route.model for route in fleet.routes.values()})
     artifacts = watched(Artifacts.open(settings.artifacts.url), "artifacts")
+    decoders = Decoders(foreign.workers)
     fetch_limits = FetchLimits(settings.outbound.bytes_max, settings.outbound.timeout_s)
     inputs = Inputs(
         artifacts=artifacts,
-        outbound=outbound,
+        outbound=foreign.outbound,
+        decoders=decoders,
         fleet=fleet,
         links=Links(settings.security.signing_secret.get_secret_value(), settings.server.public_base_url or ""),
         clock=clock,
@@ -193,8 +209,9 @@ async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient,
         planner=Planner(fleet, prices, settings.routing, inputs.form),
         inputs=inputs,
         delivery=Delivery(
-            outbound,
+            foreign.outbound,
             artifacts,
+            decoders,
             fetch_limits,
             deviations_fail=settings.media.verify_deviations == "fail",
             accepts_other_model=settings.media.accept_other_model,

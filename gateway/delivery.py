@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.media.artifacts import Artifacts
-from gateway.media.convert import convert
+from gateway.media.decoders import Decoders
 from gateway.media.kinds import MEDIA_TYPES
-from gateway.media.verify import BadMedia, MediaInfo, deviations, inspect_media_async
+from gateway.media.verify import BadMedia, MediaInfo, deviations
+from gateway.media.workers import NotStarted
 from gateway.outbound import FetchLimits, Outbound, OutboundError
 from gateway.telemetry.tracing import span
 from providers.capability import Route
@@ -50,6 +51,7 @@ class Delivery:
 
     outbound: Outbound
     artifacts: Artifacts
+    decoders: Decoders
     limits: FetchLimits
     deviations_fail: bool
     accepts_other_model: bool
@@ -71,6 +73,8 @@ class Delivery:
                 return Undelivered(FailureKind.BAD_OUTPUT, f"the result {error.detail}", passing)
             except BadMedia as error:
                 return Undelivered(FailureKind.BAD_OUTPUT, f"the result cannot be used: {error}", passing=False)
+            except NotStarted as error:
+                return Undelivered(FailureKind.BAD_OUTPUT, f"the result cannot be opened now: {error}", passing=True)
         differing = [text for file in stored for text in file["deviations"] if "frames" in text]
         if differing and self.deviations_fail:
             return Undelivered(FailureKind.NOT_AS_ORDERED, "; ".join(differing), passing=False)
@@ -93,15 +97,15 @@ class Delivery:
 
     async def _keep(self, data: bytes, ordered: Mapping[str, Scalar]) -> dict[str, Any]:
         with span("verify"):
-            info = await inspect_media_async(data)
+            info = await self.decoders.inspect(data)
         differing = deviations(info, **_expected(ordered))
         wanted = ordered.get("output_format")
         if isinstance(wanted, str) and wanted != info.container:
             if info.container not in USUAL_CONTAINERS:
                 differing = (*differing, f"converted from the vendor's {info.container}, which may have cost quality")
             with span("convert"):
-                data = await convert(data, info, wanted)
-                info = await inspect_media_async(data)
+                data = await self.decoders.convert(data, info, wanted)
+                info = await self.decoders.inspect(data)
         media_type = MEDIA_TYPES[info.container]
         with span("store"):
             artifact = await self.artifacts.put(data, media_type)

@@ -13,9 +13,10 @@ from gateway.clock import Clock
 from gateway.fleet import Fleet
 from gateway.links import Links
 from gateway.media.artifacts import Artifacts
-from gateway.media.intake import CleanImage, ImageLimits, intake
+from gateway.media.decoders import Decoders
+from gateway.media.intake import CleanImage, ImageLimits
 from gateway.media.kinds import EXTENSIONS
-from gateway.media.prepare import ImagePlan, prepare_async
+from gateway.media.prepare import ImagePlan
 from gateway.outbound import FetchLimits, Outbound, OutboundError
 from gateway.problems import InvalidImage, Unavailable
 from gateway.store.jobs import Attempt, Job
@@ -34,6 +35,7 @@ class Inputs:
 
     artifacts: Artifacts
     outbound: Outbound
+    decoders: Decoders
     fleet: Fleet
     links: Links
     clock: Clock
@@ -49,7 +51,8 @@ class Inputs:
         """
         with span("take picture in"):
             linked = given_as(given) == "link"
-            return await intake(await self._fetch(str(given).strip()) if linked else given, self.limits)
+            picture = await self._fetch(str(given).strip()) if linked else given
+            return await self.decoders.take_in(picture, self.limits)
 
     async def keep(self, given: str | bytes, image: CleanImage) -> dict[str, Any]:
         """Store a picture; returns what the job's row keeps of it and of how it was given."""
@@ -114,7 +117,7 @@ class Inputs:
         if wanted.crop is None and wanted.size is None:
             return image
         width, height = wanted.size or (None, None)
-        return await prepare_async(image, ImagePlan(wanted.crop, width, height))
+        return await self.decoders.prepare(image, ImagePlan(wanted.crop, width, height))
 
     def _link(self, sha256: str, media_type: str) -> str:
         name = f"{sha256}.{EXTENSIONS[media_type]}"

@@ -137,8 +137,21 @@ class OutboundSection(Section):
 
 
 class MediaSection(Section):
-    """Checking what a vendor delivered."""
+    """Opening what others sent, and checking what a vendor delivered."""
 
+    workers: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Processes in which pictures and clips are opened; 0 takes one a processor, two to eight of them.",
+    )
+    memory_bytes_max: int = Field(
+        default=512 * MEBIBYTE,
+        ge=64 * MEBIBYTE,
+        le=8192 * MEBIBYTE,
+        description="Most memory that the files being opened may take together, bytes. A small file gets 64 MiB "
+        "whatever it declares, a larger one up to 512 times its size; those for which there is no room wait.",
+    )
     accept_other_model: bool = Field(
         default=False,
         description="Whether a result counts as delivered when the vendor says that another model made it.",

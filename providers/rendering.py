@@ -8,12 +8,11 @@ every later one to fit, and the frame is always filled.
 
 from __future__ import annotations
 
+import io
 import math
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 
 import av
 from av.container import OutputContainer
@@ -22,6 +21,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from PIL import Image
+
+from providers.mp4 import index_first
 
 # The reference scales translations by 1.5 and rolls by a third of pi (WIRE 3.3). The distance of the wall is ours: it
 # makes speed 1 slide the camera by about a quarter of the frame's width.
@@ -68,7 +69,7 @@ class _Container:
 # No B-frames: they save little on so short a clip, and every decoder then shows the first frame at time zero.
 # GIF counts hundredths of a second, and viewers take a delay of one hundredth for ten: fifty frames a second at most.
 _CONTAINERS: Mapping[str, _Container] = {
-    "mp4": _Container("libx264", "yuv420p", {"preset": "veryfast", "crf": "18", "bf": "0"}, {"movflags": "+faststart"}),
+    "mp4": _Container("libx264", "yuv420p", {"preset": "veryfast", "crf": "18", "bf": "0"}),
     "gif": _Container("gif", "pal8", {}, {"loop": "0"}, fps_max=50, palette=True),
     "webp": _Container("libwebp", "yuv420p", {"quality": "82", "compression_level": "2"}, {"loop": "0"}),
 }
@@ -87,18 +88,16 @@ def encode(frames: Iterable[Image.Image], *, fps: float, container: str = "mp4")
     rate = Fraction(min(fps, made.fps_max)).limit_denominator(1001)
     if rate <= 0:
         raise ValueError(f"cannot encode {fps} frames a second")
-    # The index can only be moved to the front of a real file.
-    with tempfile.TemporaryDirectory(prefix="vidgate-") as folder:
-        path = Path(folder) / f"clip.{container}"
-        with av.open(str(path), "w", format=container, options=dict(made.file_options)) as output:
-            stream: VideoStream | None = None
-            for frame in _video_frames(frames, rate, palette=made.palette):
-                stream = stream or _add_stream(output, made, frame, rate)
-                output.mux(stream.encode(frame))
-            if stream is None:
-                raise ValueError("there are no frames to encode")
-            output.mux(stream.encode(None))
-        return path.read_bytes()
+    target = io.BytesIO()  # never a file: encoding works where none may be written
+    with av.open(target, "w", format=container, options=dict(made.file_options)) as output:
+        stream: VideoStream | None = None
+        for frame in _video_frames(frames, rate, palette=made.palette):
+            stream = stream or _add_stream(output, made, frame, rate)
+            output.mux(stream.encode(frame))
+        if stream is None:
+            raise ValueError("there are no frames to encode")
+        output.mux(stream.encode(None))
+    return index_first(target.getvalue()) if container == "mp4" else target.getvalue()
 
 
 def camera_move(

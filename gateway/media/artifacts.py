@@ -5,6 +5,7 @@ The same bytes are stored once. Every write is atomic: a reader sees a whole art
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator
@@ -13,8 +14,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
-
-from gateway.media.workers import in_worker
 
 CHUNK_BYTES = 256 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -57,7 +56,7 @@ class Artifacts:
 
     async def put(self, data: bytes, media_type: str) -> Artifact:
         """Store bytes, unless the same bytes are there already."""
-        sha256 = await in_worker(lambda: hashlib.sha256(data).hexdigest())
+        sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
         if await self.size(sha256) != len(data):
             await self.store.put_async(_key(sha256), data, attributes=self._attributes(media_type))
         return Artifact(sha256, len(data), media_type)

@@ -8,15 +8,9 @@ from PIL import Image
 
 from gateway.media.decoding import open_video, picture_frames, video_frames
 from gateway.media.verify import MediaInfo, same_rate
-from gateway.media.workers import in_worker
 from providers.rendering import encode
 
 STILL_FPS = 7.0  # a still has no rate of its own; this is the usual one
-
-
-async def convert(data: bytes, info: MediaInfo, output_format: str) -> bytes:
-    """Convert on a worker thread; see `converted`."""
-    return await in_worker(converted, data, info, output_format)
 
 
 def converted(data: bytes, info: MediaInfo, output_format: str) -> bytes:

@@ -22,6 +22,12 @@ from gateway.media.intake import DECODE_ERRORS
 MediaContainer = Literal["mp4", "mov", "gif", "webp", "jpeg", "png"]
 VIDEO_ERRORS: tuple[type[Exception], ...] = (av.error.FFmpegError, *DECODE_ERRORS)
 FRAME_PIXELS_MAX = 40_000_000
+# No file, address or other reader that a file may name is opened, and rarely used codecs stay shut.
+NOTHING_ELSE = {
+    "protocol_whitelist": "none",
+    "format_whitelist": "mov",
+    "codec_whitelist": "h264,hevc,libdav1d,av1,vp9,mpeg4,mjpeg,png",
+}
 # An hour of decoding must not hide in a small file.
 CLIP_FRAMES_MAX = 10_000
 CLIP_PIXELS_MAX = 2_000_000_000
@@ -49,12 +55,14 @@ def recognise(data: bytes) -> MediaContainer:
 def open_video(data: bytes) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open an MP4 or QuickTime file and its first video stream. Raises BadMedia, also for errors met inside."""
     try:
-        with av.open(io.BytesIO(data), "r", format="mov") as source:
+        with av.open(io.BytesIO(data), "r", format="mov", container_options=NOTHING_ELSE) as source:
             if not source.streams.video:
                 raise BadMedia("it has no video stream")
             stream = source.streams.video[0]
             stream.codec_context.options = {"max_pixels": str(FRAME_PIXELS_MAX)}
             yield source, stream
+    except MemoryError:  # FFmpeg's own is one too; it says something of the bound, and not of the file
+        raise
     except VIDEO_ERRORS as error:
         raise BadMedia(f"the video cannot be decoded ({type(error).__name__})") from error
 

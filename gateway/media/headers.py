@@ -35,6 +35,8 @@ _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _GIF_TRAILER, _GIF_EXTENSION, _GIF_PICTURE = 0x3B, 0x21, 0x2C
 _TAIL_BYTES = 1024
+# A camera writes some hundred segments before the picture; a chain that never comes to it is not walked to its end.
+_JPEG_SEGMENTS_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,9 @@ def _png_size(data: bytes) -> tuple[int, int]:
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     position = 2
-    while position + 9 <= len(data) and data[position] == 0xFF:
+    for _ in range(_JPEG_SEGMENTS_MAX):
+        if position + 9 > len(data) or data[position] != 0xFF:
+            break
         marker = data[position + 1]
         if marker == 0xFF:
             position += 1

@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from PIL import Image, ImageCms
 
 from gateway.media.headers import PictureHeader, is_cut_short, name_refused, read_header
-from gateway.media.workers import in_worker
 from gateway.problems import ContentTooLarge, InvalidImage
 
 # What Pillow's readers are known to raise for files that were made to break them; warnings are there for programs that
-# turn them into errors. A MemoryError is one too: a chunk may claim any length.
+# turn them into errors.
 DECODE_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     SyntaxError,
@@ -35,7 +34,6 @@ DECODE_ERRORS: tuple[type[Exception], ...] = (
     AttributeError,
     EOFError,
     RuntimeError,
-    MemoryError,
     Warning,
     struct.error,
     zlib.error,
@@ -84,23 +82,15 @@ class CleanImage:
     sha256: str
 
 
-async def intake(source: bytes | str, limits: ImageLimits = DEFAULT_LIMITS) -> CleanImage:
-    """Read a picture on a worker thread: raw bytes, or text that holds base64 or a data URI.
-
-    Raises InvalidImage and ContentTooLarge.
-    """
-    if isinstance(source, str):
-        return await in_worker(lambda: read_image(decode_inline(source, limits), limits))
-    return await in_worker(read_image, source, limits)
-
-
 def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> CleanImage:
     """Judge, decode and clean one picture. The same bytes always give the same result.
+
+    Hostile bytes are read in a process of their own: see gateway/media/decoders.py.
 
     Raises InvalidImage, whose extension `reason` is one of `empty`, `not_an_image`, `unsupported_format`, `truncated`,
     `damaged`, `too_many_pixels` and `too_small`; and ContentTooLarge.
     """
-    header = _judge(data, limits)
+    header = judge(data, limits)
     try:
         with Image.open(io.BytesIO(data), formats=[header.format.upper()]) as picture:
             # A GIF's first picture may be larger than the screen that its header states.
@@ -155,7 +145,8 @@ def decode_inline(text: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
     return data
 
 
-def _judge(data: bytes, limits: ImageLimits) -> PictureHeader:
+def judge(data: bytes, limits: ImageLimits) -> PictureHeader:
+    """What a picture's header says, where it may be opened. Raises InvalidImage and ContentTooLarge."""
     if not data:
         raise _empty()
     if len(data) > limits.bytes_max:
@@ -230,11 +221,13 @@ def _in_srgb(picture: Image.Image) -> Image.Image:
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
-    """A new opaque picture; never the one that was given."""
+    """An opaque picture: the one that was given, where it is that already, for a copy costs four bytes a pixel."""
     if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    seen = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
+    seen = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+    opaque = Image.new("RGB", seen.size, "white")
+    opaque.paste(seen, mask=seen)
+    return opaque
 
 
 def _undecodable(data: bytes, header: PictureHeader) -> InvalidImage:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from PIL import Image
 
 from gateway.media.intake import CleanImage, encode_clean
-from gateway.media.workers import in_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +21,6 @@ class ImagePlan:
     crop_aspect: tuple[int, int] | None = None
     width: int | None = None
     height: int | None = None
-
-
-async def prepare_async(image: CleanImage, plan: ImagePlan) -> CleanImage:
-    """Prepare a picture on a worker thread; the same picture and plan always give the same bytes."""
-    return await in_worker(prepare, image, plan)
 
 
 def prepare(image: CleanImage, plan: ImagePlan) -> CleanImage:

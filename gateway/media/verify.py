@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.media.decoding import BadMedia, MediaContainer, open_video, picture_frames, recognise, video_frames
-from gateway.media.workers import in_worker
 
-__all__ = ["BadMedia", "MediaInfo", "deviations", "inspect_media", "inspect_media_async", "same_rate"]
+__all__ = ["BadMedia", "MediaInfo", "deviations", "inspect_media", "same_rate"]
 
 # How far the time of a frame may lie from the one ordered, in seconds. GIF counts hundredths of a second and WebP
 # thousandths; the rest is what the whole number of a file's own time unit may round away.
@@ -30,13 +29,8 @@ class MediaInfo:
     size_bytes: int
 
 
-async def inspect_media_async(data: bytes) -> MediaInfo:
-    """Inspect a file on a worker thread. Raises BadMedia."""
-    return await in_worker(inspect_media, data)
-
-
 def inspect_media(data: bytes) -> MediaInfo:
-    """Recognise a file by its first bytes and decode every frame of it. Raises BadMedia."""
+    """Recognise a file by its first bytes and decode every frame of it, here in this process. Raises BadMedia."""
     container = recognise(data)
     return _video(data, container) if container in {"mp4", "mov"} else _picture(data, container)
 

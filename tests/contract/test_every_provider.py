@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.media.verify import inspect_media_async
+from gateway.media.verify import inspect_media
 from gateway.money.prices import PriceBook
 from gateway.vendor_transport import VendorTransport
 from policies.fit import allows
@@ -146,7 +146,7 @@ async def test_a_whole_job_ends_in_a_file_of_the_ordered_kind(plugin: ProviderPl
         done, _ = await finished(there, route)
         file = done.files[0]
         data = file.data if isinstance(file, InlineFile) else (await there.http.get(file.url)).content
-    info = await inspect_media_async(data)
+    info = inspect_media(data)
     assert (info.num_frames > 1) == (route.media == "video")
     assert done.report.model in {None, route.model}
 

@@ -29,6 +29,7 @@ from tests.sim.world import OWNER, Replica, ReplicaClock, World, context_of, per
 from tests.support.gateway import Setting, _read_prices, _ssl_context
 from tests.support.scripted import price_book
 from tests.support.wire import Wire
+from tests.support.workers import shared_workers
 
 HOST = "vidgate.test"
 
@@ -124,6 +125,7 @@ class Processes:
                 (gateway.app, "plugins", self.plugins),
                 (gateway.app, "open_store", self._open_store),
                 (gateway.app, "Artifacts", _Opener(self.objects)),
+                (gateway.app, "Workers", shared_workers),
                 (gateway.app, "Outbound", VendorWire(self.wire).outbound()),
                 (gateway.dispatcher, "CLAIM_INTERVAL_S", self.world.scenario.claim_interval_s),
                 (gateway.app, "watch_loop", _unwatched),

@@ -42,6 +42,7 @@ from tests.support.clock import RealPauses, VirtualClock, VirtualLoop, counted
 from tests.support.pictures import picture_base64
 from tests.support.scripted import Scripted, price_book
 from tests.support.threads import CountedObjects, CountedStore
+from tests.support.workers import shared_workers
 
 BASE_URL = "http://vidgate.test"
 SECRET = "a secret of the tests, long enough"
@@ -260,6 +261,7 @@ async def running(setting: Setting) -> AsyncIterator[Gateway]:
             (gateway.app, "open_store", setting.open_store),
             (gateway.app, "check_clocks", _one_clock),
             (gateway.app, "Artifacts", _ArtifactsOpener(setting.loop)),
+            (gateway.app, "Workers", shared_workers),
             (gateway.dispatcher, "CLAIM_INTERVAL_S", setting.claim_interval_s),
             # Nothing is late in virtual time: a timer every quarter of a second would only slow it down.
             (gateway.telemetry.loop_lag, "INTERVAL_S", 3600.0),

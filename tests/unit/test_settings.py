@@ -128,6 +128,7 @@ def test_every_number_has_a_unit_or_is_a_count() -> None:
         "store.connections_max",
         "intake.pixels_max",
         "intake.side_max",
+        "media.workers",
         "jobs.running_max",
         "jobs.attempts_max",
         "jobs.crashes_max",

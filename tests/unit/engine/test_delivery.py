@@ -19,6 +19,7 @@ from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
 from tests.support.pictures import clip, picture
 from tests.support.scripted import Scripted, delivers
+from tests.support.workers import decoders
 
 pytestmark = pytest.mark.anyio
 
@@ -104,7 +105,14 @@ def kept(folder: Path) -> list[Path]:
 async def test_a_result_that_is_short_of_pictures_is_not_stored(tmp_path: Path) -> None:
     """The bytes of one picture are no delivery of three, and nothing of them is kept."""
     artifacts = Artifacts.open(str(tmp_path))
-    delivery = Delivery(Outbound(()), artifacts, FetchLimits(1, 1.0), deviations_fail=True, accepts_other_model=False)
+    delivery = Delivery(
+        Outbound(()),
+        artifacts,
+        decoders(),
+        FetchLimits(1, 1.0),
+        deviations_fail=True,
+        accepts_other_model=False,
+    )
     outcome = await delivery.collect(pictures(1), {"samples": 3}, Pictures().route)
     assert outcome == Undelivered(FailureKind.NOT_AS_ORDERED, "1 of 3 pictures were delivered", passing=False)
     assert not kept(tmp_path)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from PIL import Image
 
-from gateway.media.convert import convert, converted
+from gateway.media.convert import converted
 from gateway.media.decoding import picture_frames
 from gateway.media.verify import BadMedia, deviations, inspect_media
 from providers.rendering import CONTAINERS, encode
@@ -85,9 +83,3 @@ def test_a_file_that_does_not_decode_is_bad_here_too() -> None:
         converted(clip()[:-50], info, "gif")
     with pytest.raises(ValueError, match="avi"):
         converted(clip(), info, "avi")
-
-
-def test_conversion_on_a_thread_gives_the_same() -> None:
-    """The engine does not wait for the encoder, and the encoder is deterministic."""
-    info = inspect_media(clip())
-    assert asyncio.run(convert(clip(), info, "webp")) == converted(clip(), info, "webp")

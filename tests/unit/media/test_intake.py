@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
-import threading
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
 from gateway.media import intake as intake_module
-from gateway.media.intake import CleanImage, ImageLimits, decode_inline, intake, read_image
+from gateway.media.intake import CleanImage, ImageLimits, decode_inline, read_image
 from gateway.problems import ContentTooLarge, InvalidImage
 from tests.unit.media.support import (
     gif_header,
@@ -313,21 +311,6 @@ def test_inline_bytes_over_the_limit_are_too_large() -> None:
     for size in (301, 100_000):
         with pytest.raises(ContentTooLarge):
             decode_inline(base64.b64encode(bytes(size)).decode(), limits)
-
-
-def test_reading_happens_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large picture does not hold up other requests; text is decoded on the same thread as the pixels."""
-    threads: list[str] = []
-    real = intake_module.read_header
-    monkeypatch.setattr(
-        intake_module, "read_header", lambda data: threads.append(threading.current_thread().name) or real(data)
-    )
-    data = saved(textured(), "png")
-    from_bytes = asyncio.run(intake(data))
-    from_text = asyncio.run(intake(base64.b64encode(data).decode()))
-    assert from_bytes == from_text
-    assert all(name.startswith("vidgate-media") for name in threads)
-    assert len(threads) == 2
 
 
 def _difference(first: Image.Image, second: Image.Image) -> float:

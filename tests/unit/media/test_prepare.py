@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gateway.media.prepare import ImagePlan, prepare, prepare_async
+from gateway.media.prepare import ImagePlan, prepare
 from tests.unit.media.support import clean, opened, textured
 
 sides = st.integers(16, 220)
@@ -77,4 +75,4 @@ def test_a_photograph_stays_one_and_a_drawing_stays_lossless() -> None:
         image = clean(textured(), lossless=lossless)
         made = prepare(image, plan)
         assert made.media_type == media_type
-        assert made == prepare(image, plan) == asyncio.run(prepare_async(image, plan))
+        assert made == prepare(image, plan)

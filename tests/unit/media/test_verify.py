@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from fractions import Fraction
 
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gateway.media import decoding
-from gateway.media.verify import BadMedia, MediaInfo, deviations, inspect_media, inspect_media_async, same_rate
+from gateway.media.verify import BadMedia, MediaInfo, deviations, inspect_media, same_rate
 from providers.rendering import CONTAINERS, encode
 from tests.unit.media.support import clip, gif_header, png_of, saved, textured, webp_header
 
@@ -153,11 +152,6 @@ def test_damaged_files_are_inspected_or_bad_and_nothing_else(container: str, fli
     except BadMedia as error:
         verdict = str(error)
     assert verdict
-
-
-def test_inspection_on_a_thread_says_the_same() -> None:
-    """The engine does not wait for the decoder."""
-    assert asyncio.run(inspect_media_async(clip())) == inspect_media(clip())
 
 
 def test_each_difference_from_the_order_is_a_sentence() -> None:
