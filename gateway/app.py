@@ -245,7 +245,7 @@ def _endpoint(path: str, handler: Handler) -> Callable[[Request], Awaitable[Resp
         request.state.template = path
         given = request.headers.getlist("traceparent")
         with service.parts.meter.answering(request.method, path, given) as answering:
-            request.state.trace = answering.trace
+            request.state.standing = answering.standing
             response = await handler(request, service)
             answering.status = response.status_code
         return errors.completed(request, response)

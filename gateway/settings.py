@@ -244,8 +244,8 @@ class TelemetrySection(Section):
         default=1.0,
         ge=0,
         le=1,
-        description="Share of the traces begun here that are recorded; a request that comes with a `traceparent` is "
-        "recorded when its caller's trace is.",
+        description="Share of the traces begun here that are recorded; a request that comes with a `traceparent` and a "
+        "good key is recorded when its caller's trace is.",
     )
     service_name: str = Field(
         default="vidgate", min_length=1, max_length=120, description="What this service is called in traces."

@@ -11,7 +11,7 @@ from gateway.keys import Caller, find_caller
 from gateway.problems import MissingScope, Unauthorized
 from gateway.scopes import NEEDED, scopes_text
 from gateway.service import Service
-from gateway.telemetry.tracing import learn_here
+from gateway.telemetry.tracing import learn_here, trust_here
 
 SECRET_LENGTH_MAX = 256
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="vidgate"'}
@@ -33,6 +33,7 @@ async def caller_of(request: Request, service: Service) -> Caller:
     if caller is None:
         raise Unauthorized("this key is unknown, expired or revoked", headers=CHALLENGE)
     learn_here(team=caller.team_id)
+    trust_here()
     await count_request(request, service, caller)
     _check_scope(request, caller)
     return caller

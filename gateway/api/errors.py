@@ -23,6 +23,7 @@ from gateway.problems import (
 )
 from gateway.store.database import CommitUnknownError
 from gateway.telemetry.trace_context import Trace
+from gateway.telemetry.tracing import Standing
 
 log = structlog.get_logger()
 
@@ -32,7 +33,7 @@ BY_STATUS: Mapping[int, type[Problem]] = {404: NotFound, 405: MethodNotAllowed}
 
 def completed(request: Request, response: Response) -> Response:
     """The reply with its span (`traceresponse`, as Trace Context drafts it), what is left, and whether it will go."""
-    trace: Trace | None = getattr(request.state, "trace", None)
+    trace = _trace(request)
     if trace is not None:
         response.headers["traceresponse"] = str(trace)
     template: str = getattr(request.state, "template", "")
@@ -45,7 +46,7 @@ def _shown(request: Request, problem: Problem) -> Response:
 
 def _facts(request: Request, error: Exception) -> dict[str, str]:
     """What the log says of a request that failed: no path, which may carry its own permission."""
-    trace: Trace | None = getattr(request.state, "trace", None)
+    trace = _trace(request)
     facts = {"method": request.method, "error": type(error).__name__}
     return facts | ({"trace_id": trace.trace_id} if trace is not None else {})
 
@@ -56,6 +57,11 @@ def raw_reply(problem: Problem) -> bytes:
     lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}".encode()]
     lines += [name + b": " + value for name, value in (*response.raw_headers, (b"connection", b"close"))]
     return b"\r\n".join(lines) + b"\r\n\r\n" + bytes(response.body)
+
+
+def _trace(request: Request) -> Trace | None:
+    standing: Standing | None = getattr(request.state, "standing", None)
+    return standing.trace if standing is not None else None
 
 
 async def on_problem(request: Request, error: Exception) -> Response:

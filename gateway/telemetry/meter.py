@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gateway.clock import stopwatch_s
 from gateway.overdue import Overdue
@@ -55,18 +55,20 @@ UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})
 class Answering:
     """A request that is being answered: its status once there is one, and that of a fault of ours until then.
 
-    `trace` is its span, in the trace of its caller or in one of its own.
+    `standing` is its place: its span, in the trace of its caller or in one of its own.
     """
 
-    trace: Trace
+    standing: Standing
     parent_id: str | None
     began_at: float
     status: int = 500
     error: str | None = None
-    standing: Standing = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.standing = Standing(self.trace)
+    @property
+    def trace(self) -> Trace:
+        """The request's span as it is decided by now."""
+        assert self.standing.trace is not None
+        return self.standing.trace
 
 
 class Meter:
@@ -81,7 +83,8 @@ class Meter:
         """Time and trace a request under its path's template; a problem that is raised tells its own status."""
         caller, began_s = Trace.of_caller(traceparent), stopwatch_s()
         parent_id = caller.span_id if caller is not None else None
-        answering = Answering(self.tracing.enter(caller), parent_id, self.tracing.now())
+        standing = Standing(self.tracing.enter(caller), is_wanted=caller is not None and caller.sampled)
+        answering = Answering(standing, parent_id, self.tracing.now())
         try:
             with self.tracing.at(answering.standing):
                 yield answering

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Literal, Protocol
 
@@ -72,10 +72,14 @@ class Place(Protocol):
 
 @dataclass(slots=True)
 class Standing:
-    """A place that does not move: a request that is answered, an event that is sent."""
+    """A place that does not move: a request that is answered, an event that is sent.
+
+    `is_wanted` says that whoever made the request asks for its trace to be recorded, and is not known yet.
+    """
 
     trace: Trace | None
     known: dict[str, str] = field(default_factory=dict)
+    is_wanted: bool = False
 
     def facts(self) -> Mapping[str, str]:
         """What is known of it so far."""
@@ -95,13 +99,17 @@ class Tracing:
         self.models: dict[str, str] = {}
 
     def enter(self, caller: Trace | None) -> Trace:
-        """The span of a request: in its caller's trace where it comes with one, else the first of a new one."""
+        """The span of a request: in its caller's trace where it comes with one, else the first of a new one.
+
+        A stranger cannot have it recorded: until the caller is known (`trust_here`) the share decides, by an id of ours
+        that nobody can choose.
+        """
         number = next(self._numbers)
-        span_id = span_id_of(f"{self._origin}/{number}")
+        own_id, span_id = trace_id_of(self._origin, number), span_id_of(f"{self._origin}/{number}")
+        sampled = self._outlet is not None and is_in_share(own_id, self._ratio)
         if caller is not None:
-            return caller.at(span_id)
-        trace_id = trace_id_of(self._origin, number)
-        return Trace(trace_id, span_id, self._outlet is not None and is_in_share(trace_id, self._ratio))
+            return Trace(caller.trace_id, span_id, sampled and caller.sampled)
+        return Trace(own_id, span_id, sampled)
 
     def new_span(self, parent: Trace) -> Trace:
         """A span under another one."""
@@ -226,6 +234,13 @@ def learn_here(**facts: str) -> None:
     here = _here.get()
     if here is not None and isinstance(here[1], Standing):
         here[1].known.update(facts)
+
+
+def trust_here() -> None:
+    """The caller of the request at hand is known: it is recorded when its caller's trace is."""
+    here = _here.get()
+    if here is not None and isinstance(here[1], Standing) and here[1].is_wanted and here[1].trace is not None:
+        here[1].trace = replace(here[1].trace, sampled=True)
 
 
 def add_place(_logger: object, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

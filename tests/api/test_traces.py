@@ -192,6 +192,22 @@ async def test_problems_carry_their_trace_too(start: Start, kept: Kept) -> None:
     assert row.parent_id == CALLER.span_id
 
 
+async def test_a_stranger_cannot_have_anything_recorded(start: Start, kept: Kept) -> None:
+    """Outside the share a sampled `traceparent` counts once its sender is known, whichever trace id it chose."""
+    bench = await start(Scripted(), telemetry={"trace_ratio": 0.0})
+    for trace_id in (CALLER.trace_id, "0" * 31 + "1", "f" * 16 + "0" * 15 + "1"):
+        wish = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+        for headers in ({"authorization": "Bearer vg_wrong"}, {"authorization": ""}):
+            answer = await bench.client.get("/jobs", headers={**wish, **headers})
+            assert (answer.status_code, answer.headers["traceresponse"][-3:]) == (401, "-00")
+        assert (await bench.client.get("/openapi.json", headers=wish)).status_code == 200
+        assert (await bench.client.get("/inputs/x.png", headers=wish)).status_code == 404
+    assert kept.spans == []
+    known = await bench.client.get("/jobs", headers={"traceparent": str(CALLER)})
+    assert known.headers["traceresponse"].endswith("-01")
+    assert [row.name for row in kept.of(CALLER.trace_id)] == ["GET /jobs"]
+
+
 @pytest.mark.parametrize("header", [str(CALLER)[:-2] + "00", None], ids=["the caller says no", "outside the share"])
 async def test_what_is_not_sampled_makes_no_span(start: Start, kept: Kept, log: Logged, header: str | None) -> None:
     """Not one, from the request to the bill; the id is there all the same."""

@@ -16,6 +16,7 @@ from gateway.telemetry.tracing import (
     recorded_here,
     span,
     traceparent_here,
+    trust_here,
 )
 
 PARENT = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", sampled=True)
@@ -93,14 +94,23 @@ def test_outside_of_any_place_there_is_nothing() -> None:
     assert span("one") is NOTHING
     assert traceparent_here() is None
     learn_here(job="job_1")
+    trust_here()
     assert add_place(None, "info", {"event": "said"}) == {"event": "said"}
 
 
 def test_a_request_goes_on_in_its_callers_trace() -> None:
-    """With the caller's decision; without a caller the share decides, and each request has a trace of its own."""
+    """With the caller's decision once the caller is known; until then, and without one, the share decides."""
     own = tracing(Kept(), ratio=0.0)
     inside = own.enter(PARENT)
-    assert (inside.trace_id, inside.sampled) == (PARENT.trace_id, True)
+    assert (inside.trace_id, inside.sampled) == (PARENT.trace_id, False)
+    for is_wanted in (True, False):
+        place = Standing(inside, is_wanted=is_wanted)
+        with own.at(place):
+            trust_here()
+            assert (recorded_here() is not None) is is_wanted
+        assert place.trace is not None
+        assert (place.trace.span_id, place.trace.sampled) == (inside.span_id, is_wanted)
+    assert tracing(Kept()).enter(PARENT).sampled
     assert inside.span_id != PARENT.span_id
     assert not own.enter(UNSAMPLED).sampled
     first, second = own.enter(None), own.enter(None)
