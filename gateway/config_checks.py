@@ -16,7 +16,7 @@ from gateway.settings import Settings
 from gateway.store.database import POSTGRES_SCHEMES
 from gateway.telemetry.export import export_fault
 from providers.capability import Route
-from providers.contract import ProviderPlugin, ProviderSettings, chosen_routes
+from providers.contract import ProviderPlugin, ProviderSettings
 
 LEASE_HEARTBEATS_MIN = 3
 STORES = ("sqlite", *POSTGRES_SCHEMES)
@@ -50,7 +50,7 @@ def read_accounts(sections: object, plugins: Mapping[str, ProviderPlugin]) -> Ac
             continue
         try:
             accounts[plugin.name] = plugin.settings.model_validate({} if section is None else section)
-            routes += chosen_routes(accounts[plugin.name], plugin.catalogue)
+            routes += plugin.routes_of(accounts[plugin.name])
         except ValidationError as error:
             problems += problems_of(error, plugin.settings, ("providers", plugin.name))
         except ValueError as error:

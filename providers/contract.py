@@ -352,6 +352,7 @@ class ProviderPlugin:
 
     `simulator` makes an ASGI application that speaks the vendor's API; None when there is nothing to simulate.
     `simulator_settings` gives the configuration section that points the provider at a simulator at a base URL.
+    `offered` gives the routes of a configuration, where that declares them; None: those of the catalogue.
     """
 
     name: str
@@ -360,6 +361,11 @@ class ProviderPlugin:
     build: Callable[[Any, Tools], Provider]
     simulator: Callable[[SimulatorTools], Any] | None = None
     simulator_settings: Callable[[str], Mapping[str, Json]] | None = None
+    offered: Callable[[Any], tuple[Route, ...]] | None = None
+
+    def routes_of(self, settings: Any) -> tuple[Route, ...]:
+        """The routes that a configuration switches on. Raises ValueError naming the known ones for any other."""
+        return self.offered(settings) if self.offered is not None else chosen_routes(settings, self.catalogue)
 
 
 def chosen_routes(settings: ProviderSettings, catalogue: Sequence[Route]) -> tuple[Route, ...]:

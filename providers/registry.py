@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 
 import providers.local_gpu
 import providers.modelslab
+import providers.openai_videos
 import providers.preview
 import providers.segmind
 from providers.contract import ProviderPlugin
@@ -17,6 +18,7 @@ BUILTIN: tuple[ProviderPlugin, ...] = (
     providers.modelslab.PLUGIN,
     providers.preview.PLUGIN,
     providers.local_gpu.PLUGIN,
+    providers.openai_videos.PLUGIN,
 )
 
 

@@ -194,7 +194,7 @@ def test_the_routes_are_listed_with_what_they_take(dev: Dev) -> None:
     for word in ("segmind/svd", "modelslab/svd", "preview/camera", "motion_bucket_id", "closed"):
         assert word in shown
     listed = json.loads(dev.run("routes", "--json").stdout)
-    assert {route["provider"] for route in listed} == {"segmind", "modelslab", "preview", "local"}
+    assert {route["provider"] for route in listed} == {"segmind", "modelslab", "preview", "local", "openai_videos"}
 
 
 def test_a_simulator_refuses_an_unknown_switch_and_an_unknown_fault(dev: Dev) -> None:

@@ -94,7 +94,7 @@ def test_every_fault_is_told_at_once_in_the_order_of_the_file() -> None:
     ]
     assert "did you mean `port`?" in found[0]
     assert "did you mean `api_key`?" in found[6]
-    assert "known are: local, modelslab, preview, segmind" in found[7]
+    assert "known are: local, modelslab, openai_videos, preview, segmind" in found[7]
 
 
 @pytest.mark.parametrize(

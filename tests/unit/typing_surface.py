@@ -20,11 +20,13 @@ from providers.contract import (
     Finished,
     HasBalance,
     HasCancel,
+    HasLoad,
     HasLookup,
     HasUpload,
     InDoubt,
     InlineFile,
     Json,
+    Load,
     LookupOutcome,
     NoEvidence,
     NotFound,
@@ -110,6 +112,10 @@ class Able(Minimal):
         """The credit left."""
         return Balance(1)
 
+    async def load(self) -> Mapping[str, Load]:
+        """How busy it is."""
+        return {"acme/one": Load(slots=1, running=0, waiting=0)}
+
     async def cancel(self, route: Route, token: Token) -> bool:
         """Stop it."""
         return route.resumable and "id" in token
@@ -128,9 +134,9 @@ def build(settings: Settings, tools: Tools) -> Provider:
     return Minimal(settings, tools)
 
 
-def abilities(provider: Able) -> tuple[HasBalance, HasCancel, HasLookup, HasUpload]:
+def abilities(provider: Able) -> tuple[HasBalance, HasCancel, HasLoad, HasLookup, HasUpload]:
     """Having the method is having the ability."""
-    return provider, provider, provider, provider
+    return provider, provider, provider, provider, provider
 
 
 def simulator(tools: SimulatorTools) -> object:

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from providers.capability import Capability, Route, SizeRule, WireType
 from providers.local_gpu.catalogue import CATALOGUE as LOCAL
 from providers.modelslab.catalogue import CATALOGUE as MODELSLAB
+from providers.openai_videos.catalogue import CATALOGUE as VIDEOS
 from providers.preview.catalogue import CATALOGUE as PREVIEW
 from providers.segmind.catalogue import CATALOGUE as SEGMIND
 from providers.vocabulary import BY_NAME, Media, Parameter, Scalar, parameters_for
 
-BUILTIN: tuple[Route, ...] = (*SEGMIND, *MODELSLAB, *PREVIEW, *LOCAL)
+BUILTIN: tuple[Route, ...] = (*SEGMIND, *MODELSLAB, *PREVIEW, *LOCAL, *VIDEOS)
 SIZES = st.tuples(st.integers(64, 4096), st.integers(64, 4096))
 WIRE_TYPES: Mapping[str, tuple[WireType, ...]] = {
     "integer": ("as_is", "integer", "string"),
