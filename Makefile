@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+GPU := .venv-gpu
+GPU_STAMP := $(GPU)/.installed
 IMAGE ?=
 SIM ?=
 CACHE ?=
@@ -11,7 +13,7 @@ CALLS ?= 20000
 SEEDS ?= 1-10000
 BENCH ?= overhead admission transport throughput inflight wakeups tracing media
 
-.PHONY: help install demo test explore fuzz stack promises month soak check lint types format lock bench routing mutants kills footprint audit clean
+.PHONY: help install demo test test-gpu explore fuzz stack promises month soak check lint types format lock bench routing mutants kills footprint audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,6 +33,18 @@ demo: $(STAMP) ## one picture to one finished, billed video on simulated vendors
 
 test: $(STAMP) ## the whole suite
 	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+# Everything but PyTorch comes by hash. Of PyTorch one version comes in several builds, each with a hash of its own: where
+# pip is offered the CPU build it takes that, elsewhere the one for CUDA, which runs on a CPU too but is some GB.
+$(GPU_STAMP): requirements.gpu.lock requirements.torch.txt pyproject.toml
+	@echo "Installing PyTorch, diffusers and Ray into $(GPU) (once) ..."
+	@test -x $(GPU)/bin/python || $(PYTHON) -m venv $(GPU)
+	@$(GPU)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements.gpu.lock
+	@$(GPU)/bin/python -m pip install -qq --disable-pip-version-check -r requirements.torch.txt
+	@touch $(GPU_STAMP)
+
+test-gpu: $(GPU_STAMP) ## the real diffusers pipelines with tiny random models on the CPU, and Ray replicas
+	@$(GPU)/bin/python -m pytest --confcutdir tests/gpu tests/gpu
 
 explore: $(STAMP) ## the property tests and state machines on examples that were never tried
 	@VIDGATE_EXPLORE=1 $(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/stateful
@@ -96,13 +110,23 @@ kills: $(STAMP) ## the whole crash figure: the failpoint matrix, a replica's 500
 	@VIDGATE_REPLICA_JOBS=500 $(BIN)/python -m pytest -q -s tests/crash/test_two_replicas.py
 	@$(BIN)/python -m tests.crash.kills
 
+# What the gateway can use; what a GPU worker needs has a lock of its own, which knows neither PyTorch nor what only its
+# build for CUDA brings along.
+EXTRAS := --extra otel --extra parquet --extra postgres --extra redis
+TORCH_BUILD := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cccl nvidia-cuda-crt \
+	nvidia-cuda-cupti nvidia-cuda-nvcc nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft \
+	nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink \
+	nvidia-nvshmem-cu13 nvidia-nvtx nvidia-nvvm
+
 # The locks of the image and of the core hold the same versions as the whole one: they are resolved under it.
 lock: ## resolve again and rewrite the lock files (needs uv on the PATH)
-	@$(LOCK) --all-extras --group dev --group build pyproject.toml -o requirements.lock
-	@$(LOCK) --all-extras -c requirements.lock pyproject.toml -o requirements.runtime.lock
+	@$(LOCK) $(EXTRAS) --group dev --group build pyproject.toml -o requirements.lock
+	@$(LOCK) $(EXTRAS) -c requirements.lock pyproject.toml -o requirements.runtime.lock
 	@$(LOCK) -c requirements.lock pyproject.toml -o requirements.core.lock
 	@$(LOCK) --group build -c requirements.lock -o requirements.build.lock
+	@$(LOCK) --extra local-gpu --extra ray --group gpu -c requirements.lock -c requirements.torch.txt \
+		$(foreach name,$(TORCH_BUILD),--no-emit-package $(name)) pyproject.toml -o requirements.gpu.lock
 	@$(LOCK) --group audit -o requirements.audit.lock
 
 clean: ## forget what was built and what the demo left
-	@rm -rf $(VENV) $(VENV)-audit dist var .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-audit $(GPU) dist var .mypy_cache .ruff_cache .pytest_cache .hypothesis

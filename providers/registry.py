@@ -20,6 +20,11 @@ BUILTIN: tuple[ProviderPlugin, ...] = (
     providers.local_gpu.PLUGIN,
     providers.openai_videos.PLUGIN,
 )
+# Programs that providers bring along for the command line, by command: where each is, loaded only when it is called.
+PROGRAMS: Mapping[str, str] = {
+    "gpu-worker": "providers.local_gpu.worker.program",
+    "gpu-serve": "providers.local_gpu.worker.program",
+}
 
 
 class PluginError(RuntimeError):

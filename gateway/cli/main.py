@@ -23,6 +23,8 @@ COMMANDS: Mapping[str, str] = {
     "dev": "gateway.cli.serve:dev",
     "serve": "gateway.cli.serve:serve",
     "sandbox": "gateway.cli.sandbox:app",
+    "gpu-worker": "gateway.cli.gpu:gpu_worker",
+    "gpu-serve": "gateway.cli.gpu:gpu_serve",
     "generate": "gateway.cli.generate:generate",
     "wait": "gateway.cli.generate:wait",
     "routes": "gateway.cli.generate:routes",

@@ -1,0 +1,239 @@
+"""Many cards on many machines: the same renderer in replicas on Ray Serve, and the engine that hands orders to them.
+
+Ray is the engine. It places the replicas, gives each order to one that is free, lets the others wait in its queue, adds
+replicas while they wait and replaces those that die. Nothing here schedules: every accepted order is handed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
+
+from providers.contract import Clock
+from providers.local_gpu.worker.card import child_environment
+from providers.local_gpu.worker.events import EngineFacts, Event, StartError, Task
+from providers.local_gpu.worker.orders import Order
+from providers.local_gpu.worker.plan import ModelPlan, RayPlan, ServerPlan
+
+APPLICATION = "vidgate-gpu"
+LOOPBACK = "127.0.0.1"
+# The controller and the driver do next to nothing, and want a place all the same.
+CPUS_BESIDE = 1
+LOOK_EVERY_S = 2.0
+HEALTH_EVERY_S = 5.0
+OBJECT_STORE_BYTES = 512 * 1024 * 1024
+
+
+class Replica:
+    """One card's renderer as an actor: one order at a time, told step by step."""
+
+    def __init__(self, plan: Mapping[str, Any], wedged_s: float) -> None:
+        # Loaded where it renders: the process that hands orders over needs no PyTorch.
+        from providers.local_gpu.worker.pipelines import Renderer  # noqa: PLC0415
+
+        self._renderer = Renderer(ModelPlan.model_validate(plan))
+        self._renderer.warm_up()
+        self._wedged_s = wedged_s
+        self._wedged = False
+        # A render that was called off ends at its next step; the next order begins after that and not beside it.
+        self._thread = ThreadPoolExecutor(1)
+
+    async def facts(self) -> dict[str, Any]:
+        """What is loaded, and where."""
+        return asdict(self._renderer.facts)
+
+    def check_health(self) -> None:
+        """Ray asks this now and then, and replaces a replica that raises. Raises RuntimeError once a render hangs."""
+        if self._wedged:
+            raise RuntimeError("a render hangs in this process")
+
+    async def render(self, order: Mapping[str, Any], picture: bytes) -> AsyncIterator[dict[str, Any]]:
+        """Render, telling each event; the last one of a finished render has the file with it."""
+        loop, events = asyncio.get_running_loop(), asyncio.Queue[tuple[Event, bytes]]()
+        canceled = threading.Event()
+
+        def say(event: Event, data: bytes = b"") -> None:
+            loop.call_soon_threadsafe(events.put_nowait, (event, data))
+
+        work = loop.run_in_executor(self._thread, self._render, Order(**order), picture, say, canceled)
+        try:
+            while True:
+                event, data = await self._next(events, work)
+                yield {**event.as_json(), "process": os.getpid(), "data": data}
+                if event.ends:
+                    return
+        finally:
+            canceled.set()
+
+    async def _next(
+        self, events: asyncio.Queue[tuple[Event, bytes]], work: asyncio.Future[None]
+    ) -> tuple[Event, bytes]:
+        heard = asyncio.ensure_future(events.get())
+        either: set[asyncio.Future[Any]] = {heard, work}
+        try:
+            await asyncio.wait(either, timeout=self._wedged_s, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()  # a fault of ours goes to whoever reads the stream
+                return await heard
+            if heard.done():
+                return heard.result()
+        finally:
+            heard.cancel()
+        self._wedged = True
+        return Event("failed", code="wedged", message=f"no step ended within {self._wedged_s:g} s"), b""
+
+    def _render(self, order: Order, picture: bytes, say: Any, canceled: threading.Event) -> None:
+        with tempfile.TemporaryDirectory(prefix="vidgate-") as folder:
+            task = Task(order, Path(folder) / "picture", Path(folder) / "output")
+            task.picture.write_bytes(picture)
+            last = self._renderer.render(task, say=say, canceled=canceled.is_set)
+            say(last, task.output.read_bytes() if last.kind == "finished" else b"")
+
+
+class RayEngine:
+    """The engine of `vidgate gpu-serve`: a deployment of replicas, to which every order is handed at once."""
+
+    def __init__(self, model: ModelPlan, plan: RayPlan, *, server: ServerPlan, clock: Clock) -> None:
+        self.slots = server.queue_max + plan.replicas_max
+        self._model = model
+        self._plan = plan
+        self._server = server
+        self._clock = clock
+        self._facts = EngineFacts()
+        self._handle: Any = None
+        self._streams: dict[str, Any] = {}
+        self._canceled: set[str] = set()
+        self._looking: asyncio.Task[None] | None = None
+        # Which process renders what: for whoever looks after a cluster, and for the test that kills one.
+        self.processes: dict[str, int] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether a replica stands ready."""
+        return self._facts.replicas > 0
+
+    @property
+    def facts(self) -> EngineFacts:
+        """What the replicas loaded, and how many there are."""
+        return self._facts
+
+    async def start(self) -> None:
+        """Join or start the cluster and wait for the replicas. Raises StartError with Ray's own words."""
+        try:
+            async with asyncio.timeout(self._server.start_s):
+                self._handle = await asyncio.to_thread(self._deploy)
+                facts = await self._handle.facts.remote()
+        except TimeoutError as error:
+            raise StartError(f"no replica was ready within {self._server.start_s:g} s") from error
+        except (RuntimeError, ConnectionError, RayActorError, RayTaskError) as error:
+            raise StartError(f"Ray could not start the replicas: {str(error)[-500:]}") from error
+        self._facts = EngineFacts(**{**facts, "models": tuple(facts["models"]), "replicas": self._plan.replicas_min})
+        self._looking = asyncio.create_task(self._look())
+
+    async def stop(self) -> None:
+        """End the replicas, and the cluster where it is ours."""
+        if self._looking is not None:
+            self._looking.cancel()
+        if ray.is_initialized():
+            await asyncio.to_thread(serve.delete, APPLICATION)
+            await asyncio.to_thread(ray.shutdown)
+
+    async def render(self, task: Task) -> AsyncIterator[Event]:
+        """Hand an order to Ray and tell its events; when its replica dies, it is lost and may be handed over again."""
+        order = task.order
+        stream = self._handle.options(stream=True).render.remote(
+            {"id": order.id, "model": order.model, "parameters": dict(order.parameters)},
+            await asyncio.to_thread(task.picture.read_bytes),
+        )
+        self._streams[order.id] = stream
+        try:
+            async for message in stream:
+                self.processes[order.id] = message.pop("process")
+                data = message.pop("data")
+                if data:
+                    await asyncio.to_thread(task.output.write_bytes, data)
+                yield Event.from_json(message)
+        except RayActorError as error:
+            yield Event("lost", message=f"the replica died: {type(error).__name__}")
+        except TaskCancelledError:
+            yield Event("canceled")
+        except RayTaskError as error:
+            yield Event("failed", code="fault", message=str(error)[-500:])
+        except asyncio.CancelledError:
+            # Ray says so too when an order is called off before a replica had it.
+            if order.id not in self._canceled:
+                raise
+            yield Event("canceled")
+        finally:
+            self._streams.pop(order.id, None)
+            self.processes.pop(order.id, None)
+            self._canceled.discard(order.id)
+
+    async def cancel(self, render_id: str) -> None:
+        """Ask Ray to call a render off: it leaves the queue at once, or its replica stops at the next step."""
+        stream = self._streams.get(render_id)
+        if stream is not None:
+            self._canceled.add(render_id)
+            stream.cancel()
+
+    def _deploy(self) -> Any:
+        plan = self._plan
+        logging.getLogger("ray").setLevel(logging.WARNING)
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        if plan.address:
+            ray.init(address=plan.address, log_to_driver=False)
+        else:
+            ray.init(
+                num_cpus=math.ceil(plan.replicas_max * plan.cpus_each) + CPUS_BESIDE,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                _node_ip_address=LOOPBACK,
+            )
+        own = child_environment({}, self._model)
+        deployment = serve.deployment(Replica).options(
+            name="replica",
+            max_ongoing_requests=1,
+            ray_actor_options={
+                "num_cpus": plan.cpus_each,
+                "num_gpus": plan.gpus_each,
+                "runtime_env": {"env_vars": own},
+            },
+            health_check_period_s=HEALTH_EVERY_S,
+            **_size(plan),
+        )
+        bound = deployment.bind(self._model.model_dump(), self._server.wedged_s)
+        return serve.run(bound, name=APPLICATION, route_prefix=None)
+
+    async def _look(self) -> None:
+        """Keep the number of replicas that stand ready: Ray replaces, adds and removes them by itself."""
+        while True:
+            await self._clock.sleep(LOOK_EVERY_S)
+            status = await asyncio.to_thread(serve.status)
+            states = status.applications[APPLICATION].deployments["replica"].replica_states
+            self._facts = replace(self._facts, replicas=int(states.get("RUNNING", 0)))
+
+
+def _size(plan: RayPlan) -> dict[str, Any]:
+    if plan.replicas_min == plan.replicas_max:
+        return {"num_replicas": plan.replicas_min}
+    return {
+        "autoscaling_config": {
+            "min_replicas": plan.replicas_min,
+            "max_replicas": plan.replicas_max,
+            "target_ongoing_requests": plan.queue_each,
+        }
+    }

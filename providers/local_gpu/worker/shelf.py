@@ -1,0 +1,71 @@
+"""Where orders and results lie: a folder, so that a worker that was killed goes on with what it had accepted.
+
+Per render `ID.json` (the order and where it stands), `ID.picture` and `ID.output`. A file is written beside its place
+and then moved there, so that what is read is always whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from providers.local_gpu.worker.renders import Render
+
+PARTS = (".json", ".picture", ".output")
+
+
+class Shelf:
+    """The folder of one worker."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def picture(self, render_id: str) -> Path:
+        """Where the picture of a render lies."""
+        return self._folder / f"{render_id}.picture"
+
+    def output(self, render_id: str) -> Path:
+        """Where the finished file of a render lies."""
+        return self._folder / f"{render_id}.output"
+
+    def keep_picture(self, render_id: str, data: bytes) -> None:
+        """Write the picture of a render that is to be accepted."""
+        _replace(self.picture(render_id), data)
+
+    def keep(self, render: Render) -> None:
+        """Write down where a render stands."""
+        _replace(self._folder / f"{render.id}.json", json.dumps(render.as_json()).encode())
+
+    def forget(self, render_id: str) -> None:
+        """Remove everything of a render."""
+        for part in PARTS:
+            (self._folder / f"{render_id}{part}").unlink(missing_ok=True)
+
+    def forget_picture(self, render_id: str) -> None:
+        """Remove the picture of a render that will not be rendered again."""
+        self.picture(render_id).unlink(missing_ok=True)
+
+    def renders(self) -> Iterator[Render]:
+        """What was kept, in the order of acceptance; what cannot be read or lacks its file is removed."""
+        found = []
+        for path in self._folder.glob("*.json"):
+            try:
+                render = Render.from_json(json.loads(path.read_bytes()))
+            except (OSError, ValueError, KeyError, TypeError):
+                self.forget(path.stem)
+                continue
+            needed = self.output(render.id) if render.state == "succeeded" else self.picture(render.id)
+            if render.state in {"failed", "canceled"} or needed.exists():
+                found.append(render)
+            else:
+                self.forget(render.id)
+        yield from sorted(found, key=lambda render: render.accepted_at)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    beside = path.with_name(path.name + ".part")
+    beside.write_bytes(data)
+    os.replace(beside, path)
