@@ -31,6 +31,7 @@ from gateway.api import (
     metrics,
     openapi,
     quote,
+    result_links,
     routes,
     webhooks,
 )
@@ -265,6 +266,8 @@ ROUTES = [
         ("/jobs/{job_id}/content", ["GET"], jobs.get_content),
         ("/jobs/{job_id}/events", ["GET"], events.job_events),
         ("/jobs/{job_id}/cancel", ["POST"], jobs.cancel_job),
+        ("/jobs/{job_id}/link", ["POST"], result_links.make_link),
+        ("/results/{job_id}/{number}", ["GET"], result_links.follow_link),
         ("/inputs/{name}", ["GET"], jobs.get_input),
         ("/callbacks/{attempt_id}/{token}", ["POST"], jobs.callback),
         ("/routes", ["GET"], routes.list_routes),

@@ -19,6 +19,11 @@ class Links:
         expires = int(expires_at)
         return f"{self.base_url}/inputs/{name}?expires={expires}&signature={self.sign('input', name, expires)}"
 
+    def result_url(self, job_id: str, number: int, expires_at: int) -> str:
+        """Where anybody can fetch a finished file until `expires_at`; without a public address only the path of it."""
+        signature = self.sign("result", job_id, number, expires_at)
+        return f"{self.base_url}/results/{job_id}/{number}?expires={expires_at}&signature={signature}"
+
     def callback_url(self, attempt_id: str) -> str:
         """The unguessable address at which a vendor may say that an attempt is done."""
         return f"{self.base_url}/callbacks/{attempt_id}/{self.sign('callback', attempt_id)}"

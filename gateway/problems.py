@@ -284,3 +284,8 @@ def problem_response(problem: Problem, instance: str | None = None) -> JSONRespo
     return JSONResponse(
         problem.body(instance), status_code=problem.status, headers=problem.headers, media_type=MEDIA_TYPE
     )
+
+
+def kept_response(body: Mapping[str, Any], headers: Mapping[str, str]) -> JSONResponse:
+    """Render a problem that was written down: why a job ended without a result."""
+    return JSONResponse(body, status_code=int(body["status"]), headers=headers, media_type=MEDIA_TYPE)

@@ -34,6 +34,7 @@ NEEDED: Mapping[str, Scope] = {
     "/jobs/{job_id}/content": Scope.READ,
     "/jobs/{job_id}/events": Scope.READ,
     "/jobs/{job_id}/cancel": Scope.GENERATE,
+    "/jobs/{job_id}/link": Scope.READ,
     "/routes": Scope.READ,
     "/usage": Scope.BILLING,
     "/billing/statement": Scope.BILLING,
@@ -49,7 +50,15 @@ NEEDED: Mapping[str, Scope] = {
 
 # Addresses that ask for no key: they tell nothing of a team, or carry their own permission.
 KEYLESS = frozenset(
-    {"/inputs/{name}", "/callbacks/{attempt_id}/{token}", "/healthz", "/readyz", "/metrics", "/openapi.json"}
+    {
+        "/inputs/{name}",
+        "/results/{job_id}/{number}",
+        "/callbacks/{attempt_id}/{token}",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+    }
 )
 
 

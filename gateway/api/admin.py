@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, Field, field_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import administration, audit
 from gateway.api.auth import actor_of, caller_of
-from gateway.api.reading import BodyLimits, parse_json, read_body
+from gateway.api.bodies import Body, read_model
 from gateway.api.shown import rfc3339
 from gateway.keys import KeyGrantError, KeyRow, NewKey, page_of_keys
 from gateway.money.grants import Grants
@@ -27,14 +27,11 @@ from gateway.problems import (
     Forbidden,
     InvalidParameter,
     NotFound,
-    UnknownField,
-    UnsupportedMediaType,
 )
 from gateway.scopes import USUAL, Scopes
 from gateway.service import Service
 from gateway.teams import NewTeam, StillBusy, TermsError, plan_of, zone_of
 
-BODY_LIMITS = BodyLimits(64 * 1024, grace_s=15.0, bytes_per_s_min=32 * 1024)
 PAGE_MAX = 100
 PAGE_USUAL = 20
 DAY_S = 86_400.0
@@ -43,15 +40,10 @@ SECRET_HEADERS = {"cache-control": "no-store"}
 _NUMBER = re.compile(r"[0-9]{1,3}")
 _ID = re.compile(r"[\w.:@/-]{1,120}", re.ASCII)
 
-Body = TypeVar("Body", bound="_Body")
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TeamBody(_Body):
+class TeamBody(Body):
     """A team to be made; without terms it has the usual ones."""
 
     name: Name
@@ -59,7 +51,7 @@ class TeamBody(_Body):
     plan: dict[str, Any] | None = None
 
 
-class KeyBody(_Body):
+class KeyBody(Body):
     """A key to be made for a team. What is not said is not limited, beyond what limits the issuer."""
 
     team_id: str
@@ -76,7 +68,7 @@ class KeyBody(_Body):
         return limits
 
 
-class RotateBody(_Body):
+class RotateBody(Body):
     """For how many seconds the old secret works too."""
 
     overlap_s: float = Field(DAY_S, ge=0, le=OVERLAP_MAX_S)
@@ -93,7 +85,7 @@ async def list_teams(request: Request, service: Service) -> Response:
 async def create_team(request: Request, service: Service) -> Response:
     """Make a team; it starts with the budget `money.default_budget_micros`, when that is set."""
     caller = await caller_of(request, service)
-    body = await _read(request, TeamBody)
+    body = await read_model(request, TeamBody)
     parts, now = service.parts, service.parts.clock.now()
     try:
         zone = None if body.timezone is None else zone_of(body.timezone)
@@ -132,7 +124,7 @@ async def list_keys(request: Request, service: Service) -> Response:
 async def create_key(request: Request, service: Service) -> Response:
     """Make a key of a team and show it, once."""
     caller = await caller_of(request, service)
-    body = await _read(request, KeyBody)
+    body = await read_model(request, KeyBody)
     parts, now = service.parts, service.parts.clock.now()
     name = await parts.store.read(administration.team_name_of, body.team_id) if _ID.fullmatch(body.team_id) else None
     if name is None:
@@ -159,7 +151,7 @@ async def rotate_key(request: Request, service: Service) -> Response:
     """Give a key a new secret and show it, once; the old one works for `overlap_s` more."""
     caller = await caller_of(request, service)
     key_id, now = _id(request, "key_id"), service.parts.clock.now()
-    body = await _read(request, RotateBody)
+    body = await read_model(request, RotateBody)
     by, write = actor_of(caller), service.parts.store.write
     try:
         secret = await write(administration.renew_key, caller.key_id, key_id, by, at=now, overlap_s=body.overlap_s)
@@ -210,24 +202,6 @@ def _id(request: Request, name: str) -> str:
     if not _ID.fullmatch(value):
         raise NotFound("there is nothing at this address")
     return value
-
-
-async def _read(request: Request, kind: type[Body]) -> Body:
-    """The body as this kind. Raises the problem that names the member at fault."""
-    body = await read_body(request, BODY_LIMITS)
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if body and media_type != "application/json":
-        raise UnsupportedMediaType("send application/json", got=media_type or None)
-    given = parse_json(body) if body else {}
-    try:
-        return kind.model_validate_json(json.dumps(given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(kind.model_fields)
-            raise UnknownField(f"there is no field {where!r}; there are: {known}", field=where) from None
-        raise InvalidParameter(f"{where}: {first['msg']}", parameter=where) from None
 
 
 def _team(row: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.auth import audience_for, caller_of
+from gateway.api.negotiation import acceptable
 from gateway.api.shown import rfc3339
 from gateway.audience import columns_for, visible
 from gateway.money import reports
@@ -141,11 +142,13 @@ def _instant(text: str | None, otherwise: float) -> float:
 
 
 def _rendered(request: Request, report: Report) -> Response:
-    """The report in the form asked for: `?format=`, else the first known type of Accept, else JSON."""
+    """The report in the form asked for: `?format=`, else what Accept likes best. Raises NotAcceptable."""
     wanted = request.query_params.get("format")
-    accepted = [part.partition(";")[0].strip() for part in request.headers.get("accept", "").split(",")]
     if wanted is None:
-        wanted = next((name for name, kind in MEDIA_TYPES.items() if kind in accepted), "json")
+        taken = acceptable(request.headers.get("accept", ""), list(MEDIA_TYPES.values()))
+        if not taken:
+            raise NotAcceptable(f"a report can be had as {', '.join(MEDIA_TYPES.values())}")
+        wanted = next(name for name, kind in MEDIA_TYPES.items() if kind == taken[0])
     if wanted not in MEDIA_TYPES:
         raise BadRequest(f"format must be one of {', '.join(MEDIA_TYPES)}, not {wanted!r}")
     headers = {"vary": "accept"}

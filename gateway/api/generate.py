@@ -20,6 +20,7 @@ from gateway.api.auth import audience_for, caller_of
 from gateway.api.prefer import Preference, preference_of, wait_for
 from gateway.api.quota import job_limits, note_standings
 from gateway.api.reading import BodyLimits, metadata_of, read_fields, take_image
+from gateway.api.representation import check_forms, forms_of, represented
 from gateway.api.shown import job_json, reply_headers
 from gateway.audience import Audience
 from gateway.inputs import given_as
@@ -64,7 +65,9 @@ async def generate(request: Request, service: Service, media: Media) -> Response
     caller = await caller_of(request, service)
     limits = job_limits(request, service, caller)
     preference = preference_of(request, service.parts.settings.server.wait_s_max)
+    forms = forms_of(request)
     wish = await read_wish(request, service, media)
+    check_forms(forms, media, wish.written)
     key = _key(request, wish)
     if key is not None:
         now = service.parts.clock.now()
@@ -90,7 +93,7 @@ async def generate(request: Request, service: Service, media: Media) -> Response
     await caller_of(request, service)  # a key that was revoked during the wait is told nothing
     if job.finished_at is None:
         response.status_code, response.headers["location"] = 202, f"/jobs/{job.id}"
-    return preference.applied(response)
+    return preference.applied(await represented(request, service, job, (response, forms)))
 
 
 async def read_wish(request: Request, service: Service, media: Media) -> Wish:

@@ -23,35 +23,47 @@ from gateway.problems import NotFound
 from gateway.service import Service
 from gateway.store import jobs as rows
 
-_WAIT = re.compile(r'^wait\s*=\s*"?(\d{1,9})"?$', re.IGNORECASE)
+ACCEPTED = 202
+# A preference with its value, bare or quoted, and parameters that nobody needs; commas in quotes part nothing.
+_ONE = re.compile(r'\s*([!#$%&*+.^_`|~0-9A-Za-z\'-]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s,;"]*))?\s*(?:;[^,]*)?(?:,|$)')
+_SECONDS = re.compile(r"^\d{1,9}$", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """How long the caller will wait (seconds, capped by the server) and what is said to have been applied."""
+    """How long the caller will wait (seconds, capped by the server), and whether it rather comes again.
 
-    wait_s: float
-    said: str | None
+    `wait` is None where nothing was said of waiting.
+    """
+
+    wait: float | None
+    is_async: bool
+
+    @property
+    def wait_s(self) -> float:
+        """How long to hold the line."""
+        return self.wait or 0.0
 
     def applied(self, response: Response) -> Response:
-        """The response with `Preference-Applied`, where something was."""
-        if self.said is not None:
-            response.headers["Preference-Applied"] = self.said
-            response.headers["Vary"] = "Prefer"
+        """The response with `Preference-Applied`, where something was; `respond-async` was where it is a 202."""
+        said = ["respond-async"] if self.is_async and response.status_code == ACCEPTED else []
+        said += [f"wait={self.wait:g}"] if self.wait is not None else []
+        if said:
+            response.headers["Preference-Applied"] = ", ".join(said)
+        response.headers.add_vary_header("Accept")
+        response.headers.add_vary_header("Prefer")
         return response
 
 
 def preference_of(request: Request, wait_s_max: float) -> Preference:
-    """Read every Prefer header; unknown preferences are ignored, as the RFC has it."""
-    wishes = [wish.strip() for header in request.headers.getlist("prefer") for wish in header.split(",")]
-    for wish in wishes:
-        match = _WAIT.match(wish)
-        if match:
-            wait_s = min(float(match.group(1)), wait_s_max)
-            return Preference(wait_s, f"wait={wait_s:g}")
-    if any(wish.lower() == "respond-async" for wish in wishes):
-        return Preference(0.0, "respond-async")
-    return Preference(0.0, None)
+    """Read every Prefer header (RFC 7240): of a repeated preference the first counts, unknown ones are ignored."""
+    wishes: dict[str, str] = {}
+    for header in request.headers.getlist("prefer"):
+        for match in _ONE.finditer(header):
+            wishes.setdefault(match[1].lower(), (match[2] or "").strip('"'))
+    asked = wishes.get("wait", "")
+    wait = min(float(asked), wait_s_max) if _SECONDS.match(asked) else None
+    return Preference(wait, "respond-async" in wishes)
 
 
 async def show_job(service: Service, job_id: str, caller: Caller) -> tuple[rows.Job, Response]:

@@ -37,10 +37,12 @@ CASES: dict[str, Filled | None] = {
     "/jobs/{job_id}/content": of_a_job,
     "/jobs/{job_id}/events": of_a_job,
     "/jobs/{job_id}/cancel": of_a_job,
+    "/jobs/{job_id}/link": of_a_job,
     "/admin/teams/{team_id}": of_its_team,
     "/admin/keys/{key_id}/rotate": of_its_key,
     "/admin/keys/{key_id}/revoke": of_its_key,
     "/inputs/{name}": None,
+    "/results/{job_id}/{number}": None,
     "/callbacks/{attempt_id}/{token}": None,
 }
 WITH_IDS = [route for route in ROUTES if "{" in route.path]

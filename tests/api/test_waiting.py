@@ -19,7 +19,7 @@ async def test_a_job_that_ends_within_the_wait_is_answered_with_200_and_its_resu
     gateway = await start(Scripted())
     response = await gateway.post(headers={"prefer": "wait=30"})
     assert (response.status_code, response.json()["status"]) == (200, "succeeded")
-    assert (response.headers["preference-applied"], response.headers["vary"]) == ("wait=30", "Prefer")
+    assert (response.headers["preference-applied"], response.headers["vary"]) == ("wait=30", "Accept, Prefer")
 
 
 async def test_a_job_that_fails_within_the_wait_is_answered_with_its_error(start: Start) -> None:
@@ -65,7 +65,16 @@ async def test_a_wait_is_no_longer_than_the_server_allows_and_the_reply_says_so(
         ("wait=0", "wait=0"),
         ("handling=lenient, wait=3", "wait=3"),
         ('WAIT="3"', "wait=3"),
-        ("respond-async, wait=3", "wait=3"),
+        ("respond-async, wait=3", "respond-async, wait=3"),
+        ("wait=3, respond-async", "respond-async, wait=3"),
+        ("wait=3, wait=9", "wait=3"),
+        ('foo="a, wait=9", wait=3', "wait=3"),
+        ('foo="a\\", wait=9", wait=3', "wait=3"),
+        ("wait=3; strict, return=minimal", "wait=3"),
+        ("respond-async; foo=bar", "respond-async"),
+        ("wait = 3", "wait=3"),
+        (", ,wait=3,", "wait=3"),
+        ("nowait=3", None),
         ("wait=99999999999999999999", None),
     ],
 )

@@ -23,7 +23,7 @@ SCHEMAS: dict[str, dict[str, Any]] = DOCUMENT["components"]["schemas"]
 PICTURE = "https://a.test/b.png"
 REQUESTS: dict[Media, str] = {"video": "VideoRequest", "image": "ImageRequest"}
 # Addresses that vidgate hands out whole: they are signed, so they need no key.
-HANDED_OUT = {"/inputs/{name}", "/callbacks/{attempt_id}/{token}"}
+HANDED_OUT = {"/inputs/{name}", "/results/{job_id}/{number}", "/callbacks/{attempt_id}/{token}"}
 MEDIA: st.SearchStrategy[Media] = st.sampled_from(list(REQUESTS))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway import problems
 from gateway.api.openapi.operation import Json, Operation, Reply, json_of, parameter
+from gateway.media.kinds import MEDIA_TYPES
 
 TEXT: Json = {"type": "string"}
 PREFER = parameter(
@@ -29,6 +30,18 @@ JOB_HEADERS: dict[str, Json] = {
     "Preference-Applied": {"schema": TEXT, "description": "Which preference was honoured."},
     "Vary": {"schema": TEXT, "description": "The request headers that the reply depends on."},
 }
+# What a job that failed is told as to who takes no JSON.
+FAILURES = (
+    problems.RequestRefused,
+    problems.JobCanceled,
+    problems.NoRouteLeft,
+    problems.DeadlinePassed,
+    problems.OutcomeUnknown,
+)
+FILES = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()}
+JOB_OR_FILE = {**json_of("Job"), **FILES}
+ACCEPT = parameter("header", "Accept", TEXT, "`video/mp4`, or another type that the result can have: its bytes.")
+BYTES = "With `Accept: video/mp4` a finished job is its file; one that has not ended is JSON all the same."
 REPLAYED: dict[str, Json] = {
     "Idempotent-Replayed": {"schema": {"const": "true"}, "description": "Answered before, under the same key."}
 }
@@ -72,7 +85,7 @@ def _generate(media: str, schema: str, summary: str) -> Operation:
         "generate",
         summary,
         {
-            200: Reply("It ended within the wait.", json_of("Job"), JOB_HEADERS, JOB_LINKS),
+            200: Reply("It ended within the wait.", JOB_OR_FILE, JOB_HEADERS, JOB_LINKS),
             202: Reply("Admitted; see Location.", json_of("Job"), ADMITTED_HEADERS, JOB_LINKS),
         },
         (
@@ -82,10 +95,13 @@ def _generate(media: str, schema: str, summary: str) -> Operation:
             problems.RequestInProgress,
             *REFUSALS,
             problems.IdempotencyMismatch,
+            problems.NotAcceptable,
+            problems.Gone,
+            *FAILURES,
         ),
-        (PREFER, IDEMPOTENCY_KEY, TRACEPARENT),
+        (PREFER, ACCEPT, IDEMPOTENCY_KEY, TRACEPARENT),
         _body(schema),
-        "Money is held before anything is sent, and captured only for a result.",
+        f"Money is held before anything is sent, and captured only for a result. {BYTES}",
     )
 
 

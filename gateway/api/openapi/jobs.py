@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from gateway import problems
-from gateway.api.openapi.generation import JOB_HEADERS, JOB_LINKS, PREFER, TEXT
+from gateway.api.openapi.generation import (
+    ACCEPT,
+    BYTES,
+    FAILURES,
+    FILES,
+    JOB_HEADERS,
+    JOB_LINKS,
+    JOB_OR_FILE,
+    PREFER,
+    TEXT,
+)
 from gateway.api.openapi.operation import Json, Operation, Reply, json_of, parameter
-from gateway.media.kinds import MEDIA_TYPES
+from gateway.api.result_links import LinkBody
 
 JOB_ID = parameter("path", "job_id", {"type": "string", "minLength": 1}, "The job's id.", required=True)
 FILE_HEADERS: dict[str, Json] = {
@@ -13,7 +23,10 @@ FILE_HEADERS: dict[str, Json] = {
     "Accept-Ranges": {"required": True, "schema": {"const": "bytes"}, "description": "Parts can be asked for."},
     "Content-Disposition": {"schema": TEXT, "description": "A name for the file."},
 }
-FILES = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()}
+LOCATION: dict[str, Json] = {"Location": {"required": True, "schema": TEXT, "description": "The link."}}
+LINK_LINKS: dict[str, Json] = {
+    "content": {"operationId": "getContent", "parameters": {"job_id": "$request.path.job_id"}},
+}
 FILE = {
     200: Reply("The file.", FILES, FILE_HEADERS),
     206: Reply(
@@ -27,6 +40,18 @@ CONDITIONS = (
     parameter("header", "Range", TEXT, "`bytes=first-last`: one part. Other forms give the whole file."),
     parameter("header", "If-Range", TEXT, "The ETag of the file that the part belongs to."),
     parameter("header", "If-None-Match", TEXT, "ETags of what the client has."),
+)
+SIGNED = (
+    parameter("query", "expires", TEXT, "Unix seconds."),
+    parameter("query", "signature", TEXT, "Over the address and the time."),
+)
+READING = (
+    problems.BadJson,
+    problems.RequestTimeout,
+    problems.ContentTooLarge,
+    problems.UnsupportedMediaType,
+    problems.UnknownField,
+    problems.InvalidParameter,
 )
 FILE_NUMBER = parameter(
     "query", "file", {"type": "integer", "minimum": 0, "default": 0}, "Which file of the result, counted from 0."
@@ -54,9 +79,14 @@ OPERATIONS = (
         "getJob",
         "jobs",
         "One job; Prefer: wait=N waits for its end.",
-        {200: Reply("The job.", json_of("Job"), JOB_HEADERS, JOB_LINKS)},
-        (problems.NotFound,),
-        (JOB_ID, PREFER),
+        {
+            200: Reply("The job, or its file where Accept likes that better.", JOB_OR_FILE, JOB_HEADERS, JOB_LINKS),
+            206: FILE[206],
+            304: FILE[304],
+        },
+        (*FAILURES, problems.NotFound, problems.NotAcceptable, problems.Gone, problems.RangeNotSatisfiable),
+        (JOB_ID, PREFER, ACCEPT, *CONDITIONS),
+        description=BYTES,
     ),
     Operation(
         "get",
@@ -90,6 +120,32 @@ OPERATIONS = (
         description="What a vendor has accepted and cannot stop runs to its end and is billed.",
     ),
     Operation(
+        "post",
+        "/jobs/{job_id}/link",
+        "linkContent",
+        "links",
+        "A link to a finished file, for whoever has it.",
+        {201: Reply("Made. Nothing can take it back before its time.", json_of("Link"), LOCATION, LINK_LINKS)},
+        (*READING, problems.NotFound, problems.Conflict, problems.Gone),
+        (JOB_ID,),
+        {"content": {"application/json": {"schema": LinkBody.model_json_schema()}}},
+    ),
+    Operation(
+        "get",
+        "/results/{job_id}/{number}",
+        "getResult",
+        "links",
+        "A finished file by its signed link.",
+        FILE,
+        (problems.NotFound, problems.Gone, problems.RangeNotSatisfiable),
+        (
+            JOB_ID,
+            parameter("path", "number", TEXT, "Which file of the result, counted from 0.", required=True),
+            *SIGNED,
+            *CONDITIONS,
+        ),
+    ),
+    Operation(
         "get",
         "/inputs/{name}",
         "getInput",
@@ -99,8 +155,7 @@ OPERATIONS = (
         (problems.NotFound, problems.Gone, problems.RangeNotSatisfiable),
         (
             parameter("path", "name", TEXT, "`<sha256>.<extension>`", required=True),
-            parameter("query", "expires", TEXT, "Unix seconds."),
-            parameter("query", "signature", TEXT, "Over name and time."),
+            *SIGNED,
             *CONDITIONS,
         ),
     ),

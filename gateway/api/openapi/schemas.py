@@ -265,6 +265,7 @@ def schemas() -> dict[str, Json]:
     return {
         "Job": JOB,
         "Jobs": record({"jobs": listed(ref("Job")), "next_before": nullable(TEXT)}),
+        "Link": record({"url": {"type": "string", "format": "uri-reference"}, "file": INTEGER, "expires_at": TIME}),
         "Quote": QUOTE,
         "Routes": record({"routes": listed(ROUTE)}),
         "Usage": record({"since": TIME, "until": TIME, "rows": listed(OBJECT)}),
