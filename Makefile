@@ -13,7 +13,7 @@ CALLS ?= 20000
 SEEDS ?= 1-10000
 BENCH ?= overhead admission transport throughput inflight wakeups tracing media
 
-.PHONY: help install demo test test-gpu explore fuzz stack promises month soak check lint types format lock bench routing mutants kills footprint audit clean
+.PHONY: help install demo test test-gpu explore fuzz stack promises month soak check lint types format lock bench routing mutants hostile kills footprint audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -88,6 +88,9 @@ routing: $(STAMP) ## routing and poll schedules on simulated weeks (SIM=path/to/
 	with world.py, oracle.py and polls.py: make routing SIM=path/to/routing-sim"; exit 2; }
 	@$(BIN)/python bench/routing.py --sim "$(SIM)" $(if $(CACHE),--cache "$(CACHE)"); status=$$?; \
 		$(BIN)/python bench/polling.py --sim "$(SIM)" && exit $$status
+
+hostile: $(STAMP) ## open every hostile file in the gateway's own workers and print what each costs
+	@$(BIN)/python -m tests.corpus
 
 mutants: $(STAMP) ## put known faults into the money code: the tests must catch every one
 	@$(BIN)/python -m tests.mutants
