@@ -54,6 +54,7 @@ from gateway.media.intake import ImageLimits
 from gateway.media.workers import Workers
 from gateway.money.prices import PriceBook
 from gateway.outbound import FetchLimits, Outbound
+from gateway.overload import Overload
 from gateway.parts import Parts
 from gateway.planning import Planner
 from gateway.problems import Problem
@@ -134,8 +135,10 @@ def build_app(
         dispatcher = Dispatcher(parts, Engine(parts))
         reloader = Reloader(parts, source, plugins()) if source is not None else None
         snapshot = Snapshot(parts, dispatcher, parts.meter.metrics)
-        app.state.service = Service(parts, dispatcher, snapshot, reloader)
-        loop_watch = asyncio.create_task(watch_loop(parts.meter.metrics, chance.clock), name="loop-lag")
+        overload = Overload(lambda: parts.settings.overload, parts.meter.metrics)
+        app.state.service = Service(parts, dispatcher, snapshot, overload, reloader)
+        watch = watch_loop(parts.meter.metrics, chance.clock, overload.lagged)
+        loop_watch = asyncio.create_task(watch, name="loop-lag")
         warming = asyncio.create_task(workers.warm(), name="warm-up")
         try:
             await check_clocks(parts.store, chance.clock, settings.jobs.lease_s)
@@ -247,7 +250,8 @@ def _endpoint(path: str, handler: Handler) -> Callable[[Request], Awaitable[Resp
         given = request.headers.getlist("traceparent")
         with service.parts.meter.answering(request.method, path, given) as answering:
             request.state.standing = answering.standing
-            response = await handler(request, service)
+            with service.overload.admitted(path) as request.state.ticket:
+                response = await handler(request, service)
             answering.status = response.status_code
         return errors.completed(request, response)
 

@@ -38,6 +38,7 @@ LIVE: tuple[tuple[str, ...], ...] = (
     ("retry",),
     ("intake",),
     ("limits",),
+    ("overload",),
     ("money",),
     ("polling", "delay_min_s"),
     ("polling", "delay_max_s"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.dispatcher import Dispatcher
+from gateway.overload import Overload
 from gateway.parts import Parts
 from gateway.reload import Reloader
 from gateway.telemetry.snapshot import Snapshot
@@ -12,11 +13,12 @@ from gateway.telemetry.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The parts, the dispatcher that drives jobs over them, what is told to a scraper, and what watches the
-    configuration file, if any.
+    """The parts, the dispatcher that drives jobs over them, what is told to a scraper, what may be under way at a time,
+    and what watches the configuration file, if any.
     """
 
     parts: Parts
     dispatcher: Dispatcher
     snapshot: Snapshot
+    overload: Overload
     reloader: Reloader | None = None

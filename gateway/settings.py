@@ -19,6 +19,7 @@ from gateway.settings_edge import (
     LimitsSection,
     MediaSection,
     OutboundSection,
+    OverloadSection,
     SecuritySection,
     ServerSection,
 )
@@ -290,6 +291,7 @@ class Settings(Section):
     bus: BusSection = Field(default=BusSection(), description="Wake-ups between replicas.")
     security: SecuritySection = Field(description="Secrets of the gateway itself.")
     limits: LimitsSection = Field(default=LimitsSection(), description="How much teams and keys may ask for.")
+    overload: OverloadSection = Field(default=OverloadSection(), description="When load is shed.")
     providers: Mapping[str, Mapping[str, Any]] = Field(
         default_factory=dict,
         repr=False,  # it holds the keys of the accounts as they were written

@@ -117,6 +117,27 @@ class LimitsSection(Section):
     key: Limits = Field(default=Limits(), description="Of each key.")
 
 
+class OverloadSection(Section):
+    """What one process takes on at a time; more is refused with 503 before anything is done for it."""
+
+    work_max: int = Field(
+        default=1000, ge=1, le=100_000, description="Requests for renders and quotes being answered, waits aside."
+    )
+    reads_max: int = Field(
+        default=5000, ge=1, le=1_000_000, description="Other requests being answered, and those that wait for a job."
+    )
+    body_bytes_max: int = Field(
+        default=96 * MEBIBYTE,
+        ge=1024,
+        le=64 * 1024 * MEBIBYTE,
+        description="Bytes of all request bodies in memory; each costs up to five times that for a moment.",
+    )
+    pictures_max: int = Field(default=128, ge=1, le=10_000, description="Pictures being fetched or opened.")
+    lag_s_max: float = Field(
+        default=1.0, gt=0, le=60, description="How late the event loop may wake twice in a row, seconds."
+    )
+
+
 class IntakeSection(Section):
     """What a picture may be, checked before it is decoded."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ from providers.vocabulary import Media, Scalar
 log = structlog.get_logger()
 
 HOLD_MARGIN_S = 3600.0
+DIGEST_FROM = 4096  # characters
 NEAREST_HINT = "with fit: nearest a route may move or drop what it cannot honour"
 FIT_MODES: tuple[FitMode, ...] = ("exact", "nearest")
 
@@ -89,6 +91,8 @@ async def generate(request: Request, service: Service, media: Media) -> Response
         service.dispatcher.begin(job)
     if not preference.wait_s:
         return _response(answer, preference)
+    del wish  # its picture would be kept for as long as the wait
+    request.state.ticket.waits()
     job, response = await wait_for(service, job.id, caller, preference.wait_s)
     await caller_of(request, service)  # a key that was revoked during the wait is told nothing
     if job.finished_at is None:
@@ -146,7 +150,14 @@ def _check_names(routing: RoutingWish, routes: Sequence[Route]) -> None:
 
 
 def _digestible(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value.hex() if isinstance(value, bytes) else value for name, value in fields.items()}
+    """The fields with their digest in place of what is long: a picture is there once, and not in four more forms."""
+    return {name: _digest(value) for name, value in fields.items()}
+
+
+def _digest(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > DIGEST_FROM:
+        value = value.encode("utf-8", "surrogatepass")
+    return {"sha256": hashlib.sha256(value).hexdigest()} if isinstance(value, bytes) else value
 
 
 def _key(request: Request, wish: Wish) -> IdempotencyKey | None:
@@ -162,7 +173,8 @@ def _key(request: Request, wish: Wish) -> IdempotencyKey | None:
 async def _new_job(service: Service, caller: Caller, wish: Wish) -> Job:
     """Take the picture in and plan. Raises NoEligibleRoute with each route's reasons."""
     parts = service.parts
-    image = await parts.inputs.read(wish.image)
+    with service.overload.opening():
+        image = await parts.inputs.read(wish.image)
     now = parts.clock.now()
     job_id = parts.ids.new("job")
     order = make_order(service, job_id, caller, wish, (image.width, image.height), now)

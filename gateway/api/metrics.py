@@ -23,6 +23,7 @@ async def metrics(request: Request, service: Service) -> Response:
         raise Unauthorized(
             "give the scraper's token: Authorization: Bearer ...", headers={"WWW-Authenticate": "Bearer"}
         )
+    service.overload.tell()
     await service.snapshot.renew()
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(service.parts.meter.metrics.registry), headers={"content-type": content_type})

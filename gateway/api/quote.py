@@ -32,7 +32,8 @@ async def quote(request: Request, service: Service, media: Media) -> Response:
     """Every route with price, times, chances, credit, receipt, and its rank or why it is refused."""
     caller = await caller_of(request, service)
     wish = await read_wish(request, service, media)
-    image = await service.parts.inputs.read(wish.image)
+    with service.overload.opening():
+        image = await service.parts.inputs.read(wish.image)
     image_size = (image.width, image.height)
     now = service.parts.clock.now()
     plan = service.parts.planner.plan(make_order(service, NOT_ASKED, caller, wish, image_size, now), now)

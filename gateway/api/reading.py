@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -23,7 +25,13 @@ from gateway.problems import (
 )
 from providers.vocabulary import IMAGE_ALIASES
 
+T = TypeVar("T")
 FIELDS_MAX = 64
+# What a body may say beside its picture, counted before anything is made of it: a short list of characters in 32 MiB
+# of text would become a gigabyte of objects.
+JSON_SIGNS = b"[{,:"
+JSON_SIGNS_MAX = 20_000
+JSON_DEPTH_MAX = 32
 JSON_FIELDS = ("routing", "metadata")
 
 
@@ -36,27 +44,57 @@ class BodyLimits:
     bytes_per_s_min: int
 
 
+class _Reading:
+    """A body on its way in, within its limits."""
+
+    def __init__(self, request: Request, limits: BodyLimits) -> None:
+        self._request = request
+        self._limits = limits
+        self._patience = asyncio.timeout(limits.grace_s)
+        self._size_bytes = 0
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes, counted, with time for what came."""
+        ends_at, ticket = self._patience.when(), self._request.state.ticket
+        assert ends_at is not None
+        async for chunk in self._request.stream():
+            self._size_bytes += len(chunk)
+            ticket.took(len(chunk))
+            if self._size_bytes > self._limits.bytes_max:
+                raise _too_large(self._limits.bytes_max)
+            self._patience.reschedule(ends_at + self._size_bytes / self._limits.bytes_per_s_min)
+            yield chunk
+
+    async def whole(self) -> bytearray:
+        """All of it."""
+        body = bytearray()
+        async for chunk in self.chunks():
+            body += chunk
+        return body
+
+    async def in_time(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What work makes of the chunks. Raises ContentTooLarge, RequestTimeout and TemporaryReducedCapacity."""
+        limits, declared = self._limits, self._request.headers.get("content-length", "")
+        if declared.isdecimal() and len(declared) < 20 and int(declared) > limits.bytes_max:
+            raise _too_large(limits.bytes_max)
+        try:
+            async with self._patience:
+                return await work()
+        except ClientDisconnect:
+            raise BadRequest("the connection closed before the whole body had arrived") from None
+        except TimeoutError:
+            came = f"{self._size_bytes} bytes of the body came, fewer than {limits.bytes_per_s_min} a second"
+            raise RequestTimeout(
+                f"{came} after a start of {limits.grace_s:g} s", headers={"Connection": "close"}
+            ) from None
+
+
 async def read_body(request: Request, limits: BodyLimits) -> bytearray:
-    """The whole body. Raises ContentTooLarge as soon as it is known to be too long, and RequestTimeout."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and len(declared) < 20 and int(declared) > limits.bytes_max:
-        raise _too_large(limits.bytes_max)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(limits.grace_s) as patience:
-            ends_at = patience.when()
-            assert ends_at is not None
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limits.bytes_max:
-                    raise _too_large(limits.bytes_max)
-                patience.reschedule(ends_at + len(body) / limits.bytes_per_s_min)
-    except ClientDisconnect:
-        raise BadRequest("the connection closed before the whole body had arrived") from None
-    except TimeoutError:
-        detail = f"{len(body)} bytes of the body came, fewer than {limits.bytes_per_s_min} a second after a start of "
-        raise RequestTimeout(f"{detail}{limits.grace_s:g} s", headers={"Connection": "close"}) from None
-    return body
+    """The whole body. Raises ContentTooLarge as soon as it is known to be too long, RequestTimeout, and
+    TemporaryReducedCapacity.
+    """
+    reading = _Reading(request, limits)
+    return await reading.in_time(reading.whole)
 
 
 async def read_fields(request: Request, limits: BodyLimits) -> dict[str, Any]:
@@ -64,10 +102,10 @@ async def read_fields(request: Request, limits: BodyLimits) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in {"application/json", "multipart/form-data"}:
         raise UnsupportedMediaType("send application/json or multipart/form-data", got=kind or None)
-    body = await read_body(request, limits)
+    reading = _Reading(request, limits)
     if kind == "application/json":
-        return parse_json(body)
-    return await _multipart(request.headers, bytes(body), limits.bytes_max)
+        return parse_json(await reading.in_time(reading.whole))
+    return await reading.in_time(partial(_multipart, request.headers, reading.chunks(), limits.bytes_max))
 
 
 class _UnfitError(ValueError):
@@ -75,9 +113,17 @@ class _UnfitError(ValueError):
 
 
 def parse_json(body: bytes | bytearray) -> dict[str, Any]:
-    """A JSON object; duplicate names, NaN and infinities are refused, and so is nesting without end."""
+    """A JSON object; duplicate names, NaN and infinities are refused, and so is nesting without end.
+
+    A bytearray is empty afterwards: a large body need not be there twice while it is parsed.
+    """
+    if sum(body.count(sign) for sign in JSON_SIGNS) > JSON_SIGNS_MAX:
+        raise BadJson("the body has too many values")
     try:
-        value = json.loads(body, parse_constant=_not_a_number, object_pairs_hook=_unique)
+        text = body.decode(json.detect_encoding(body), "surrogatepass")
+        if isinstance(body, bytearray):
+            body.clear()
+        value = json.loads(text, parse_constant=_not_a_number, object_pairs_hook=_unique)
     except RecursionError:
         raise BadJson("the body is nested too deeply") from None
     except (json.JSONDecodeError, _UnfitError) as error:
@@ -86,7 +132,19 @@ def parse_json(body: bytes | bytearray) -> dict[str, Any]:
         raise BadJson("the body has a number of too many digits, or text that is not UTF-8") from None
     if not isinstance(value, dict):
         raise BadJson("the body must be a JSON object")
+    if _depth(value) > JSON_DEPTH_MAX:
+        raise BadJson("the body is nested too deeply")
     return value
+
+
+def _depth(value: Any) -> int:
+    """How many objects and lists stand in each other; no deeper than is of interest."""
+    depth, level = 0, [value]
+    while level and depth <= JSON_DEPTH_MAX:
+        nested = [inner for inner in level if isinstance(inner, dict | list)]
+        depth += bool(nested)
+        level = [one for inner in nested for one in (inner.values() if isinstance(inner, dict) else inner)]
+    return depth
 
 
 def _not_a_number(text: str) -> NoReturn:
@@ -96,8 +154,8 @@ def _not_a_number(text: str) -> NoReturn:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise _UnfitError(f"the name {next(name for name in names if names.count(name) > 1)!r} appears twice")
+        times = Counter(name for name, _ in pairs)
+        raise _UnfitError(f"the name {next(name for name, count in times.items() if count > 1)!r} appears twice")
     return fields
 
 
@@ -110,9 +168,10 @@ class _WholeForm(MultiPartParser):
         self.ended = True
 
 
-async def _multipart(headers: Headers, body: bytes, bytes_max: int) -> dict[str, Any]:
+async def _multipart(headers: Headers, chunks: AsyncGenerator[bytes, None], bytes_max: int) -> dict[str, Any]:
     async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
+        async for chunk in chunks:
+            yield chunk
         if not parser.ended:
             raise MultiPartException("it ends before its closing boundary")
 

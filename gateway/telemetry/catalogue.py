@@ -180,6 +180,15 @@ METRICS: tuple[Metric, ...] = (
         CALL_BUCKETS_S,
     ),
     Metric(
+        "vidgate_requests_shed",
+        "counter",
+        "Requests refused because there was too much to do: `work` or `reads` under way, `bodies` in memory, "
+        "`pictures` being opened, or `lag` of the event loop.",
+        ("reason",),
+    ),
+    Metric("vidgate_requests_under_way", "gauge", "Requests being answered, as they count for shedding.", ("kind",)),
+    Metric("vidgate_request_body_bytes", "gauge", "Bytes of request bodies in memory."),
+    Metric(
         "vidgate_connections_cut",
         "counter",
         "Connections ended because of their client: `head_timeout`, `head_size`, `malformed`, `unwanted_body`, "

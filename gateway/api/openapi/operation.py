@@ -14,7 +14,11 @@ from gateway.scopes import NEEDED
 Json = dict[str, Any]
 PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 # What any operation may answer with, and what every one that wants a key may answer with besides.
-ANYWHERE: tuple[type[Problem], ...] = (problems.InternalError, problems.Unavailable)
+ANYWHERE: tuple[type[Problem], ...] = (
+    problems.InternalError,
+    problems.Unavailable,
+    problems.TemporaryReducedCapacity,
+)
 WITH_KEY: tuple[type[Problem], ...] = (
     problems.BadRequest,
     problems.Unauthorized,
