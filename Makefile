@@ -13,7 +13,7 @@ CALLS ?= 20000
 SEEDS ?= 1-10000
 BENCH ?= overhead admission transport throughput inflight wakeups tracing media
 
-.PHONY: help install demo test test-gpu explore fuzz stack promises month soak check lint types format lock bench routing mutants hostile kills footprint audit clean
+.PHONY: help install demo test test-gpu explore fuzz tenants stack promises month soak check lint types format lock bench routing mutants hostile kills footprint audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ explore: $(STAMP) ## the property tests and state machines on examples that were
 
 fuzz: $(STAMP) ## Schemathesis over the whole description of the API, against a real gateway (CALLS=20000)
 	@nice -n 10 $(BIN)/python -m tests.fuzz.description --calls $(CALLS)
+
+tenants: $(STAMP) ## two teams against each other: 10,000 calls (VIDGATE_FUZZ_CALLS), and nothing of one's told to the other
+	@VIDGATE_FUZZ_CALLS=$${VIDGATE_FUZZ_CALLS:-10000} nice -n 10 $(BIN)/python -m pytest -q -s tests/api/test_two_teams.py -k neither
 
 stack: $(STAMP) ## two replicas, PostgreSQL, Redis and simulated vendors on this machine behind one port
 	@$(BIN)/python -m examples.stack
