@@ -20,11 +20,13 @@ Written from values.yaml by `python helm/readme.py`; a test compares the page wi
 The chart has no default secrets and no default vendor: name a secret with `VIDGATE_SIGNING_SECRET` and the vendors'
 keys, and write `config.providers`. What cannot work (several replicas on SQLite, no provider, no secret) is refused
 when it is rendered, with the sentence that mends it. [ci/](ci/) has whole sets of values: minimal, production,
-autoscaled, KEDA, air-gapped, and simulators as a test mode. PostgreSQL, Redis and the
+autoscaled, KEDA, air-gapped, GPU, and simulators as a test mode. PostgreSQL, Redis and the
 object store are the cluster's own: the chart brings no databases along.
 
-There is no GPU worker in the chart, for vidgate has none yet: no command would run in it. Your own GPUs are served by a
-provider of your own (docs/adding-a-provider.md), deployed beside vidgate as anything else.
+`gpuWorker` deploys `vidgate gpu-worker` on nodes with cards, `rayCluster` the same renderer on many cards behind one
+address (a RayCluster of KubeRay whose head runs `vidgate gpu-serve`); the provider `local` is pointed at both.
+Models lie on a claim or a folder of the node, or are fetched from the hub; the token between gateway and workers is a
+key of the secret. Their image is one with the extra `local-gpu` (docs/local-gpu.md).
 
 `helm test` asks the gateway for its health, its readiness and its description of itself.
 

@@ -52,6 +52,15 @@ def pod_specs(values: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
             yield found["metadata"]["name"], found["spec"]
         elif found["kind"] in {"Deployment", "Job"}:
             yield found["metadata"]["name"], found["spec"]["template"]["spec"]
+        elif found["kind"] == "RayCluster":
+            for template in ray_templates(found):
+                yield found["metadata"]["name"], template["spec"]
+
+
+def ray_templates(cluster: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The pods of a Ray cluster: its head's, and those of each group of workers."""
+    spec = cluster["spec"]
+    return [group["template"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

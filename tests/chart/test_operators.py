@@ -13,7 +13,7 @@ import yaml
 
 from gateway.telemetry.alerts import ALERTS
 from gateway.telemetry.dashboards import DASHBOARDS
-from tests.chart.chart import SETS, at, merged, objects, of_kind, pod_specs, value_set
+from tests.chart.chart import SETS, at, merged, objects, of_kind, pod_specs, ray_templates, value_set
 from tests.support.prometheus import CHECK_TIMEOUT_S, bounded, check_rules, programs
 
 SELECTING = {"Service", "PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor", "PodMonitor", "Deployment"}
@@ -26,6 +26,8 @@ def pods(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield found
         elif found["kind"] in {"Deployment", "Job"}:
             yield found["spec"]["template"]
+        elif found["kind"] == "RayCluster":
+            yield from ray_templates(found)
 
 
 def selected(values: Mapping[str, Any], labels: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -61,7 +63,8 @@ def test_ports_are_named_as_they_are_referred_to(name: str) -> None:
         (pod,) = selected(values, service["spec"]["selector"])
         ports = {port["name"] for container in pod["spec"]["containers"] for port in container["ports"]}
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
-    gateway = next(one for one in of_kind(values, "Service") if "simulators" not in one["metadata"]["name"])
+    component = "app.kubernetes.io/component"
+    gateway = next(one for one in of_kind(values, "Service") if one["metadata"]["labels"][component] == "gateway")
     names = {port["name"]: port["port"] for port in gateway["spec"]["ports"]}
     for ingress in of_kind(values, "Ingress"):
         backend = ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]

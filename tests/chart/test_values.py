@@ -14,6 +14,9 @@ ROWS = readme_module().rows()
 ELSEWHERE = merged(
     value_set("minimal"), {"database": {"kind": "postgresql"}, "config": {"artifacts": {"url": "s3://clips"}}}
 )
+# A worker that fetches its model from the hub.
+HUB = merged(value_set("gpu"), {"gpuWorker": {"offline": False, "modelVolume": {"existingClaim": ""}}})
+BASES = {"elsewhere": ELSEWHERE, "hub": HUB}
 # For every value: the set in which it matters, and another value for it.
 FLIPS: dict[str, tuple[str, Any]] = {
     "image.repository": ("minimal", "registry.internal/vidgate"),
@@ -92,6 +95,37 @@ FLIPS: dict[str, tuple[str, Any]] = {
     "simulators.enabled": ("minimal", True),
     "simulators.resources.requests": ("simulators", {"cpu": "2"}),
     "simulators.resources.limits": ("simulators", {"memory": "4Gi"}),
+    "gpuWorker.enabled": ("gpu", False),
+    "gpuWorker.replicaCount": ("gpu", 5),
+    "gpuWorker.image.repository": ("gpu", "other/vidgate-gpu"),
+    "gpuWorker.image.tag": ("gpu", "9.9.9"),
+    "gpuWorker.image.digest": ("gpu", "sha256:" + "a" * 64),
+    "gpuWorker.model": ("gpu", "/models/other"),
+    "gpuWorker.modelName": ("gpu", "svd"),
+    "gpuWorker.offline": ("gpu", False),
+    "gpuWorker.tokenKey": ("gpu", "OTHER_TOKEN"),
+    "gpuWorker.queueMax": ("gpu", 2),
+    "gpuWorker.keepSeconds": ("gpu", 60),
+    "gpuWorker.drainSeconds": ("gpu", 30),
+    "gpuWorker.gpuResource": ("gpu", "amd.com/gpu"),
+    "gpuWorker.gpus": ("gpu", 2),
+    "gpuWorker.runtimeClassName": ("gpu", "other"),
+    "gpuWorker.modelVolume.existingClaim": ("gpu", "other-models"),
+    "gpuWorker.modelVolume.hostPath": ("hub", "/data/models"),
+    "gpuWorker.modelVolume.size": ("hub", "99Gi"),
+    "gpuWorker.scratchSize": ("gpu", "99Gi"),
+    "gpuWorker.resources.requests": ("gpu", {"cpu": "8"}),
+    "gpuWorker.resources.limits": ("gpu", {"memory": "64Gi"}),
+    "gpuWorker.nodeSelector": ("gpu", {"gpu": "big"}),
+    "gpuWorker.tolerations": ("gpu", []),
+    "gpuWorker.affinity": ("gpu", {"nodeAffinity": {}}),
+    "gpuWorker.extraEnv": ("gpu", [{"name": "TZ", "value": "UTC"}]),
+    "gpuWorker.startupFailureThreshold": ("gpu", 5),
+    "gpuWorker.podDisruptionBudget.enabled": ("gpu", False),
+    "rayCluster.enabled": ("gpu", False),
+    "rayCluster.rayVersion": ("gpu", "9.9.9"),
+    "rayCluster.workers": ("gpu", 3),
+    "rayCluster.headResources": ("gpu", {"limits": {"memory": "1Gi"}}),
     "nodeSelector": ("minimal", {"disk": "fast"}),
     "tolerations": ("minimal", [{"operator": "Exists"}]),
     "affinity": ("minimal", {"nodeAffinity": {}}),
@@ -109,7 +143,7 @@ def test_every_value_has_a_case_and_a_meaning() -> None:
 def test_flipping_a_value_changes_what_is_rendered(name: str) -> None:
     """No value is there for nothing."""
     base_name, value = FLIPS[name]
-    base = ELSEWHERE if base_name == "elsewhere" else value_set(base_name)
+    base = BASES.get(base_name) or value_set(base_name)
     assert render(merged(base, at(name, value))) != render(base)
 
 

@@ -86,6 +86,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $simulated := tpl (.Files.Get "files/simulated-providers.yaml") (dict "host" $host "Template" $.Template) | fromYaml -}}
 {{- $derived = mustMergeOverwrite $derived $simulated -}}
 {{- end -}}
+{{- with include "vidgate.gpu.workers" . -}}
+{{- $local := dict "workers" (fromYamlArray .) "token" (printf "${%s}" $.Values.gpuWorker.tokenKey) -}}
+{{- $derived = mustMergeOverwrite $derived (dict "providers" (dict "local" $local)) -}}
+{{- end -}}
 {{- mustMergeOverwrite $derived (deepCopy .Values.config) | toYaml -}}
 {{- end -}}
 
@@ -186,7 +190,16 @@ imagePullSecrets:
 {{- if and (or .Values.ingress.enabled .Values.httpRoute.enabled) (not .Values.metrics.tokenKey) -}}
 {{- fail "an Ingress or HTTPRoute shows /metrics to whoever reaches it: set metrics.tokenKey to the key of the secret that has the scraper's token" -}}
 {{- end -}}
-{{- if and (not .Values.simulators.enabled) (not (get .Values.config "providers")) -}}
+{{- if and (or .Values.gpuWorker.enabled .Values.rayCluster.enabled) (not .Values.gpuWorker.offline) .Values.networkPolicy.enabled (not .Values.networkPolicy.vendors) -}}
+{{- fail "the model cannot be fetched from the hub with networkPolicy.vendors off: put it on gpuWorker.modelVolume and set gpuWorker.offline" -}}
+{{- end -}}
+{{- if and (or .Values.gpuWorker.enabled .Values.rayCluster.enabled) .Values.gpuWorker.offline (not .Values.gpuWorker.modelVolume.existingClaim) (not .Values.gpuWorker.modelVolume.hostPath) -}}
+{{- fail "an offline GPU worker finds its model on a volume: set gpuWorker.modelVolume.existingClaim or .hostPath, or gpuWorker.offline to false" -}}
+{{- end -}}
+{{- if and .Values.gpuWorker.modelVolume.existingClaim .Values.gpuWorker.modelVolume.hostPath -}}
+{{- fail "the models lie in one place: set gpuWorker.modelVolume.existingClaim or .hostPath, not both" -}}
+{{- end -}}
+{{- if not (or .Values.simulators.enabled .Values.gpuWorker.enabled .Values.rayCluster.enabled (get .Values.config "providers")) -}}
 {{- fail "no provider is configured: write config.providers, or enable the simulators for a test" -}}
 {{- end -}}
 {{- end -}}
