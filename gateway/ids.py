@@ -21,3 +21,8 @@ class Ids:
 def id_at(kind: str, at: float) -> str:
     """An identifier of this kind for this time (unix seconds)."""
     return f"{kind}_{int(at * 1000):012x}{secrets.token_hex(10)}"
+
+
+def first_id_at(kind: str, at: float) -> str:
+    """What every identifier of this kind that is drawn at this time or later is not before."""
+    return f"{kind}_{max(0, int(at * 1000)):012x}"

@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, case, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, func, insert, or_, select, tuple_, update
 
 from gateway.clock import Clock
 from gateway.events import webhook_disabled
@@ -317,9 +317,17 @@ def disabled_targets(connection: Connection, event_id: str) -> list[str]:
 
 
 def deliveries(
-    connection: Connection, *, team_id: str | None = None, state: str | None = None, count_max: int = 50
+    connection: Connection,
+    *,
+    team_id: str | None = None,
+    state: str | None = None,
+    count_max: int = 50,
+    after: tuple[float, str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """The latest deliveries, the newest first, each with its tries; a team's own, or with None the operator's view."""
+    """The latest deliveries, the newest first, each with its tries; a team's own, or with None the operator's view.
+
+    `after` has time, event and webhook of the one that they follow.
+    """
     query = (
         select(webhook_deliveries, events.c.type, events.c.at, webhooks.c.url)
         .join(events, events.c.id == webhook_deliveries.c.event_id)
@@ -331,6 +339,10 @@ def deliveries(
         query = query.where(webhooks.c.team_id == team_id)
     if state is not None:
         query = query.where(webhook_deliveries.c.state == state)
+    if after is not None:
+        at, event_id, webhook_id = after
+        place = tuple_(webhook_deliveries.c.event_id, webhook_deliveries.c.webhook_id)
+        query = query.where(or_(events.c.at < at, and_(events.c.at == at, place > tuple_(event_id, webhook_id))))
     found: list[dict[str, Any]] = [dict(row) for row in connection.execute(query).mappings()]
     for one in found:
         one["log"] = _log(connection, one["event_id"], one["webhook_id"])

@@ -7,7 +7,6 @@ itself (gateway/keys.py). Every act is in the log with who did it.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -18,6 +17,7 @@ from starlette.responses import Response
 from gateway import administration, audit
 from gateway.api.auth import actor_of, caller_of
 from gateway.api.bodies import Body, read_model
+from gateway.api.pages import ID, listed, page_of, whole
 from gateway.api.shown import rfc3339
 from gateway.keys import KeyGrantError, KeyRow, NewKey, page_of_keys
 from gateway.money.grants import Grants
@@ -32,13 +32,9 @@ from gateway.scopes import USUAL, Scopes
 from gateway.service import Service
 from gateway.teams import NewTeam, StillBusy, TermsError, plan_of, zone_of
 
-PAGE_MAX = 100
-PAGE_USUAL = 20
 DAY_S = 86_400.0
 OVERLAP_MAX_S = 90 * DAY_S
 SECRET_HEADERS = {"cache-control": "no-store"}
-_NUMBER = re.compile(r"[0-9]{1,3}")
-_ID = re.compile(r"[\w.:@/-]{1,120}", re.ASCII)
 
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
@@ -77,9 +73,9 @@ class RotateBody(Body):
 async def list_teams(request: Request, service: Service) -> Response:
     """Every team, the newest first."""
     await caller_of(request, service)
-    limit, before = _page(request)
-    rows = await service.parts.store.read(administration.page_of_teams, before, limit)
-    return _listed("teams", [_team(row) for row in rows], limit)
+    page = page_of(request)
+    rows = await service.parts.store.read(administration.page_of_teams, page.after_id, page.limit + 1)
+    return listed(request, "teams", whole([_team(row) for row in rows], page.limit))
 
 
 async def create_team(request: Request, service: Service) -> Response:
@@ -115,10 +111,10 @@ async def delete_team(request: Request, service: Service) -> Response:
 async def list_keys(request: Request, service: Service) -> Response:
     """The keys of every team or of `team_id`, the newest first; no secret is among them."""
     await caller_of(request, service)
-    limit, before = _page(request)
+    page = page_of(request)
     team_id = _given(request, "team_id")
-    rows = await service.parts.store.read(page_of_keys, before, limit, team_id=team_id)
-    return _listed("keys", [_key(row) for row in rows], limit)
+    rows = await service.parts.store.read(page_of_keys, page.after_id, page.limit + 1, team_id=team_id)
+    return listed(request, "keys", whole([_key(row) for row in rows], page.limit))
 
 
 async def create_key(request: Request, service: Service) -> Response:
@@ -126,7 +122,7 @@ async def create_key(request: Request, service: Service) -> Response:
     caller = await caller_of(request, service)
     body = await read_model(request, KeyBody)
     parts, now = service.parts, service.parts.clock.now()
-    name = await parts.store.read(administration.team_name_of, body.team_id) if _ID.fullmatch(body.team_id) else None
+    name = await parts.store.read(administration.team_name_of, body.team_id) if ID.fullmatch(body.team_id) else None
     if name is None:
         raise InvalidParameter(f"there is no team {body.team_id!r}", parameter="team_id")
     new = _new_key(body, name, now, caller.key_id)
@@ -174,24 +170,18 @@ async def revoke_key(request: Request, service: Service) -> Response:
 async def list_audit(request: Request, service: Service) -> Response:
     """What administrators did, the latest first; `act` and `target` narrow it."""
     await caller_of(request, service)
-    limit, before = _page(request)
+    page = page_of(request)
     act, target = _given(request, "act"), _given(request, "target")
-    found = await service.parts.store.read(audit.entries, before=before, act=act, target=target, count_max=limit)
-    return _listed("entries", [{**asdict(one), "at": rfc3339(one.at)} for one in found], limit)
-
-
-def _page(request: Request) -> tuple[int, str | None]:
-    """The size of the page, and the last id of the one before."""
-    limit = request.query_params.get("limit", str(PAGE_USUAL))
-    if not _NUMBER.fullmatch(limit) or not 1 <= int(limit) <= PAGE_MAX:
-        raise BadRequest(f"limit must be 1 to {PAGE_MAX}")
-    return int(limit), _given(request, "before")
+    found = await service.parts.store.read(
+        audit.entries, before=page.after_id, act=act, target=target, count_max=page.limit + 1
+    )
+    return listed(request, "entries", whole([{**asdict(one), "at": rfc3339(one.at)} for one in found], page.limit))
 
 
 def _given(request: Request, name: str) -> str | None:
     """An id of the query. Raises BadRequest for what can be none."""
     value = request.query_params.get(name)
-    if value is not None and not _ID.fullmatch(value):
+    if value is not None and not ID.fullmatch(value):
         raise BadRequest(f"{name} is not an id")
     return value
 
@@ -199,7 +189,7 @@ def _given(request: Request, name: str) -> str | None:
 def _id(request: Request, name: str) -> str:
     """An id of the path. Raises NotFound for what can be none."""
     value: str = request.path_params[name]
-    if not _ID.fullmatch(value):
+    if not ID.fullmatch(value):
         raise NotFound("there is nothing at this address")
     return value
 
@@ -228,11 +218,6 @@ def _key(row: KeyRow) -> dict[str, Any]:
         "revoked_at": rfc3339(row.revoked_at),
         "old_secret_until": rfc3339(row.old_until),
     }
-
-
-def _listed(name: str, rows: list[dict[str, Any]], limit: int) -> Response:
-    following = rows[-1]["id"] if len(rows) == limit else None
-    return _json({name: rows, "next_before": following})
 
 
 def _json(shown: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:

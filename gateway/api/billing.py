@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -13,6 +12,7 @@ from starlette.responses import Response
 
 from gateway.api.auth import audience_for, caller_of
 from gateway.api.negotiation import acceptable
+from gateway.api.pages import instant
 from gateway.api.shown import rfc3339
 from gateway.audience import columns_for, visible
 from gateway.money import reports
@@ -52,10 +52,10 @@ async def usage(request: Request, service: Service) -> Response:
     caller = await caller_of(request, service)
     query = request.query_params
     now = service.parts.clock.now()
-    until = _instant(query.get("until"), now)
+    until = instant(query.get("until"), now)
     try:
         wanted = reports.UsageQuery(
-            since=_instant(query.get("since"), until - USUAL_DAYS * DAY_S),
+            since=instant(query.get("since"), until - USUAL_DAYS * DAY_S),
             until=until,
             team_id=caller.team_id,
             group_by=_names(request),
@@ -128,17 +128,6 @@ def _budget(state: BudgetState) -> dict[str, Any]:
 def _names(request: Request) -> tuple[str, ...]:
     """What to group by, as `group_by=route,tag:project` says."""
     return tuple(name for name in request.query_params.get("group_by", "").split(",") if name)
-
-
-def _instant(text: str | None, otherwise: float) -> float:
-    """A date or an RFC 3339 time of the query as unix seconds; a time without a zone is in UTC."""
-    if not text:
-        return otherwise
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadRequest(f"{text!r} is no date; write 2026-08-01 or 2026-08-01T00:00:00Z") from None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def _rendered(request: Request, report: Report) -> Response:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection
@@ -12,20 +12,27 @@ from starlette.responses import Response
 
 from gateway.api.auth import audience_for, caller_of
 from gateway.api.files import result_file, stored_file
+from gateway.api.pages import ID, Page, instant, listed, page_of, whole
 from gateway.api.prefer import preference_of, show_job, wait_for
+from gateway.api.reading import is_plain
 from gateway.api.representation import forms_of, represented
 from gateway.api.shown import job_json
 from gateway.audience import Audience
-from gateway.jobs import TERMINAL
+from gateway.jobs import TERMINAL, JobStatus
 from gateway.media.kinds import MEDIA_TYPES
 from gateway.problems import BadRequest, Conflict, Gone, NotFound
 from gateway.service import Service
 from gateway.store import jobs as rows
+from gateway.store import listing
+from gateway.store.listing import JobFilter
 
-PAGE_MAX = 100
-PAGE_USUAL = 20
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "status": tuple(status.value for status in JobStatus),
+    "media": ("video", "image"),
+}
+TAGS_MAX = 16
+_TAG = re.compile(r"metadata\[(.{1,40})\]", re.DOTALL)
 _EPOCH = re.compile(r"^\d{1,12}$", re.ASCII)
-_NUMBER = re.compile(r"^\d{1,3}$", re.ASCII)
 
 
 async def get_job(request: Request, service: Service) -> Response:
@@ -41,22 +48,44 @@ async def get_job(request: Request, service: Service) -> Response:
 
 
 async def list_jobs(request: Request, service: Service) -> Response:
-    """The team's jobs, newest first; `before` is the last id of the page before."""
+    """The team's jobs, newest first, narrowed by what the query names."""
     caller = await caller_of(request, service)
-    limit = request.query_params.get("limit", str(PAGE_USUAL))
-    if not _NUMBER.match(limit) or not 1 <= int(limit) <= PAGE_MAX:
-        raise BadRequest(f"limit must be 1 to {PAGE_MAX}")
-    before = request.query_params.get("before")
-    page = await service.parts.store.read(_page, caller.team_id, before, int(limit), audience_for(caller, service))
-    following = page[-1]["id"] if len(page) == int(limit) else None
-    return Response(json.dumps({"jobs": page, "next_before": following}), media_type="application/json")
+    page = page_of(request)
+    wanted, audience = _filter(request, page), audience_for(caller, service)
+    found = await service.parts.store.read(_page, caller.team_id, wanted, page.limit + 1, audience)
+    return listed(request, "jobs", whole(found, page.limit))
+
+
+def _filter(request: Request, page: Page) -> JobFilter:
+    """What the list is narrowed by. Raises BadRequest for what can be no value of it."""
+    query = request.query_params
+    for name, known in CHOICES.items():
+        if query.get(name) is not None and query[name] not in known:
+            raise BadRequest(f"{name} must be one of {', '.join(known)}, not {query[name][:80]!r}")
+    for name in ("route", "key"):
+        if query.get(name) is not None and not ID.fullmatch(query[name]):
+            raise BadRequest(f"{name} is no name of a {name}")
+    tags = {match[1]: value for name, value in query.multi_items() if (match := _TAG.fullmatch(name))}
+    if len(tags) > TAGS_MAX or not all(is_plain(text) for pair in tags.items() for text in pair):
+        raise BadRequest(f"metadata[name]=value must be at most {TAGS_MAX} tags of plain text")
+    return JobFilter(
+        before=page.after_id,
+        status=query.get("status"),
+        route=query.get("route"),
+        media=query.get("media"),
+        key_id=query.get("key"),
+        created_after=instant(query.get("created_after"), None),
+        created_before=instant(query.get("created_before"), None),
+        tags=tags,
+    )
 
 
 def _page(
-    connection: Connection, team_id: str, before: str | None, limit: int, audience: Audience
+    connection: Connection, team_id: str, wanted: JobFilter, limit: int, audience: Audience
 ) -> list[dict[str, Any]]:
-    jobs = rows.list_jobs(connection, team_id, before=before, limit=limit)
-    return [job_json(job, rows.load_attempts(connection, job.id), audience) for job in jobs]
+    jobs = listing.list_jobs(connection, team_id, wanted, limit)
+    tries = listing.attempts_of(connection, [job.id for job in jobs])
+    return [job_json(job, tries[job.id], audience) for job in jobs]
 
 
 async def get_content(request: Request, service: Service) -> Response:

@@ -223,7 +223,14 @@ def metadata_of(fields: Mapping[str, Any]) -> dict[str, str]:
     fine = isinstance(tags, dict) and len(tags) <= 16
     if not fine or not all(isinstance(v, str) and len(k) <= 40 and len(v) <= 200 for k, v in tags.items()):
         raise BadRequest("metadata must be an object of at most 16 texts: names to 40, values to 200 characters")
+    if not all(is_plain(text) for pair in tags.items() for text in pair):
+        raise BadRequest("metadata must be Unicode text without control characters")
     return dict(tags)
+
+
+def is_plain(text: str) -> bool:
+    """Whether every database can hold a text: no control characters, no halves of surrogate pairs."""
+    return all(character >= " " and not "\ud800" <= character <= "\udfff" for character in text)
 
 
 def _too_large(bytes_max: int) -> ContentTooLarge:

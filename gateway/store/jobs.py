@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, func, 
 
 from gateway.jobs import ACTIVE, AttemptState, JobStatus
 from gateway.store.prepared import Prepared
-from gateway.store.schema import attempts, jobs
+from gateway.store.schema import attempts, job_tags, jobs
 from gateway.store.schema_events import webhook_deliveries
 from providers.vocabulary import Media
 
@@ -119,11 +119,15 @@ class Attempt:
 
 _NAMES = {row: tuple(column.name for column in fields(row)) for row in (Job, Attempt)}
 _INSERT_JOB = Prepared(insert(jobs))
+_INSERT_TAG = Prepared(insert(job_tags))
 
 
 def insert_job(connection: Connection, job: Job) -> None:
-    """Write a new job; what it does not have yet is left out."""
+    """Write a new job and its tags; what it does not have yet is left out."""
     _INSERT_JOB.changed(connection, {name: value for name, value in _values(job).items() if value is not None})
+    for name, value in job.request.get("metadata", {}).items():
+        tag = {"job_id": job.id, "team_id": job.team_id, "name": name, "value": value}
+        _INSERT_TAG.changed(connection, tag)
 
 
 def load_job(connection: Connection, job_id: str, team_id: str | None = None) -> Job | None:
@@ -132,28 +136,19 @@ def load_job(connection: Connection, job_id: str, team_id: str | None = None) ->
     if team_id is not None:
         query = query.where(jobs.c.team_id == team_id)
     row = connection.execute(query).mappings().one_or_none()
-    return _job(row) if row is not None else None
+    return job_of(row) if row is not None else None
 
 
 def load_attempts(connection: Connection, job_id: str) -> list[Attempt]:
     """The attempts of a job, first one first."""
     rows = connection.execute(select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.number))
-    return [_attempt(row) for row in rows.mappings()]
+    return [attempt_of(row) for row in rows.mappings()]
 
 
 def load_attempt(connection: Connection, attempt_id: str) -> Attempt | None:
     """An attempt by its id."""
     row = connection.execute(select(attempts).where(attempts.c.id == attempt_id)).mappings().one_or_none()
-    return _attempt(row) if row is not None else None
-
-
-def list_jobs(connection: Connection, team_id: str, *, before: str | None, limit: int) -> list[Job]:
-    """A team's jobs, newest first, older than the job id `before` (ids sort by time)."""
-    query = select(jobs).where(jobs.c.team_id == team_id)
-    if before is not None:
-        query = query.where(jobs.c.id < before)
-    rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(limit))
-    return [_job(row) for row in rows.mappings()]
+    return attempt_of(row) if row is not None else None
 
 
 def claim_due(
@@ -184,7 +179,7 @@ def claim_due(
         .values(lease_owner=owner, lease_until=now + lease_s, fence=jobs.c.fence + 1, crashes=jobs.c.crashes + died)
         .returning(jobs)
     )
-    claimed = [_job(row) for row in connection.execute(statement).mappings()]
+    claimed = [job_of(row) for row in connection.execute(statement).mappings()]
     return sorted(claimed, key=lambda job: job.due_at)
 
 
@@ -283,7 +278,7 @@ def _was_lost(row: Any) -> bool:
 def finished_attempts(connection: Connection, since: float, limit: int) -> list[Attempt]:
     """Attempts that ended since then, oldest first: what the estimators are rebuilt from."""
     query = select(attempts).where(attempts.c.finished_at >= since).order_by(attempts.c.finished_at.desc()).limit(limit)
-    return [_attempt(row) for row in reversed(connection.execute(query).mappings().all())]
+    return [attempt_of(row) for row in reversed(connection.execute(query).mappings().all())]
 
 
 def hold_fence(connection: Connection, job: Job) -> None:
@@ -297,11 +292,13 @@ def _values(row: Job | Attempt) -> Json:
     return {name: getattr(row, name) for name in _NAMES[type(row)]}
 
 
-def _job(row: RowMapping) -> Job:
+def job_of(row: RowMapping) -> Job:
+    """A job out of its row."""
     return Job(**{**row, "status": JobStatus(row["status"])})
 
 
-def _attempt(row: RowMapping) -> Attempt:
+def attempt_of(row: RowMapping) -> Attempt:
+    """An attempt out of its row."""
     return Attempt(**{**row, "state": AttemptState(row["state"])})
 
 

@@ -106,6 +106,26 @@ Index(
     postgresql_where=text("status IN ('queued', 'running')"),
 )
 
+# What lists are narrowed by, in the order of the ids that they are read in.
+for _name, _columns in {
+    "id": (),
+    "status": (jobs.c.status,),
+    "route": (jobs.c.route,),
+    "key": (jobs.c.key_id,),
+}.items():
+    Index(f"ix_jobs_team_{_name}", jobs.c.team_id, *_columns, jobs.c.id)
+
+# The caller's own tags, which also stand in the job's request: rows, so that jobs are found by them.
+job_tags = Table(
+    "job_tags",
+    metadata,
+    Column("job_id", String(40), ForeignKey("jobs.id"), primary_key=True),
+    Column("team_id", String(40), nullable=False),
+    Column("name", String(40), primary_key=True),
+    Column("value", String(200), nullable=False),
+)
+Index("ix_job_tags_team", job_tags.c.team_id, job_tags.c.name, job_tags.c.value, job_tags.c.job_id)
+
 # `wire` is what the vendor is sent, without picture and credentials; `events` is the story of the attempt in order.
 attempts = Table(
     "attempts",

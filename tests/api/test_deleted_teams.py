@@ -15,8 +15,8 @@ from gateway.money import reports
 from gateway.money.budgets import Budget, UnknownTeamError, budget_states, reserve, set_budget
 from gateway.money.windows import WindowKind, period_of
 from gateway.problems import Unauthorized
-from gateway.store import jobs as rows
 from gateway.store.jobs import Job
+from gateway.store.listing import JobFilter, list_jobs
 from gateway.store.schema import teams
 from gateway.store.schema_events import webhook_deliveries
 from gateway.teams import Deleted, StillBusy, delete_team
@@ -103,5 +103,5 @@ def _reserve(connection: Connection, team_id: str, at: float) -> None:
 
 def _any_job(connection: Connection, team_id: str) -> Job:
     """A job like the team's last one, not admitted yet."""
-    (job,) = rows.list_jobs(connection, team_id, before=None, limit=1)
+    (job,) = list_jobs(connection, team_id, JobFilter(), 1)
     return replace(job, id="job_late", hold_id="hold_late")

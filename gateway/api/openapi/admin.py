@@ -9,13 +9,10 @@ from pydantic import BaseModel
 from gateway import problems
 from gateway.api.admin import KeyBody, RotateBody, TeamBody
 from gateway.api.openapi.generation import TEXT
-from gateway.api.openapi.operation import Json, Operation, Reply, json_of, parameter
-from gateway.api.openapi.schemas import INTEGER, NUMBER, OBJECT, TEXTS, TIME, listed, nullable, record
+from gateway.api.openapi.operation import BEFORE, NEXT, PAGING, Json, Operation, Reply, json_of, parameter
+from gateway.api.openapi.schemas import FOLLOWING, INTEGER, NUMBER, OBJECT, TEXTS, TIME, listed, nullable, record
 
-PAGE = (
-    parameter("query", "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Page size."),
-    parameter("query", "before", TEXT, "The `next_before` of the page before."),
-)
+PAGE = (*PAGING, BEFORE)
 KEY_ID = parameter("path", "key_id", {"type": "string", "minLength": 1}, "The key's id.", required=True)
 TEAM_ID = parameter("path", "team_id", {"type": "string", "minLength": 1}, "The team's id.", required=True)
 BODY_PROBLEMS = (
@@ -37,7 +34,7 @@ def _body(kind: type[BaseModel], *, required: bool = True) -> Json:
 OPERATIONS = (
     Operation(
         "get", "/admin/teams", "listTeams", "admin", "Every team, the newest first.",
-        {200: Reply("A page.", json_of("Teams"))}, parameters=PAGE,
+        {200: Reply("A page.", json_of("Teams"), NEXT)}, parameters=PAGE,
     ),
     Operation(
         "post", "/admin/teams", "createTeam", "admin", "Make a team.",
@@ -51,7 +48,7 @@ OPERATIONS = (
     ),
     Operation(
         "get", "/admin/keys", "listKeys", "admin", "The keys of every team or of one, the newest first.",
-        {200: Reply("A page.", json_of("Keys"))},
+        {200: Reply("A page.", json_of("Keys"), NEXT)},
         parameters=(*PAGE, parameter("query", "team_id", TEXT, "Only this team's.")),
     ),
     Operation(
@@ -70,7 +67,7 @@ OPERATIONS = (
     ),
     Operation(
         "get", "/admin/audit", "listAudit", "admin", "What administrators did, the latest first.",
-        {200: Reply("A page.", json_of("AuditEntries"))},
+        {200: Reply("A page.", json_of("AuditEntries"), NEXT)},
         parameters=(
             *PAGE,
             parameter("query", "act", TEXT, "Only this act, such as `key.revoke`."),
@@ -105,12 +102,12 @@ def schemas() -> dict[str, Json]:
     ended = record({"keys": INTEGER, "budgets": INTEGER, "webhooks": INTEGER})
     return {
         "Scope": {"enum": ["generate", "read", "billing", "admin"]},
-        "Teams": record({"teams": listed(TEAM), "next_before": nullable(TEXT)}),
+        "Teams": record({"teams": listed(TEAM), **FOLLOWING}),
         "NewTeam": record({"id": TEXT, "name": TEXT}),
         "EndedTeam": record({"id": TEXT, "ended": ended}),
-        "Keys": record({"keys": listed(KEY), "next_before": nullable(TEXT)}),
+        "Keys": record({"keys": listed(KEY), **FOLLOWING}),
         "NewKey": record({"id": TEXT, "team_id": TEXT, "key": TEXT}),
         "RotatedKey": record({"id": TEXT, "key": TEXT, "old_works_for_s": NUMBER}),
         "RevokedKey": record({"id": TEXT, "revoked_at": TIME}),
-        "AuditEntries": record({"entries": listed(ENTRY), "next_before": nullable(TEXT)}),
+        "AuditEntries": record({"entries": listed(ENTRY), **FOLLOWING}),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway import problems
+from gateway.api.jobs import CHOICES
 from gateway.api.openapi.generation import (
     ACCEPT,
     BYTES,
@@ -14,7 +15,7 @@ from gateway.api.openapi.generation import (
     PREFER,
     TEXT,
 )
-from gateway.api.openapi.operation import Json, Operation, Reply, json_of, parameter
+from gateway.api.openapi.operation import BEFORE, NEXT, PAGING, Json, Operation, Reply, json_of, parameter
 from gateway.api.result_links import LinkBody
 
 JOB_ID = parameter("path", "job_id", {"type": "string", "minLength": 1}, "The job's id.", required=True)
@@ -53,12 +54,34 @@ READING = (
     problems.UnknownField,
     problems.InvalidParameter,
 )
+ISO = "A date or an RFC 3339 time; without a zone in UTC."
+ID_SCHEMA: Json = {"type": "string", "pattern": "^[A-Za-z0-9_.:@/-]{1,120}$"}
+TAGS: Json = {
+    "type": "object",
+    "maxProperties": 16,
+    "propertyNames": {"minLength": 1, "maxLength": 40},
+    "additionalProperties": {"type": "string"},
+}
 FILE_NUMBER = parameter(
     "query", "file", {"type": "integer", "minimum": 0, "default": 0}, "Which file of the result, counted from 0."
 )
 # Of each event of the stream; a comment, which keeps the line open, has none of it.
 EVENT = {"type": "object", "properties": {"event": TEXT, "data": TEXT, "id": TEXT, "retry": {"type": "integer"}}}
 EVENTS = "created, started, accepted, retry, in_doubt, failed, delivered, … with ids; progress without; last: ended."
+
+FILTERS = (
+    parameter("query", "status", {"enum": list(CHOICES["status"])}, "Only jobs that stand so."),
+    parameter("query", "media", {"enum": list(CHOICES["media"])}, "Only jobs of this kind."),
+    parameter("query", "route", ID_SCHEMA, "Only jobs of this route."),
+    parameter("query", "key", ID_SCHEMA, "Only jobs that were asked for with this key, by its id."),
+    parameter("query", "created_after", TEXT, f"Only jobs from then on. {ISO}"),
+    parameter("query", "created_before", TEXT, f"Only jobs from before then. {ISO}"),
+    {
+        **parameter("query", "metadata", TAGS, "Only jobs with these tags, as `metadata[project]=reel`."),
+        "style": "deepObject",
+        "explode": True,
+    },
+)
 
 OPERATIONS = (
     Operation(
@@ -67,11 +90,8 @@ OPERATIONS = (
         "listJobs",
         "jobs",
         "The team's jobs, newest first.",
-        {200: Reply("A page.", json_of("Jobs"))},
-        parameters=(
-            parameter("query", "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Page size."),
-            parameter("query", "before", TEXT, "The `next_before` of the page before."),
-        ),
+        {200: Reply("A page.", json_of("Jobs"), NEXT)},
+        parameters=(*PAGING, BEFORE, *FILTERS),
     ),
     Operation(
         "get",

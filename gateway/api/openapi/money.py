@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway import problems
 from gateway.api.openapi.generation import TEXT
-from gateway.api.openapi.operation import Json, Operation, Reply, json_of, parameter
+from gateway.api.openapi.operation import NEXT, PAGING, Json, Operation, Reply, json_of, parameter
 
 GROUP_BY = parameter(
     "query", "group_by", TEXT, "Names with commas between them: key, route, provider, day, `tag:<name>`."
@@ -69,7 +69,10 @@ OPERATIONS = (
         "listDeliveries",
         "webhooks",
         "What was told to the team, and how its receivers answered.",
-        {200: Reply("The latest deliveries, the newest event first.", json_of("Deliveries"))},
-        parameters=(parameter("query", "state", {"enum": ["pending", "delivered", "failed"]}, "Only these."),),
+        {200: Reply("A page, the newest event first.", json_of("Deliveries"), NEXT)},
+        parameters=(
+            *PAGING,
+            parameter("query", "state", {"enum": ["pending", "delivered", "failed"]}, "Only these."),
+        ),
     ),
 )

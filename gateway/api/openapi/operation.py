@@ -140,3 +140,11 @@ def json_of(name: str) -> Mapping[str, Json]:
 def parameter(place: str, name: str, schema: Json, description: str, *, required: bool = False) -> Json:
     """A parameter of the path, the query or the header."""
     return {"name": name, "in": place, "required": required, "schema": schema, "description": description}
+
+
+PAGING = (
+    parameter("query", "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Page size."),
+    parameter("query", "cursor", TEXT, "The `next_cursor` of the page before, as it was given."),
+)
+BEFORE = parameter("query", "before", TEXT, "Instead of a cursor: the last id of the page before (`next_before`).")
+NEXT: Mapping[str, Json] = {"Link": {"schema": TEXT, "description": '`rel="next"`: the next page, if there is one.'}}

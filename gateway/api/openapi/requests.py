@@ -18,6 +18,7 @@ from providers.vocabulary import IMAGE_ALIASES, TEXT_LENGTH_MAX, Media, Paramete
 
 Json = dict[str, Any]
 BLANKS = r"[ \t\r\n]*"
+PLAIN = r"^[^\x00-\x1f]*$"
 DIGITS = rf"^{BLANKS}[+-]?[0-9]+{BLANKS}$"
 DECIMAL = rf"^{BLANKS}[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?{BLANKS}$"
 SCHEMAS: Mapping[Media, str] = {"video": "VideoRequest", "image": "ImageRequest"}
@@ -53,8 +54,8 @@ def _request(media: Media, schema: str, routes: Iterable[Route]) -> Json:
         "metadata": {
             "type": ["object", "null"],
             "description": "The caller's own tags: statements and usage can be grouped by them, jobs listed by them.",
-            "propertyNames": {"maxLength": 40},
-            "additionalProperties": {"type": "string", "maxLength": 200},
+            "propertyNames": {"maxLength": 40, "pattern": PLAIN},
+            "additionalProperties": {"type": "string", "maxLength": 200, "pattern": PLAIN},
             "maxProperties": 16,
         },
     }

@@ -37,6 +37,8 @@ def ref(name: str) -> Json:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+# Where the next page of a list begins; null at the last.
+FOLLOWING = {"next_cursor": nullable(TEXT), "next_before": nullable(TEXT)}
 PROGRESS = record(
     {
         "stage": TEXT,
@@ -264,7 +266,7 @@ def schemas() -> dict[str, Json]:
     """The schemas of replies by name."""
     return {
         "Job": JOB,
-        "Jobs": record({"jobs": listed(ref("Job")), "next_before": nullable(TEXT)}),
+        "Jobs": record({"jobs": listed(ref("Job")), **FOLLOWING}),
         "Link": record({"url": {"type": "string", "format": "uri-reference"}, "file": INTEGER, "expires_at": TIME}),
         "Quote": QUOTE,
         "Routes": record({"routes": listed(ROUTE)}),
@@ -274,7 +276,7 @@ def schemas() -> dict[str, Json]:
             {"lines": listed(OBJECT), "groups": listed(OBJECT)},
         ),
         "Budgets": record({"budgets": listed(BUDGET)}),
-        "Deliveries": record({"deliveries": listed(DELIVERY)}),
+        "Deliveries": record({"deliveries": listed(DELIVERY), "next_cursor": nullable(TEXT)}),
         "Health": record({"status": {"const": "ok"}}),
         "Readiness": READINESS,
         "Problem": problem(),

@@ -17,6 +17,7 @@ from gateway.store import jobs as rows
 from gateway.store import schema
 from gateway.store.database import Store
 from gateway.store.jobs import Attempt, Job, LeaseLostError
+from gateway.store.listing import JobFilter, list_jobs
 from providers.vocabulary import SEED_MAX
 from tests.unit.store.builders import NOW, a_job, add_jobs, add_team, an_attempt, in_memory
 
@@ -79,7 +80,7 @@ async def test_attempts_come_back_in_order_and_whole(store: Store) -> None:
 
 def page_of(connection: Connection, before: str | None) -> list[Job]:
     """A page of three."""
-    return rows.list_jobs(connection, "team", before=before, limit=3)
+    return list_jobs(connection, "team", JobFilter(before=before), 3)
 
 
 async def test_jobs_are_listed_newest_first_and_page_by_page(store: Store) -> None:
@@ -173,9 +174,7 @@ async def test_leases_are_kept_and_let_go_by_their_owner(store: Store) -> None:
     await store.write(rows.claim_due, "me", NOW, 15.0, 5)
     assert await store.write(rows.extend_leases, "me", NOW + 99, ["job_003"]) == {}
     assert await store.write(rows.extend_leases, "me", NOW + 99, ["job_001", "job_002"]) == {"job_001": False}
-    leases = {
-        job.id: job.lease_until for job in await store.read(lambda c: rows.list_jobs(c, "team", before=None, limit=9))
-    }
+    leases = {job.id: job.lease_until for job in await store.read(lambda c: list_jobs(c, "team", JobFilter(), 9))}
     assert leases == {"job_001": NOW + 99, "job_002": NOW + 600}
     await store.write(rows.request_cancel, "job_001", NOW)
     await store.write(rows.request_cancel, "job_002", NOW)

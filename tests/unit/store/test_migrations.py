@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,3 +106,35 @@ def test_a_failed_migration_leaves_the_database_as_it_was(engine: Engine) -> Non
         migrate(connection, "no such revision")
     with engine.begin() as connection:
         assert objects(connection) == {}
+
+
+def test_jobs_of_before_are_found_by_their_tags(engine: Engine) -> None:
+    """The migration that makes tags rows fills them from the jobs; what no column can hold is left out."""
+    request = json.dumps({"metadata": {"project": "reel é 🎞", "odd": "a\x00b", "half": "\ud800"}})
+    with engine.begin() as connection:
+        migrate(connection, "0009")
+        connection.execute(text("INSERT INTO teams (id, name, plan, created_at) VALUES ('t', 'film', '{}', 0)"))
+        connection.execute(
+            text(
+                "INSERT INTO keys (id, team_id, name, prefix, hash, grants, created_at)"
+                " VALUES ('k', 't', 'n', 'p', 'h', '{}', 0)"
+            )
+        )
+        row = {
+            **dict.fromkeys(("parameters", "input", "plan"), "{}"),
+            **dict.fromkeys(("replans", "receipt"), "[]"),
+            **dict.fromkeys(("created_at", "deadline_at", "give_up_at", "due_at", "held_micros"), 0),
+            "id": "job_1",
+            "team_id": "t",
+            "key_id": "k",
+            "media": "video",
+            "status": "queued",
+            "hold_id": "hold_1",
+            "request": request,
+        }
+        names = ", ".join(row)
+        values = ", ".join(f":{name}" for name in row)
+        connection.execute(text(f"INSERT INTO jobs ({names}) VALUES ({values})"), row)
+        migrate(connection)
+        tags = connection.execute(text("SELECT job_id, team_id, name, value FROM job_tags")).all()
+        assert tags == [("job_1", "t", "project", "reel é 🎞")]

@@ -1,0 +1,162 @@
+"""Lists page by page and narrowed: nothing twice, nothing missed, nothing of others, all of it by an index."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from sqlalchemy import Connection, text
+
+from providers.contract import FailureKind, Refused
+from tests.support.fixtures import Start
+from tests.support.gateway import Gateway
+from tests.support.scripted import Scripted
+
+pytestmark = pytest.mark.anyio
+
+
+async def pages(gateway: Gateway, name: str, path: str, **params: Any) -> list[list[dict[str, Any]]]:
+    """Every page of a list, by following its links."""
+    found: list[list[dict[str, Any]]] = []
+    response = await gateway.client.get(path, params=params)
+    while True:
+        assert response.status_code == 200, response.text
+        found.append(response.json()[name])
+        cursor, link = response.json()["next_cursor"], response.headers.get("link")
+        assert (cursor is None) == (link is None)
+        if link is None:
+            return found
+        address, _, relation = link.partition("; ")
+        assert relation == 'rel="next"'
+        assert urlsplit(address.strip("<>")).path == path
+        response = await gateway.client.get(address.strip("<>"))
+
+
+async def ids(gateway: Gateway, **params: Any) -> list[str]:
+    """The jobs of a narrowed list."""
+    return [job["id"] for page in await pages(gateway, "jobs", "/jobs", **params) for job in page]
+
+
+async def test_links_lead_through_the_whole_list_and_end(start: Start) -> None:
+    """Each job once, newest first, with the same page size and filters; a full last page is the last."""
+    gateway = await start(Scripted())
+    made = [await gateway.submit(metadata={"n": str(n % 2)}) for n in range(6)]
+    found = await pages(gateway, "jobs", "/jobs", limit=2)
+    assert [len(page) for page in found] == [2, 2, 2]
+    assert [job["id"] for page in found for job in page] == sorted(made, reverse=True)
+    assert await ids(gateway, limit=1, **{"metadata[n]": "1"}) == sorted(made[1::2], reverse=True)
+
+
+async def test_jobs_are_narrowed_by_everything_at_once(start_on_both: Start) -> None:
+    """Status, kind, route, key, time and tags; what is narrowed to nothing is an empty list."""
+    gateway = await start_on_both(Scripted(submits=[Refused(FailureKind.MODERATED, "blocked")]))
+    failed = (await gateway.made(metadata={"project": "reel", "shot": "1"}))["id"]
+    await gateway.clock.sleep(3600)
+    later = gateway.clock.now()
+    done = (await gateway.made(metadata={"project": "reel"}))["id"]
+    other_key, _, header = await gateway.new_key()
+    response = await gateway.post(headers={**header, "prefer": "wait=60"}, metadata={"project": "100%_"})
+    theirs = response.json()["id"]
+    assert await ids(gateway) == [theirs, done, failed]
+    assert await ids(gateway, status="failed") == [failed]
+    assert await ids(gateway, status="succeeded", key=gateway.key_id) == [done]
+    assert await ids(gateway, key=other_key) == [theirs]
+    assert await ids(gateway, route="alpha/one", status="succeeded") == [theirs, done]
+    assert await ids(gateway, route="alpha/two") == []
+    assert (await ids(gateway, media="video"), await ids(gateway, media="image")) == ([theirs, done, failed], [])
+    assert await ids(gateway, **{"metadata[project]": "reel"}) == [done, failed]
+    assert await ids(gateway, **{"metadata[project]": "reel", "metadata[shot]": "1"}) == [failed]
+    assert await ids(gateway, **{"metadata[project]": "%"}) == []
+    at = (await gateway.job(done))["created_at"]
+    assert (await ids(gateway, created_after=at), await ids(gateway, created_before=at)) == ([theirs, done], [failed])
+    assert later > 0
+
+
+async def test_another_teams_jobs_are_in_no_list(start: Start) -> None:
+    """Not by their tags, not by their key, and not by a cursor from there."""
+    gateway = await start(Scripted())
+    await gateway.submit(metadata={"project": "reel"})
+    await gateway.submit(metadata={"project": "reel"})
+    _, _, stranger = await gateway.new_key("another team")
+    mine = (await gateway.client.get("/jobs?limit=1")).json()["next_cursor"]
+    for params in ({"metadata[project]": "reel"}, {"key": gateway.key_id}, {"cursor": mine}):
+        seen = await gateway.client.get("/jobs", params=params, headers=stranger)
+        assert (seen.status_code, seen.json()["jobs"]) == (200, [])
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"status": "done"},
+        {"media": "audio"},
+        {"route": "a b"},
+        {"key": ""},
+        {"created_after": "yesterday"},
+        {"created_before": "0000-01-01"},
+        {"limit": "0"},
+        {"cursor": ""},
+        {"cursor": "!"},
+        {"cursor": "W10"},
+        {"cursor": base64.urlsafe_b64encode(json.dumps([1.0]).encode()).decode()},
+        {"cursor": base64.urlsafe_b64encode(json.dumps(["a\x00"]).encode()).decode()},
+        {"cursor": "WyJqb2JfMDFhIl0", "before": "job_01a"},
+        {"metadata[a]": "\x00"},
+        {f"metadata[{n}]": "x" for n in range(17)},
+    ],
+    ids=str,
+)
+async def test_a_question_that_cannot_be_answered_is_refused(start: Start, params: dict[str, str]) -> None:
+    """400 that says what would do, never a fault and never the whole list instead."""
+    gateway = await start(Scripted())
+    response = await gateway.client.get("/jobs", params=params)
+    assert (response.status_code, response.json()["type"].rpartition("/")[2]) == (400, "bad-request")
+
+
+async def test_tags_that_no_database_can_hold_are_refused(start: Start) -> None:
+    """With 400, before anything is kept."""
+    gateway = await start(Scripted())
+    for tags in ({"a": "\x00"}, {"\x1b": "a"}, {"a": "\ud800"}):
+        response = await gateway.client.post(
+            "/generate/video",
+            content=json.dumps({"image": "https://a.test/b.png", "metadata": tags}),
+            headers={"content-type": "application/json"},
+        )
+        assert response.status_code == 400
+
+
+@pytest.mark.parametrize("narrowed", ["status = 'failed'", "route = 'a/b'", "key_id = 'k'", "id < 'z'"])
+async def test_every_condition_stands_in_an_index(start: Start, narrowed: str) -> None:
+    """SQLite says that it searches by an index in the order of the list: no scan, no sort."""
+    gateway = await start(Scripted())
+
+    def plan(connection: Connection) -> str:
+        query = f"SELECT * FROM jobs WHERE team_id = 't' AND {narrowed} ORDER BY id DESC LIMIT 20"
+        return " ".join(str(row[-1]) for row in connection.execute(text(f"EXPLAIN QUERY PLAN {query}")))
+
+    said = await gateway.read(plan)
+    assert "SEARCH jobs USING INDEX ix_jobs_team_" in said
+    assert "TEMP B-TREE" not in said
+
+
+async def test_deliveries_are_listed_page_by_page(start_on_both: Start) -> None:
+    """In one order, each once, whatever their times; a cursor of jobs is none of deliveries."""
+    gateway = await start_on_both(Scripted())
+
+    def endpoints(connection: Connection) -> None:
+        for number in range(2):
+            values = f"'wh_{number}', '{gateway.team_id}', 'https://a.test/', 's', 0"
+            connection.execute(text(f"INSERT INTO webhooks (id, team_id, url, secret, created_at) VALUES ({values})"))
+
+    await gateway.write(endpoints)
+    for _ in range(3):
+        await gateway.made()
+    (whole,) = await pages(gateway, "deliveries", "/webhooks/deliveries")
+    told = [(one["event_id"], one["webhook_id"]) for one in whole]
+    assert len(set(told)) == len(told) >= 6
+    small = await pages(gateway, "deliveries", "/webhooks/deliveries", limit=2)
+    assert [(one["event_id"], one["webhook_id"]) for page in small for one in page] == told
+    cursor = (await gateway.client.get("/jobs?limit=1")).json()["next_cursor"]
+    assert (await gateway.client.get("/webhooks/deliveries", params={"cursor": cursor})).status_code == 400
