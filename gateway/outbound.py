@@ -36,6 +36,7 @@ DENIED_NETWORKS = tuple(
         "100.64.0.0/10",  # carrier-grade NAT, where a cloud's metadata service lives (100.100.100.200)
         "168.63.129.16/32",  # a cloud's host agent, on a public address
         "192.0.0.0/24",
+        "192.88.99.0/24",  # where 6to4 had its relays
         "198.18.0.0/15",
         "224.0.0.0/4",
         "240.0.0.0/4",
@@ -54,6 +55,8 @@ DENIED_NETWORKS = tuple(
     )
 )
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# The interface of an ISATAP tunnel (RFC 5214 6.1): its IPv4 address follows, under any network.
+ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
 
 
 class OutboundError(Exception):
@@ -91,11 +94,21 @@ def embedded_ipv4(address: Address) -> ipaddress.IPv4Address | None:
     return address.ipv4_mapped or address.sixtofour
 
 
+def tunnelled_ipv4(address: Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an ISATAP tunnel would lead to, or None; the IPv6 network before it counts as well."""
+    if isinstance(address, ipaddress.IPv4Address) or int(address) >> 32 & 0xFFFF_FFFF not in ISATAP:
+        return None
+    return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+
+
 def is_public(address: Address) -> bool:
     """Whether an address belongs to the public internet, whatever form it is written in."""
     inner = embedded_ipv4(address)
     if inner is not None:
         return is_public(inner)
+    behind = tunnelled_ipv4(address)
+    if behind is not None and not is_public(behind):
+        return False
     denied = any(address.version == network.version and address in network for network in DENIED_NETWORKS)
     return address.is_global and not denied
 
@@ -255,11 +268,11 @@ class Outbound:
         """Scheme and user part; the address itself is checked where the connection is made."""
         try:
             parts = urlsplit(url)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
+            port = (443 if parts.scheme == "https" else 80) if parts.port is None else parts.port
         except ValueError:
             raise OutboundError("malformed", "this is not a URL") from None
         host = (parts.hostname or "").rstrip(".")
-        if parts.scheme not in {"https", "http"} or not host:
+        if parts.scheme not in {"https", "http"} or not host or not port:
             raise OutboundError("malformed", "only https URLs with a host are fetched")
         if parts.username is not None or parts.password is not None:
             raise OutboundError("malformed", "a URL with a user name or password is not fetched")
