@@ -88,6 +88,16 @@ METRICS: tuple[Metric, ...] = (
     Metric("vidgate_route_success_ratio", "gauge", "Learned odds that an attempt delivers.", ("route",)),
     Metric("vidgate_route_latency_seconds", "gauge", "Learned time to the finished video.", ("route", "quantile")),
     Metric("vidgate_route_in_flight", "gauge", "Attempts of this process under way on a route.", ("route",)),
+    # Machines of our own, as they said themselves lately. Every replica asks them: take the max.
+    Metric("vidgate_machines_slots", "gauge", "Renders that a route's own machines make at a time.", ("route",)),
+    Metric("vidgate_machines_running", "gauge", "Renders at work on a route's own machines.", ("route",)),
+    Metric("vidgate_machines_waiting", "gauge", "Renders that wait at a route's own machines.", ("route",)),
+    Metric(
+        "vidgate_machines_step_seconds",
+        "gauge",
+        "Seconds that a step of a render takes there, as the machines measured.",
+        ("route",),
+    ),
     Metric(
         "vidgate_provider_balance_micro_usd",
         "gauge",

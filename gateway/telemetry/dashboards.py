@@ -221,12 +221,55 @@ SERVICE: tuple[Panel, ...] = (
     Panel("Memory", (("sum by (instance) (process_resident_memory_bytes)", "{{instance}}"),), "bytes"),
     Panel("CPU", ((_rate("process_cpu_seconds_total", "instance"), "{{instance}}"),), "percentunit"),
 )
+OURS = "max by (route) (vidgate_machines_slots)"
+# The first four are the gateway's own; the others are told by the workers, which the chart has scraped as well.
+GPU: tuple[Panel, ...] = (
+    Panel(
+        "Renders on our own machines",
+        (
+            ("max by (route) (vidgate_machines_slots)", "{{route}} at a time"),
+            ("max by (route) (vidgate_machines_running)", "{{route}} at work"),
+            ("max by (route) (vidgate_machines_waiting)", "{{route}} waiting"),
+        ),
+    ),
+    Panel("Seconds a step, as routing knows", (("max by (route) (vidgate_machines_step_seconds)", "{{route}}"),), "s"),
+    Panel(
+        "Cost an hour on our own machines",
+        ((_usd(f"{_rate('vidgate_cost_micro_usd_total', 'route')} * 3600 and on (route) {OURS}"), "{{route}}"),),
+        "currencyUSD",
+    ),
+    Panel(
+        "Attempts on our own machines",
+        ((f"{_rate('vidgate_attempts_total', 'route, outcome')} and on (route) {OURS}", "{{route}} {{outcome}}"),),
+        "ops",
+    ),
+    Panel(
+        "Queue of each worker",
+        (
+            ("sum by (instance) (vidgate_gpu_queue_depth)", "{{instance}} waiting"),
+            ("sum by (instance) (vidgate_gpu_queue_max)", "{{instance}} at most"),
+        ),
+    ),
+    Panel(
+        "Cards at work",
+        ((_rate("vidgate_gpu_busy_seconds_total", "instance"), "{{instance}}"),),
+        "percentunit",
+        text="The share of the time in which a worker renders; above 1 for several cards behind one address.",
+    ),
+    Panel("Seconds a render, 50 %", ((_quantile(0.5, "vidgate_gpu_render_seconds", "model"), "{{model}}"),), "s"),
+    Panel("Seconds a render, 95 %", ((_quantile(0.95, "vidgate_gpu_render_seconds", "model"), "{{model}}"),), "s"),
+    Panel("Seconds a step, 50 %", ((_quantile(0.5, "vidgate_gpu_step_seconds", "model"), "{{model}}"),), "s"),
+    Panel("Renders", ((_rate("vidgate_gpu_renders_total", "model, state"), "{{model}} {{state}}"),), "ops"),
+    Panel("Most memory of a render", (("max by (instance) (vidgate_gpu_memory_peak_bytes)", "{{instance}}"),), "bytes"),
+    Panel("At work now", (("sum by (instance) (vidgate_gpu_running)", "{{instance}}"),)),
+)
 DASHBOARDS: Mapping[str, Sequence[Panel]] = {
     "money": MONEY,
     "routing": ROUTING,
     "jobs": JOBS,
     "vendors": VENDORS,
     "service": SERVICE,
+    "gpu": GPU,
 }
 
 

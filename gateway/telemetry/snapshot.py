@@ -69,6 +69,7 @@ class Snapshot:
         """Set every gauge. What the store does not tell in time is told by a later scrape; its age says so."""
         now = self._parts.clock.now()
         self._routes(now)
+        self._machines(now)
         self._metrics.set("vidgate_bus_connected", float(not self._parts.bus.degraded))
         stages: Counter[str] = Counter(self._dispatcher.stages())
         self._metrics.replace("vidgate_jobs_driven", {(stage,): count for stage, count in stages.items()})
@@ -113,6 +114,17 @@ class Snapshot:
         for name, series in figures.items():
             self._metrics.replace(name, series)
         look.read_at = now
+
+    def _machines(self, now: float) -> None:
+        """What machines of our own said of themselves; nothing of those that are silent."""
+        said, metrics = self._parts.fleet.loads.said(now), self._metrics
+        metrics.replace("vidgate_machines_slots", {(route,): load.slots for route, load in said.items()})
+        metrics.replace("vidgate_machines_running", {(route,): load.running for route, load in said.items()})
+        metrics.replace("vidgate_machines_waiting", {(route,): load.waiting for route, load in said.items()})
+        steps: Values = {
+            (route,): load.seconds_per_step for route, load in said.items() if load.seconds_per_step is not None
+        }
+        metrics.replace("vidgate_machines_step_seconds", steps)
 
     def _routes(self, now: float) -> None:
         fleet, metrics = self._parts.fleet, self._metrics

@@ -83,8 +83,6 @@ def test_every_argument_of_a_container_is_one_that_the_command_line_takes(name: 
         for container in spec["containers"]:
             if "args" in container and "command" not in container:
                 words, command = [str(word) for word in container["args"]], group
-                if words[0] == "gpu-worker" and words[0] not in group.commands:  # type: ignore[attr-defined]
-                    continue  # tests/chart/test_gpu.py compares it, or says that it cannot
                 while True:
                     found = command.commands.get(words[0]) if words and hasattr(command, "commands") else None
                     if found is None:

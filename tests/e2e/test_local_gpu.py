@@ -118,6 +118,24 @@ async def test_a_quote_goes_by_the_pace_that_the_workers_measured(begin: Begin) 
     assert "none of its machines has the model" in refusals(await world.send(**SMALL))["local/svd"]
 
 
+async def test_what_the_workers_say_is_on_the_metrics_page(begin: Begin) -> None:
+    """Slots, work, queue and pace by route; no slots once no worker answers."""
+    world = await begin(sections={"local": {}}, gpus=2)
+
+    async def told() -> dict[str, float]:
+        text = (await world.client.get("/metrics")).text
+        lines = [line for line in text.splitlines() if line.startswith("vidgate_machines_") and 'local/svd"' in line]
+        return {line.split("{")[0].removeprefix("vidgate_machines_"): float(line.split()[-1]) for line in lines}
+
+    await fill(world.gpus[0], 3)
+    await looked(world)
+    assert await told() == {"slots": 2, "running": 1, "waiting": 2, "step_seconds": 0.6}
+    for gpu in world.gpus:
+        gpu.switch(dead=True)
+    await looked(world)
+    assert (await told())["slots"] == 0
+
+
 async def test_with_the_queue_full_the_next_job_goes_elsewhere_and_a_later_one_comes_back(begin: Begin) -> None:
     """Our own card is the cheaper one, but not while it would be late; once it has drained, it is chosen again."""
     world = await begin(sections=BOTH)
