@@ -118,7 +118,7 @@ kills: $(STAMP) ## the whole crash figure: the failpoint matrix, a replica's 500
 
 # What the gateway can use; what a GPU worker needs has a lock of its own, which knows neither PyTorch nor what only its
 # build for CUDA brings along.
-EXTRAS := --extra otel --extra parquet --extra postgres --extra redis
+EXTRAS := --extra oidc --extra otel --extra parquet --extra postgres --extra redis
 TORCH_BUILD := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cccl nvidia-cuda-crt \
 	nvidia-cuda-cupti nvidia-cuda-nvcc nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft \
 	nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink \

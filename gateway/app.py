@@ -56,6 +56,7 @@ from gateway.money.prices import PriceBook
 from gateway.outbound import FetchLimits, Outbound
 from gateway.overload import Overload
 from gateway.parts import Parts
+from gateway.people import open_people
 from gateway.planning import Planner
 from gateway.problems import Problem
 from gateway.reload import Reloader, Source
@@ -136,7 +137,8 @@ def build_app(
         reloader = Reloader(parts, source, plugins()) if source is not None else None
         snapshot = Snapshot(parts, dispatcher, parts.meter.metrics)
         overload = Overload(lambda: parts.settings.overload, parts.meter.metrics)
-        app.state.service = Service(parts, dispatcher, snapshot, overload, reloader)
+        people = open_people(settings.security.oidc, outbound, chance.clock)
+        app.state.service = Service(parts, dispatcher, snapshot, overload, reloader, people)
         watch = watch_loop(parts.meter.metrics, chance.clock, overload.lagged)
         loop_watch = asyncio.create_task(watch, name="loop-lag")
         warming = asyncio.create_task(workers.warm(), name="warm-up")

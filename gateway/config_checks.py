@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from gateway.bus.open import bus_fault
 from gateway.config_errors import ConfigurationProblem, ConfigurationWarning, nearest, problems_of
 from gateway.money.prices import PriceBook, PriceBookError
+from gateway.people import people_fault
 from gateway.settings import Settings
 from gateway.store.database import POSTGRES_SCHEMES
 from gateway.telemetry.export import export_fault
@@ -90,6 +91,8 @@ def _places(settings: Settings) -> Iterator[ConfigurationProblem]:
     fault = bus_fault(settings.bus.url)
     if fault is not None:
         yield ConfigurationProblem(("bus", "url"), fault)
+    if settings.security.oidc is not None and (fault := people_fault()) is not None:
+        yield ConfigurationProblem(("security", "oidc"), fault)
     fault = export_fault(settings.telemetry.otlp_endpoint)
     if fault is not None:
         yield ConfigurationProblem(("telemetry", "otlp_endpoint"), fault)

@@ -33,7 +33,10 @@ class KeyGrantError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking: a live key and the team that pays. `scopes` say what it is for, `grants` narrow how it does it."""
+    """Who is asking: a live key and the team that pays. `scopes` say what it is for, `grants` narrow how it does it.
+
+    `person` names the person that the key stands for, if any.
+    """
 
     key_id: str
     team_id: str
@@ -42,6 +45,7 @@ class Caller:
     plan: Mapping[str, Any]
     grants: Mapping[str, Any]
     scopes: Scopes
+    person: str | None = None
 
 
 def new_secret() -> str:
@@ -256,7 +260,11 @@ _FOUND = Prepared(
 
 def find_caller(connection: Connection, secret: str, at: float) -> Caller | None:
     """The caller that a secret belongs to; None when it is unknown, expired, rotated out or revoked."""
-    hashed = hash_key(secret)
+    return find_by_hash(connection, hash_key(secret), at)
+
+
+def find_by_hash(connection: Connection, hashed: str, at: float) -> Caller | None:
+    """The caller whose secret has this hash, or the person who stands in place of one."""
     row = _FOUND.one(connection, {"hashed": hashed})
     if row is None:
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gateway.dispatcher import Dispatcher
 from gateway.overload import Overload
 from gateway.parts import Parts
+from gateway.people import IdentityProvider
 from gateway.reload import Reloader
 from gateway.telemetry.snapshot import Snapshot
 
@@ -14,7 +15,7 @@ from gateway.telemetry.snapshot import Snapshot
 @dataclass(frozen=True, slots=True)
 class Service:
     """The parts, the dispatcher that drives jobs over them, what is told to a scraper, what may be under way at a time,
-    and what watches the configuration file, if any.
+    what watches the configuration file, if any, and the identity provider whose people may come, if any.
     """
 
     parts: Parts
@@ -22,3 +23,4 @@ class Service:
     snapshot: Snapshot
     overload: Overload
     reloader: Reloader | None = None
+    people: IdentityProvider | None = None

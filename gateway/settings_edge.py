@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 
 from gateway.limits import Limits
+from gateway.scopes import Scope
 from gateway.settings_routing import Section
 
 MEBIBYTE = 1024 * 1024
@@ -90,13 +91,58 @@ class ServerSection(Section):
         return origins
 
 
+class OidcRoleSection(Section):
+    """What people with a role may do, and in which team's name."""
+
+    role: str = Field(min_length=1, max_length=200, description="A value of the roles claim.")
+    team: str = Field(min_length=1, max_length=120, description="The team's name.")
+    scopes: tuple[Scope, ...] = Field(min_length=1, description="What the role is for: generate, read, billing, admin.")
+
+
+class OidcSection(Section):
+    """People who come with a signed token of an identity provider."""
+
+    issuer: str = Field(description="The provider's issuer, as its tokens name it; https.")
+    audience: str = Field(min_length=1, description="What tokens for this service have in `aud`.")
+    roles_claim: str = Field(
+        default="roles",
+        min_length=1,
+        description="The claim with a person's roles, a list or words with blanks; dots lead into objects.",
+    )
+    roles: tuple[OidcRoleSection, ...] = Field(
+        min_length=1, description="Roles in order: the first that a person has names the team."
+    )
+    algorithms: tuple[Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"], ...] = (
+        Field(default=("RS256", "ES256"), min_length=1, description="Signatures that are accepted.")
+    )
+    leeway_s: int = Field(default=30, ge=0, le=300, description="How far clocks may differ, seconds.")
+    keys_ttl_s: float = Field(
+        default=900, ge=60, le=86_400, description="After how long the provider's keys are read again, seconds."
+    )
+
+    @field_validator("issuer")
+    @classmethod
+    def _is_an_issuer(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(
+                "must be an https address without ? and #, such as https://login.example.com/realms/studio"
+            )
+        return url
+
+
 class SecuritySection(Section):
-    """Secrets of the gateway itself."""
+    """Secrets of the gateway itself, and who lets people in."""
 
     signing_secret: SecretStr = Field(
         description="Signs links to pictures and results; at least 24 bytes. `openssl rand -base64 32` makes one."
     )
     link_ttl_s: float = Field(default=3600, ge=60, le=7 * 86_400, description="How long a signed link works, seconds.")
+    oidc: OidcSection | None = Field(
+        default=None,
+        description="The identity provider whose people may come with its tokens (docs/auth.md); none: keys alone. It "
+        "needs the extra `[oidc]`.",
+    )
 
     @field_validator("signing_secret")
     @classmethod

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from starlette.requests import Request
 
 from gateway.api.quota import count_request
 from gateway.audience import Audience, audience_of
 from gateway.audit import Actor
 from gateway.keys import Caller, find_caller
-from gateway.problems import MissingScope, Unauthorized
+from gateway.people import IdentityProvider, admit_person, find_person
+from gateway.problems import Forbidden, MissingScope, Unauthorized
 from gateway.scopes import NEEDED, scopes_text
 from gateway.service import Service
 from gateway.telemetry.tracing import learn_here, trust_here
 
 SECRET_LENGTH_MAX = 256
+TOKEN_DOTS = 2  # a signed token has three parts; a key has none, for its letters are base64's
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="vidgate"'}
 
 
@@ -23,20 +27,39 @@ async def caller_of(request: Request, service: Service) -> Caller:
     Raises Unauthorized, QuotaExceeded, and MissingScope for a key that is not for this address.
     """
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    secret = value.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "").strip()
+    is_bearer = scheme.lower() == "bearer"
+    secret = value.strip() if is_bearer else request.headers.get("x-api-key", "").strip()
     if not secret:
         raise Unauthorized("give a key: Authorization: Bearer vg_... or x-api-key: vg_...", headers=CHALLENGE)
-    if len(secret) > SECRET_LENGTH_MAX:
-        raise Unauthorized("this is not a vidgate key", headers=CHALLENGE)
-    now = service.parts.clock.now()
-    caller = await service.parts.store.read(find_caller, secret, now)
-    if caller is None:
-        raise Unauthorized("this key is unknown, expired or revoked", headers=CHALLENGE)
+    if is_bearer and service.people is not None and secret.count(".") == TOKEN_DOTS:
+        caller = await _person(service, service.people, secret)
+    else:
+        caller = await _key(service, secret)
     learn_here(team=caller.team_id)
     trust_here()
     await count_request(request, service, caller)
     _check_scope(request, caller)
     return caller
+
+
+async def _key(service: Service, secret: str) -> Caller:
+    if len(secret) > SECRET_LENGTH_MAX:
+        raise Unauthorized("this is not a vidgate key", headers=CHALLENGE)
+    caller = await service.parts.store.read(find_caller, secret, service.parts.clock.now())
+    if caller is None:
+        raise Unauthorized("this key is unknown, expired or revoked", headers=CHALLENGE)
+    return caller
+
+
+async def _person(service: Service, people: IdentityProvider, token: str) -> Caller:
+    """Somebody with a token of the identity provider; the first time, a row is made that stands for the person."""
+    person, parts = await people.person_of(token), service.parts
+    caller = await parts.store.read(find_person, person, parts.clock.now())
+    if caller is None:
+        caller = await parts.store.write(admit_person, parts.ids, person, parts.clock.now())
+    if caller is None:
+        raise Forbidden(f"you were shut out here, or there is no team {person.team_name!r}")
+    return replace(caller, person=person.name)
 
 
 def _check_scope(request: Request, caller: Caller) -> None:
@@ -54,7 +77,7 @@ def _check_scope(request: Request, caller: Caller) -> None:
 
 def actor_of(caller: Caller) -> Actor:
     """The caller as the log of administrators' acts names it."""
-    return Actor(f"key {caller.key_id} of {caller.team_name}", "http")
+    return Actor(caller.person or f"key {caller.key_id} of {caller.team_name}", "http")
 
 
 def audience_for(caller: Caller, service: Service) -> Audience:
