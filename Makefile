@@ -124,6 +124,9 @@ TORCH_BUILD := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cu
 	nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink \
 	nvidia-nvshmem-cu13 nvidia-nvtx nvidia-nvvm
 
+# What PyTorch needs on any device: it is in the worker's lock. The build for CUDA has one beside it, for Dockerfile.gpu.
+TORCH_SHARED := filelock fsspec jinja2 markupsafe mpmath networkx setuptools sympy typing-extensions
+
 # The locks of the image and of the core hold the same versions as the whole one: they are resolved under it.
 lock: ## resolve again and rewrite the lock files (needs uv on the PATH)
 	@$(LOCK) $(EXTRAS) --group dev --group build pyproject.toml -o requirements.lock
@@ -132,6 +135,8 @@ lock: ## resolve again and rewrite the lock files (needs uv on the PATH)
 	@$(LOCK) --group build -c requirements.lock -o requirements.build.lock
 	@$(LOCK) --extra local-gpu --extra ray --group gpu -c requirements.lock -c requirements.torch.txt \
 		$(foreach name,$(TORCH_BUILD),--no-emit-package $(name)) pyproject.toml -o requirements.gpu.lock
+	@$(subst --universal,--python-platform x86_64-manylinux_2_28,$(LOCK)) -c requirements.gpu.lock \
+		$(foreach name,$(TORCH_SHARED),--no-emit-package $(name)) requirements.torch.txt -o requirements.cuda.lock
 	@$(LOCK) --group audit -o requirements.audit.lock
 
 clean: ## forget what was built and what the demo left
