@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from sse_starlette.event import ServerSentEvent
@@ -14,16 +15,17 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.auth import audience_for, caller_of
+from gateway.api.auth import audience_for, caller_of, credential_of
 from gateway.api.prefer import load_job, progress_shown
 from gateway.api.story import Place, place_of, story
 from gateway.jobs import TERMINAL
+from gateway.keys import Caller
 from gateway.problems import Forbidden, Unauthorized
 from gateway.service import Service
 
 PING_S = 15.0
 # A stream of a revoked key ends within a second on every replica, whatever becomes of the bus: the store is asked.
-KEY_RECHECK_S = 0.8
+KEY_RECHECK_S = 0.6
 # Less than the server gives its open connections.
 STOP_GRACE_S = 2.0
 
@@ -65,16 +67,24 @@ def _headers_of(stream: Response) -> Response:
     return head
 
 
+async def _still(request: Request, service: Service) -> Caller | None:
+    """The caller as the key stands now; None for one that may listen no more."""
+    try:
+        return await caller_of(request, service)
+    except (Unauthorized, Forbidden):
+        return None
+
+
 async def _follow(request: Request, service: Service, after: Place, stop: Stop) -> AsyncIterator[ServerSentEvent]:
     """The stream; a server that stops ends it in good order, and the client goes on at another one."""
     clock, bus, shown, job_id = service.parts.clock, service.parts.bus, None, request.path_params["job_id"]
     look_at = clock.now()
+    mine, still = credential_of(request), partial(_still, request, service)
     with bus.listen("job", job_id) as event:
         stop.event = event
         while not stop.asked:
-            try:
-                caller = await caller_of(request, service)
-            except (Unauthorized, Forbidden):  # the key was revoked while its holder listened
+            caller = await service.listeners.get(mine, still)
+            if caller is None:  # the key was revoked while its holder listened
                 return
             if event.is_set() or clock.now() >= look_at:
                 event.clear()

@@ -52,6 +52,8 @@ def page_of(request: Request, shape: tuple[type, ...] = (str,), usual: int = PAG
         raise BadRequest("give cursor or before, not both")
     if cursor is not None:
         return Page(int(limit), _place(cursor, shape))
+    if before is not None and shape != (str,):
+        raise BadRequest("this list is gone on with by its cursor; it is not in the order of ids")
     if before is not None and not ID.fullmatch(before):
         raise BadRequest("before is not an id")
     return Page(int(limit), None if before is None else (before,))

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.keys import revoke_key, rotate_key
+from gateway.api import auth
+from gateway.keys import find_caller, revoke_key, rotate_key
 from providers.contract import FailureKind, Pending, Refused
 from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
@@ -136,6 +137,27 @@ async def test_a_revoked_key_hears_no_more(start: Start) -> None:
     for response in await asyncio.gather(*streams):
         assert "ended" not in [name for _, name in told(read(response.text))]
     assert gateway.clock.now() - at <= 1.0
+
+
+async def test_many_streams_of_a_key_cost_as_many_looks_as_one(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred listeners for twenty seconds: the key is looked up a few times a second, not a hundred times that."""
+    gateway = await start(Scripted(latency_s=60.0, trouble=Pending(), trouble_s=20.0))
+    job_id = await gateway.submit()
+    looks = 0
+
+    def counted(*asked: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return find_caller(*asked)
+
+    monkeypatch.setattr(auth, "find_caller", counted)
+    began = gateway.clock.now()
+    path = f"/jobs/{job_id}/events"
+    streams = await asyncio.gather(*(gateway.client.get(path, timeout=None) for _ in range(100)))
+    assert {read(stream.text)[-1]["event"] for stream in streams} == {"ended"}
+    took_s = gateway.clock.now() - began
+    assert took_s > 15
+    assert looks <= 100 + 4 * took_s
 
 
 async def test_a_key_that_is_revoked_while_it_waits_is_told_nothing(start: Start) -> None:

@@ -123,3 +123,11 @@ async def test_a_page_size_that_is_none_is_refused(start: Start, limit: str) -> 
     gateway = await start(Scripted())
     response = await gateway.client.get("/jobs", params={"limit": limit})
     assert (response.status_code, "1 to 100" in response.json()["detail"]) == (400, True)
+
+
+@pytest.mark.parametrize("path", ["/webhooks/deliveries"])
+async def test_a_list_that_is_not_in_the_order_of_ids_takes_its_cursor_alone(start: Start, path: str) -> None:
+    """An id as the place to go on from is refused by name, and is no fault of ours."""
+    gateway = await start(Scripted())
+    response = await gateway.client.get(path, params={"before": "job_1"})
+    assert (response.status_code, "cursor" in response.json()["detail"]) == (400, True)

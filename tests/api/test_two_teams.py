@@ -20,6 +20,7 @@ from gateway import admission, outbox
 from gateway.api import billing
 from gateway.money import reports
 from gateway.store import jobs as rows
+from gateway.store import listing
 from gateway.store.schema import teams
 from tests.api.test_billing import Receiver
 from tests.api.two_teams import CrossReadError, Game, players
@@ -63,8 +64,8 @@ def job_of_anybody(real: Any) -> Any:
 
 
 def jobs_of_all(real: Any) -> Any:
-    def listed(connection: Connection, _team_id: str, *, before: str | None, limit: int) -> list[rows.Job]:
-        found = [job for one in everybody(connection) for job in real(connection, one, before=before, limit=limit)]
+    def listed(connection: Connection, _team_id: str, wanted: Any, limit: int) -> list[rows.Job]:
+        found = [job for one in everybody(connection) for job in real(connection, one, wanted, limit)]
         return sorted(found, key=lambda job: job.id, reverse=True)[:limit]
 
     return listed
@@ -82,7 +83,7 @@ def statement_of_another(real: Any) -> Any:
 
 
 def deliveries_of_all(real: Any) -> Any:
-    return lambda connection, *, team_id, state, count_max: real(connection, state=state, count_max=count_max)
+    return lambda connection, **asked: real(connection, **{**asked, "team_id": None})
 
 
 def budgets_of_all(real: Any) -> Any:
@@ -103,7 +104,7 @@ def replay_to_anybody(real: Any) -> Any:
 # A fault of each kind that a handler could have: where it is, and what stands there instead.
 MUTANTS: dict[str, tuple[object, str, Callable[[Any], Any]]] = {
     "a job is found whoever asks": (rows, "load_job", job_of_anybody),
-    "a list is of all teams": (rows, "list_jobs", jobs_of_all),
+    "a list is of all teams": (listing, "list_jobs", jobs_of_all),
     "usage is everybody's": (reports, "usage", usage_of_all),
     "a statement is another team's": (reports, "statement", statement_of_another),
     "deliveries are everybody's": (outbox, "deliveries", deliveries_of_all),

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, select
 from starlette.routing import Route
 
 from gateway import webhooks
+from gateway.api.pages import cursor_of
 from gateway.app import ROUTES
 from gateway.keys import NewKey, create_key
 from gateway.money.budgets import Budget, set_budget
@@ -165,11 +166,13 @@ class Game:
             raise AssertionError(f"{verb} {request.url}: {response.text}")
 
     def _look(self, request: httpx.Request, response: httpx.Response, me: Team, other: Team) -> None:
-        asked = f"{request.url} {dict(request.headers)} {request.content!r}"
+        asked = (
+            f"{request.url} {dict(request.headers)} {request.content!r} {_decoded(request.url.params.get('cursor'))}"
+        )
         kind = response.headers.get("content-type", "")
         is_text = kind.startswith(("application/json", "application/problem+json", "text/"))
         body = response.text if is_text else hashlib.sha256(response.content).hexdigest()
-        told = f"{body} {dict(response.headers)}"
+        told = f"{body} {dict(response.headers)} {_cursors(body)}"
         found = [fact for fact in other.facts if fact in told and fact not in asked]
         found += [match for match in other.amounts.findall(told) if match not in asked]
         found += list(_mixed(json.loads(body), me.price_micros)) if "json" in kind and body else []
@@ -201,14 +204,21 @@ class Game:
             "group_by": pick(["key", "route", "day", "tag:project", "key,route,day,tag:project"]),
             "since": "2020-01-01", "until": "2099-01-01", "format": pick(["json", "csv"]), "file": pick(["0", "1"]),
             "state": pick(["pending", "delivered", "failed"]), "team_id": other.team_id, "team": other.team_id,
-            "key_id": other.key_id, "target": other.key_id, "act": "key.create", "status": "succeeded",
-            "after": pick([*other.job_ids, "0"]), "expires": expires,
+            "key_id": other.key_id, "key": other.key_id, "metadata[project]": other.mark, "route": "alpha/one",
+            "target": other.key_id, "act": "key.create", "status": "succeeded",
+            "after": pick([*other.job_ids, "0"]), "cursor": self._cursor(other), "expires": expires,
             "signature": pick([
                 links.sign("input", pick(me.inputs or ["none"]), expires),
                 links.sign("result", pick(me.job_ids or ["none"]), "0", expires),
             ]),
         }  # fmt: skip
         return {name: value for name, value in offered.items() if self.random.random() < 0.25}
+
+    def _cursor(self, other: Team) -> str:
+        """A place in the other's lists, in each of the forms that cursors have."""
+        at = self.gateway.clock.now()
+        hooks = sorted(fact for fact in other.facts if fact.startswith("hook_"))
+        return cursor_of(self.random.choice([(self.random.choice(other.job_ids),), (at, "evt_0", hooks[0])]))
 
     def _headers(self, me: Team, other: Team) -> dict[str, str]:
         pick = self.random.choice
@@ -241,6 +251,17 @@ class Game:
         image = base64.b64encode(picture("PNG", team.size)).decode()
         fps = self.random.choice([5, 7])
         return {"image": image, "num_frames": team.frames, "fps": fps, "metadata": {"project": team.mark}}
+
+
+def _cursors(body: str) -> str:
+    """What stands in the cursors of a reply."""
+    return " ".join(_decoded(cursor) for cursor in re.findall(r'"next_cursor": "([\w-]+)"', body))
+
+
+def _decoded(cursor: str | None) -> str:
+    """What stands in a cursor."""
+    padded = (cursor or "") + "=" * (-len(cursor or "") % 4)
+    return base64.urlsafe_b64decode(padded).decode(errors="replace")
 
 
 def _mixed(value: Any, price_micros: int) -> Iterator[str]:
