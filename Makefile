@@ -11,9 +11,11 @@ SIM ?=
 CACHE ?=
 CALLS ?= 20000
 SEEDS ?= 1-10000
+SECONDS ?= 60
+READERS ?= headers intake inspect inline configuration retry-after body multipart url
 BENCH ?= overhead admission transport throughput inflight wakeups tracing media
 
-.PHONY: help install demo test test-gpu explore fuzz tenants stack promises month soak check lint types format lock bench routing mutants hostile kills footprint audit clean
+.PHONY: help install demo test test-gpu explore fuzz fuzz-atheris tenants stack promises month soak check lint types format lock bench routing mutants hostile kills footprint audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -51,6 +53,14 @@ explore: $(STAMP) ## the property tests and state machines on examples that were
 
 fuzz: $(STAMP) ## Schemathesis over the whole description of the API, against a real gateway (CALLS=20000)
 	@nice -n 10 $(BIN)/python -m tests.fuzz.description --calls $(CALLS)
+
+# Each reader for so long; what is learnt is kept in var/fuzz, and the status is that of the first that finds something.
+fuzz-atheris: ## coverage-guided fuzzing of what reads strangers' bytes (SECONDS=60 each, READERS="headers body")
+	@test -x $(VENV)-fuzz/bin/python || { $(PYTHON) -m venv $(VENV)-fuzz && $(VENV)-fuzz/bin/pip install -qq \
+		--require-hashes -r requirements.runtime.lock -r requirements.fuzz.lock; }
+	@mkdir -p var/fuzz; status=0; for name in $(READERS); do echo "$$name, $(SECONDS) s"; \
+		nice -n 10 $(VENV)-fuzz/bin/python -m tests.fuzz $$name --seconds $(SECONDS) >var/fuzz/$$name.log 2>&1 \
+		|| { status=1; grep -B 30 SUMMARY var/fuzz/$$name.log; }; grep ^stat:: var/fuzz/$$name.log; done; exit $$status
 
 tenants: $(STAMP) ## two teams against each other: 10,000 calls (VIDGATE_FUZZ_CALLS), and nothing of one's told to the other
 	@VIDGATE_FUZZ_CALLS=$${VIDGATE_FUZZ_CALLS:-10000} nice -n 10 $(BIN)/python -m pytest -q -s tests/api/test_two_teams.py -k neither
@@ -138,6 +148,7 @@ lock: ## resolve again and rewrite the lock files (needs uv on the PATH)
 	@$(subst --universal,--python-platform x86_64-manylinux_2_28,$(LOCK)) -c requirements.gpu.lock \
 		$(foreach name,$(TORCH_SHARED),--no-emit-package $(name)) requirements.torch.txt -o requirements.cuda.lock
 	@$(LOCK) --group audit -o requirements.audit.lock
+	@$(LOCK) --group fuzz -o requirements.fuzz.lock
 
 clean: ## forget what was built and what the demo left
-	@rm -rf $(VENV) $(VENV)-audit $(GPU) dist var .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-audit $(VENV)-fuzz $(GPU) dist var .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,8 @@ from gateway.config_errors import ConfigurationError, ConfigurationProblem, KeyP
 
 REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}|(?P<broken>\{))")
 MERGE_KEY = "tag:yaml.org,2002:merge"
+VALUES_MAX = 20_000  # aliases can make millions out of a few lines
+NO_SUCH_VALUE = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
 
 
 class _NotWritten:
@@ -54,7 +56,7 @@ def read_document(text: str, source: str, environment: Mapping[str, str]) -> Doc
         line = error.problem_mark.line + 1 if error.problem_mark else None
         detail = f"is not YAML: {error.problem or error.context or 'it cannot be read'}"
         raise ConfigurationError(source, [ConfigurationProblem((), detail, line)]) from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:  # such as the escape "\\UFFFFFFFF"
         raise ConfigurationError(source, [ConfigurationProblem((), f"is not YAML: {error}")]) from error
     if values is not None and not isinstance(values, dict):
         raise ConfigurationError(source, [ConfigurationProblem((), "must hold `section: ...` lines at its top", 1)])
@@ -70,8 +72,12 @@ class _Reader:
     lines: dict[KeyPath, int] = field(default_factory=dict)
     problems: list[ConfigurationProblem] = field(default_factory=list)
     _open: set[int] = field(default_factory=set)
+    _values: int = 0
 
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
+        self._values += 1
+        if self._values > VALUES_MAX:
+            raise yaml.constructor.ConstructorError(problem="too many values", problem_mark=node.start_mark)
         if id(node) in self._open:
             raise yaml.constructor.ConstructorError(problem="an alias contains itself", problem_mark=node.start_mark)
         self._open.add(id(node))
@@ -100,6 +106,9 @@ class _Reader:
         """YAML readers let the last of two equal keys win in silence; here that is a fault."""
         seen: set[str] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                mark = key_node.start_mark
+                raise yaml.constructor.ConstructorError(problem="a key must be a word", problem_mark=mark)
             if key_node.tag != MERGE_KEY and key_node.value in seen:
                 line = key_node.start_mark.line + 1
                 self.problems.append(ConfigurationProblem((*path, str(key_node.value)), "is written twice", line))
@@ -118,7 +127,7 @@ class _Reader:
         if "$" not in node.value:
             try:
                 return self.loader.construct_object(node)
-            except ValueError as error:  # such as the date 2026-02-31
+            except NO_SUCH_VALUE as error:  # such as the date 2026-02-31, or !!bool maybe
                 detail = f"is no {node.tag.rpartition(':')[2]}: {error}"
                 raise yaml.constructor.ConstructorError(problem=detail, problem_mark=node.start_mark) from error
         filled = REFERENCE.sub(lambda match: self._fill(match, path, node.start_mark.line + 1), node.value)

@@ -177,9 +177,9 @@ def retry_after_s(text: str | None, now: float) -> float | None:
         return float(text[:10])
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)
 
 
 def claim_due(connection: Connection, now: float, lease_s: float, count_max: int) -> list[Due]:

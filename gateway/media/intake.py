@@ -88,7 +88,8 @@ def read_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> CleanImage:
     Hostile bytes are read in a process of their own: see gateway/media/decoders.py.
 
     Raises InvalidImage, whose extension `reason` is one of `empty`, `not_an_image`, `unsupported_format`, `truncated`,
-    `damaged`, `too_many_pixels` and `too_small`; and ContentTooLarge.
+    `damaged`, `too_many_pixels` and `too_small`; ContentTooLarge; and MemoryError where the file asks for more than
+    there is.
     """
     header = judge(data, limits)
     try:

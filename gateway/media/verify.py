@@ -30,7 +30,10 @@ class MediaInfo:
 
 
 def inspect_media(data: bytes) -> MediaInfo:
-    """Recognise a file by its first bytes and decode every frame of it, here in this process. Raises BadMedia."""
+    """Recognise a file by its first bytes and decode every frame of it, here in this process.
+
+    Raises BadMedia, and MemoryError where there is less than the file asks for.
+    """
     container = recognise(data)
     return _video(data, container) if container in {"mp4", "mov"} else _picture(data, container)
 

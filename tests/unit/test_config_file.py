@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -122,6 +123,16 @@ def test_anchors_and_merges_work() -> None:
         ("a: 2026-02-31\n", "is no timestamp"),
         ("a: " + "[" * 3000, "is not YAML"),
         ("a: &a [*a]\n", "an alias contains itself"),
+        ("? {a: b}\n: c\n", "a key must be a word"),
+        ("? [a]\n: c\n", "a key must be a word"),
+        ('a: "\\UFFFFFFFF"\n', "is not YAML"),
+        ("a: !!bool maybe\n", "is no bool"),
+        ("a: !!timestamp soon\n", "is no timestamp"),
+        ("a: !!int ''\n", "is no int"),
+        (
+            "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmnopqrst")),
+            "too many",
+        ),
         ("a: !!python/object:os.system {}\n", None),
     ],
 )
