@@ -33,7 +33,7 @@ from tests.e2e.month import IN_DOUBT_S, MONTH_S, Month, Vendors
 from tests.support.clock import START, VirtualLoop
 from tests.support.gateway import Gateway, Setting, make_template, running, unsound
 
-JOBS = int(os.environ.get("VIDGATE_MONTH_JOBS", "1000"))
+JOBS = int(os.environ.get("VIDGATE_MONTH_JOBS", "400"))
 SEED = int(os.environ.get("VIDGATE_MONTH_SEED", "1"))
 PROVIDERS = ("segmind", "modelslab")
 NOT_CHARGED = {

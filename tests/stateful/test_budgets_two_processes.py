@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from tests.stateful.money_support import add_teams, file_engine
 from tests.stateful.spender import PRICE
 from tests.support.plain_postgres import plain_postgres
 
-RUNS = 20
+RUNS = int(os.environ.get("VIDGATE_SPENDER_RUNS", "6"))  # twenty and more by hand
 RUNS_ON_POSTGRESQL = 2
 THREADS = 32
 AFFORDABLE = 10
