@@ -19,6 +19,7 @@ from gateway.telemetry.metrics import Metrics
 Kind = Literal["work", "reads"]
 ALWAYS_ANSWERED = frozenset({"/healthz", "/readyz", "/metrics"})
 WORK = "/generate/"
+LIMITS = ("work", "reads", "bodies", "pictures", "lag")
 RETRY_AFTER_S = 2
 
 
@@ -72,6 +73,7 @@ class Overload:
         self._limits = limits
         self._metrics = metrics
         self.load = Load()
+        metrics.begin("limit", LIMITS)
 
     @contextmanager
     def admitted(self, path: str) -> Iterator[Ticket | None]:
@@ -125,6 +127,6 @@ class Overload:
             if load.lag_s > limits.lag_s_max:
                 raise self._shed("lag", f"the event loop wakes {load.lag_s:.1f} s late")
 
-    def _shed(self, reason: str, detail: str) -> TemporaryReducedCapacity:
-        self._metrics.count("vidgate_requests_shed", reason=reason)
-        return TemporaryReducedCapacity(detail, headers={"Retry-After": str(RETRY_AFTER_S)}, reason=reason)
+    def _shed(self, limit: str, detail: str) -> TemporaryReducedCapacity:
+        self._metrics.count("vidgate_requests_shed", limit=limit)
+        return TemporaryReducedCapacity(detail, headers={"Retry-After": str(RETRY_AFTER_S)}, limit=limit)

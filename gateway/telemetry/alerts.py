@@ -189,6 +189,13 @@ ALERTS: tuple[Alert, ...] = (
         "warning",
         "The event loop wakes late: a replica has too much to do.",
     ),
+    Alert(
+        "VidgateLoadShed",
+        "sum by (limit) (rate(vidgate_requests_shed_total[5m])) > 0.1",
+        "5m",
+        "warning",
+        "Requests are refused with 503 because a replica has too much to do: the limit {{ $labels.limit }} is reached.",
+    ),
 )
 
 

@@ -194,7 +194,7 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         "Requests refused because there was too much to do: `work` or `reads` under way, `bodies` in memory, "
         "`pictures` being opened, or `lag` of the event loop.",
-        ("reason",),
+        ("limit",),
     ),
     Metric("vidgate_requests_under_way", "gauge", "Requests being answered, as they count for shedding.", ("kind",)),
     Metric("vidgate_request_body_bytes", "gauge", "Bytes of request bodies in memory."),

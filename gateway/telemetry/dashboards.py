@@ -202,7 +202,7 @@ SERVICE: tuple[Panel, ...] = (
     ),
     Panel("Requests, 99 %", ((_quantile(0.99, "vidgate_http_request_duration_seconds", "path"), "{{path}}"),), "s"),
     Panel("Problems", ((_rate("vidgate_refusals_total", "problem"), "{{problem}}"),), "ops"),
-    Panel("Requests shed", ((_rate("vidgate_requests_shed_total", "reason"), "{{reason}}"),), "ops"),
+    Panel("Requests shed", ((_rate("vidgate_requests_shed_total", "limit"), "{{limit}}"),), "ops"),
     Panel("Requests under way", (("sum by (kind) (vidgate_requests_under_way)", "{{kind}}"),)),
     Panel("Bodies in memory", (("sum by (instance) (vidgate_request_body_bytes)", "{{instance}}"),), "bytes"),
     Panel("Connections cut off", ((_rate("vidgate_connections_cut_total", "reason"), "{{reason}}"),), "ops"),

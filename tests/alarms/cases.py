@@ -148,6 +148,11 @@ CASES: Mapping[str, Case] = {
         {'vidgate_bus_connected{instance="a"}': "1x200", 'vidgate_bus_connected{instance="b"}': "1x200"},
     ),
     "VidgateEventLoopSlow": Case(_lag(980), _lag(995), since=1),
+    "VidgateLoadShed": Case(
+        {'vidgate_requests_shed_total{limit="work"}': "0x4 60+60x200"},
+        {'vidgate_requests_shed_total{limit="work"}': "0+5x200"},
+        labels={"limit": "work"},
+    ),
 }
 
 # Jobs that end without a video count as late ones, also where there are no others; a refused request does not.

@@ -268,3 +268,24 @@ async def test_a_vendor_has_changed_its_words(start: Start, tmp_path: Path) -> N
         await gateway.made()
         await minutes(gateway, 65)
     seen.judge(tmp_path, "VidgateUnrecognisedReplies", quiet_until=few, fires_at=few + 4, over_at=seen.minute)
+
+
+@causes("VidgateLoadShed")
+async def test_a_replica_has_too_much_to_do(start: Start, tmp_path: Path) -> None:
+    """Its loop is late again and again while callers come: told after five minutes, and over when it has caught up."""
+    gateway = await start(Scripted(), claim_interval_s=SELDOM_S)
+
+    async def callers() -> None:
+        for _ in range(10):
+            await gateway.post("/generate/video/quote")
+
+    async with watching(gateway) as seen:
+        await every_minute(gateway, 3, callers)
+        for _ in range(2):
+            gateway.service.overload.lagged(5.0)
+        late = seen.minute
+        await every_minute(gateway, 12, callers)
+        gateway.service.overload.lagged(0.0)
+        well = seen.minute
+        await minutes(gateway, 8)
+    seen.judge(tmp_path, "VidgateLoadShed", quiet_until=late + 5, fires_at=late + 10, over_at=well + 7)

@@ -17,10 +17,10 @@ from tests.support.scripted import Scripted
 pytestmark = pytest.mark.anyio
 
 
-def check_shed(response: httpx.Response, reason: str) -> None:
+def check_shed(response: httpx.Response, limit: str) -> None:
     assert response.status_code == 503, response.text
     body = response.json()
-    assert (body["type"], body["reason"]) == (TYPE_BASE + "temporary-reduced-capacity", reason)
+    assert (body["type"], body["limit"]) == (TYPE_BASE + "temporary-reduced-capacity", limit)
     assert int(response.headers["retry-after"]) > 0
 
 
@@ -63,7 +63,7 @@ async def test_more_work_than_allowed_is_refused_and_room_comes_back(start: Star
     assert await gateway.counts() == NOTHING
     assert (await gateway.post(headers={"idempotency-key": "a"})).status_code == 202
     scraped = (await gateway.client.get("/metrics")).text
-    assert 'vidgate_requests_shed_total{reason="work"} 1.0' in scraped
+    assert 'vidgate_requests_shed_total{limit="work"} 1.0' in scraped
     assert 'vidgate_requests_under_way{kind="work"} 0.0' in scraped
 
 

@@ -22,12 +22,12 @@ def overload(**limits: float) -> Overload:
 
 
 def shed(of: Overload, path: str) -> str | None:
-    """The reason for which a request to this path is refused now, None when it is not."""
+    """The limit for which a request to this path is refused now, None when it is not."""
     try:
         with of.admitted(path):
             return None
     except TemporaryReducedCapacity as problem:
-        return str(problem.extensions["reason"])
+        return str(problem.extensions["limit"])
 
 
 def test_work_is_shed_before_reads_and_health_never() -> None:

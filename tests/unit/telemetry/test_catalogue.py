@@ -57,7 +57,7 @@ def test_no_label_could_hold_what_a_client_writes() -> None:
     """The labels there are: ids of teams, configured names and enumerations."""
     known = {
         *("team", "route", "provider", "media", "status", "reason", "outcome", "call", "source", "state", "quantile"),
-        *("kind", "scope", "window", "problem", "stage", "method", "path", "operation", "command", "version"),
+        *("kind", "scope", "window", "problem", "stage", "method", "path", "operation", "command", "version", "limit"),
     }
     assert {label for metric in METRICS for label in metric.labels} <= known
 
