@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from gateway.api import (
     admin,
+    batch,
     billing,
     errors,
     events,
@@ -265,6 +266,8 @@ ROUTES = [
     for path, methods, handler in (
         ("/generate/video", ["POST"], partial(generate.generate, media="video")),
         ("/generate/image", ["POST"], partial(generate.generate, media="image")),
+        ("/generate/video/batch", ["POST"], partial(batch.generate_batch, media="video")),
+        ("/generate/image/batch", ["POST"], partial(batch.generate_batch, media="image")),
         ("/generate/video/quote", ["POST"], partial(quote.quote, media="video")),
         ("/generate/image/quote", ["POST"], partial(quote.quote, media="image")),
         ("/jobs", ["GET"], jobs.list_jobs),

@@ -27,6 +27,8 @@ USUAL: Scopes = frozenset({Scope.GENERATE, Scope.READ, Scope.BILLING})
 NEEDED: Mapping[str, Scope] = {
     "/generate/video": Scope.GENERATE,
     "/generate/image": Scope.GENERATE,
+    "/generate/video/batch": Scope.GENERATE,
+    "/generate/image/batch": Scope.GENERATE,
     "/generate/video/quote": Scope.GENERATE,
     "/generate/image/quote": Scope.GENERATE,
     "/jobs": Scope.READ,

@@ -79,7 +79,12 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_store_error(request: Request, error: Exception) -> Response:
-    """The database is away: for a while nothing can be said, and after a lost commit not even whether it was made."""
+    """The database is away."""
+    return _shown(request, store_problem(request, error))
+
+
+def store_problem(request: Request, error: Exception) -> Unavailable:
+    """For a while nothing can be said, and after a lost commit not even whether it was made."""
     log.error("request.store_error", **_facts(request, error), detail=str(error))
     if isinstance(error, CommitUnknownError):
         detail = (
@@ -88,11 +93,15 @@ async def on_store_error(request: Request, error: Exception) -> Response:
         )
     else:
         detail = "the database does not answer; nothing was written and nothing was charged"
-    problem = Unavailable(detail, headers={"Retry-After": str(STORE_RETRY_AFTER_S)})
-    return _shown(request, problem)
+    return Unavailable(detail, headers={"Retry-After": str(STORE_RETRY_AFTER_S)})
 
 
 async def on_fault(request: Request, error: Exception) -> Response:
+    """A fault of ours."""
+    return _shown(request, fault_problem(request, error))
+
+
+def fault_problem(request: Request, error: Exception) -> InternalError:
     """A fault of ours: told without its insides, logged with them."""
     log.error("request.fault", **_facts(request, error))
-    return _shown(request, InternalError("a fault of vidgate's own; nothing was charged for it"))
+    return InternalError("a fault of vidgate's own; nothing was charged for it")

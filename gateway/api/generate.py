@@ -32,6 +32,7 @@ from gateway.money.margin import TeamPlan, team_plan
 from gateway.normalise import read_parameters
 from gateway.planning import Order
 from gateway.problems import BadRequest, Forbidden, InvalidParameter, NoEligibleRoute, UnknownField
+from gateway.quotas import CallerLimits
 from gateway.service import Service
 from gateway.store.jobs import Job
 from gateway.telemetry.job_spans import facts_of
@@ -62,6 +63,14 @@ class Wish:
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What the caller is told, and the job that this request has made: none for a replay or a refused budget."""
+
+    answer: Answer
+    job: Job | None
+
+
 async def generate(request: Request, service: Service, media: Media) -> Response:
     """Take a request in: 202 with the job, or 200 when it ended within the wait that the caller prefers."""
     caller = await caller_of(request, service)
@@ -70,34 +79,41 @@ async def generate(request: Request, service: Service, media: Media) -> Response
     forms = forms_of(request)
     wish = await read_wish(request, service, media)
     check_forms(forms, media, wish.written)
-    key = _key(request, wish)
-    if key is not None:
-        now = service.parts.clock.now()
-        before = await service.parts.store.read(admission.replay, caller.team_id, key, now)
-        if before is not None:
-            return _response(before, preference)
-    job = await _new_job(service, caller, wish)
-    learn_here(job=job.id)
-    # A hold outlives the last moment at which an attempt can still be in doubt, so that a late success is captured.
-    hold_expires_at = job.give_up_at + service.parts.settings.jobs.in_doubt_s + HOLD_MARGIN_S
-    wanted = Admission(job, hold_expires_at, key, partial(_accepted, audience_for(caller, service)), limits)
-    answer = await service.parts.store.write(admission.admit, wanted)
-    note_standings(request, answer.standings)
-    if answer.replayed or answer.status != 202:
-        return _response(answer, preference)
-    service.parts.meter.admitted(job)
-    log.info("job.admitted", media=job.media, key=job.key_id, held_micros=job.held_micros, **facts_of(job))
-    if job.lease_owner is not None:
-        service.dispatcher.begin(job)
-    if not preference.wait_s:
-        return _response(answer, preference)
+    key = idempotency_key(request)
+    submitted = await submit(service, wish, caller=caller, limits=limits, key=key)
+    note_standings(request, submitted.answer.standings)
+    if submitted.job is None or not preference.wait_s:
+        return _response(submitted.answer, preference)
     del wish  # its picture would be kept for as long as the wait
     request.state.ticket.waits()
-    job, response = await wait_for(service, job.id, caller, preference.wait_s)
+    job, response = await wait_for(service, submitted.job.id, caller, preference.wait_s)
     await caller_of(request, service)  # a key that was revoked during the wait is told nothing
     if job.finished_at is None:
         response.status_code, response.headers["location"] = 202, f"/jobs/{job.id}"
     return preference.applied(await represented(request, service, job, (response, forms)))
+
+
+async def submit(service: Service, wish: Wish, *, caller: Caller, limits: CallerLimits, key: str | None) -> Submitted:
+    """Plan and admit a wish under an idempotency key, if there is one, and begin its job. Raises its problem."""
+    claim = None if key is None else IdempotencyKey(key, wish.fingerprint)
+    if claim is not None:
+        now = service.parts.clock.now()
+        before = await service.parts.store.read(admission.replay, caller.team_id, claim, now)
+        if before is not None:
+            return Submitted(before, None)
+    job = await _new_job(service, caller, wish)
+    learn_here(job=job.id)
+    # A hold outlives the last moment at which an attempt can still be in doubt, so that a late success is captured.
+    hold_expires_at = job.give_up_at + service.parts.settings.jobs.in_doubt_s + HOLD_MARGIN_S
+    wanted = Admission(job, hold_expires_at, claim, partial(_accepted, audience_for(caller, service)), limits)
+    answer = await service.parts.store.write(admission.admit, wanted)
+    if answer.replayed or answer.status != 202:
+        return Submitted(answer, None)
+    service.parts.meter.admitted(job)
+    log.info("job.admitted", media=job.media, key=job.key_id, held_micros=job.held_micros, **facts_of(job))
+    if job.lease_owner is not None:
+        service.dispatcher.begin(job)
+    return Submitted(answer, job)
 
 
 async def read_wish(request: Request, service: Service, media: Media) -> Wish:
@@ -105,7 +121,12 @@ async def read_wish(request: Request, service: Service, media: Media) -> Wish:
     server = service.parts.settings.server
     limits = BodyLimits(server.body_bytes_max, server.body_s, server.body_bytes_per_s_min)
     fields = await read_fields(request, limits)
-    fingerprint = idempotency.fingerprint("POST", request.url.path, _digestible(fields))
+    return wish_of(fields, service, media, request.url.path)
+
+
+def wish_of(fields: dict[str, Any], service: Service, media: Media, path: str) -> Wish:
+    """A body's fields, checked; the path they were sent to is part of what an idempotency key stands for."""
+    fingerprint = idempotency.fingerprint("POST", path, _digestible(fields))
     image = take_image(fields)
     fit = "exact" if (asked := fields.pop("fit", None)) is None else asked
     if fit not in FIT_MODES:
@@ -160,12 +181,11 @@ def _digest(value: Any) -> Any:
     return {"sha256": hashlib.sha256(value).hexdigest()} if isinstance(value, bytes) else value
 
 
-def _key(request: Request, wish: Wish) -> IdempotencyKey | None:
+def idempotency_key(request: Request) -> str | None:
+    """The caller's Idempotency-Key. Raises BadRequest for what can be none."""
     header = request.headers.get("idempotency-key")
-    if header is None:
-        return None
     try:
-        return IdempotencyKey(idempotency.parse_key(header), wish.fingerprint)
+        return None if header is None else idempotency.parse_key(header)
     except idempotency.InvalidKeyError as error:
         raise BadRequest(str(error)) from None
 

@@ -40,6 +40,15 @@ async def count_request(request: Request, service: Service, caller: Caller) -> N
     announced.standings += await draw_request(service.parts.bus, limits, caller, service.parts.clock.now())
 
 
+async def count_one_more(request: Request, service: Service, caller: Caller) -> None:
+    """Count a further request that came in the same body; the reply tells how things stand after the last one."""
+    limits = limits_of(service.parts.settings.limits, caller)
+    drawn = await draw_request(service.parts.bus, limits, caller, service.parts.clock.now())
+    announced: Announced = request.state.quota
+    names = {standing.name for standing in drawn}
+    announced.standings = [one for one in announced.standings if one.name not in names] + drawn
+
+
 def job_limits(request: Request, service: Service, caller: Caller) -> CallerLimits:
     """The limits under which a job is admitted; the reply will name those on jobs too."""
     limits = limits_of(service.parts.settings.limits, caller)

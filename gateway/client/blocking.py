@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any, TypeVar, Unpack
 
 import httpx
 
-from gateway.client import flows
-from gateway.client.connection import CALL_TIMEOUT_S, Address, Picture, means, submission, written_whole
-from gateway.client.fields import ImageFields, VideoFields
+from gateway.client import batches, flows
+from gateway.client.connection import CALL_TIMEOUT_S, Address, Picture, means, submission, submissions, written_whole
+from gateway.client.errors import VidgateError
+from gateway.client.fields import ImageFields, JobFilters, VideoFields
 from gateway.client.flows import TIMEOUT_USUAL_S, USUAL, Call, Flow, Look, Pause, Reply, Retries, Sink, Submission
 from gateway.client.resources import Job, id_of
 from gateway.clock import BlockingClock
@@ -85,6 +86,26 @@ class Vidgate:
         wanted = submission(image, dict(fields), idempotency_key)
         return self._run(flows.made(wanted, "image", self._means, timeout_s), on_progress)
 
+    def generate_videos(
+        self,
+        requests: Sequence[Mapping[str, Any]],
+        *,
+        on_progress: Progress | None = None,
+        timeout_s: float = TIMEOUT_USUAL_S,
+        idempotency_key: str = "",
+    ) -> list[Job | VidgateError]:
+        """Make many videos, sent together: of each request (an `image` and fields) its finished job, or its error."""
+        wanted = submissions(requests)
+        flow = batches.made_many(wanted, "video", self._means, key=idempotency_key, timeout_s=timeout_s)
+        return self._run(flow, on_progress)
+
+    def submit_videos(
+        self, requests: Sequence[Mapping[str, Any]], *, idempotency_key: str = ""
+    ) -> list[Job | VidgateError]:
+        """Ask for many videos and return their new jobs at once, or in its place why there is none."""
+        wanted = submissions(requests)
+        return self._run(batches.submitted_many(wanted, "video", self._means, key=idempotency_key))
+
     def submit_video(self, image: Picture, *, idempotency_key: str = "", **fields: Unpack[VideoFields]) -> Job:
         """Ask for a video and return its new job at once. The same `idempotency_key` gives the same job for 24 h."""
         return self.submit(submission(image, dict(fields), idempotency_key), "video")
@@ -133,9 +154,11 @@ class Vidgate:
         """Ask for a job to be stopped; a render that has left for a vendor may still end as it would."""
         return self._run(flows.canceled(id_of(job), self._means))
 
-    def jobs(self, *, limit: int = 20, before: str | None = None) -> tuple[list[Job], str | None]:
-        """A page of the team's jobs, newest first, and the `before` of the next page; None at the last."""
-        return self._run(flows.listed(self._means, limit, before))
+    def jobs(
+        self, *, limit: int = 20, before: str | None = None, **filters: Unpack[JobFilters]
+    ) -> tuple[list[Job], str | None]:
+        """A page of the team's jobs, newest first and narrowed, and the `before` of the next page; None at the last."""
+        return self._run(flows.listed(self._means, limit, before, dict(filters)))
 
     def routes(self) -> list[dict[str, Any]]:
         """Every route with its price, its statistics and what it takes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -47,7 +47,8 @@ class Address:
         """The request of a call, as httpx sends it. The key goes nowhere else: redirects are not followed."""
         headers = dict(call.headers) | ({"authorization": f"Bearer {self.key}"} if self.key else {})
         params = dict(call.params) or None
-        return http.build_request(call.method, self.url + call.path, headers=headers, params=params, files=call.files)
+        body = {"json": call.json} if call.json is not None else {"files": call.files}
+        return http.build_request(call.method, self.url + call.path, headers=headers, params=params, **body)
 
 
 def means(retries: Retries, now: Callable[[], float]) -> Means:
@@ -60,6 +61,17 @@ def submission(image: Picture, fields: dict[str, Any], idempotency_key: str = ""
     if not isinstance(image, bytes) and not str(image).startswith(LINKS):
         image = Path(image).read_bytes()
     return Submission(image if isinstance(image, bytes) else str(image), fields, idempotency_key)
+
+
+def submissions(requests: Sequence[Mapping[str, Any]]) -> list[Submission]:
+    """Requests that each have an `image` and fields. Raises OSError, and ValueError for one without a picture."""
+    wanted = []
+    for number, request in enumerate(requests):
+        fields = dict(request)
+        if "image" not in fields:
+            raise ValueError(f"request {number} has no image")
+        wanted.append(submission(fields.pop("image"), fields))
+    return wanted
 
 
 @contextmanager

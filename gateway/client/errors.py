@@ -98,10 +98,14 @@ def refusal(response: httpx.Response) -> RefusedError:
         problem = response.json()
     except ValueError:
         problem = {}
-    status = response.status_code
+    return refused(response.status_code, problem if isinstance(problem, dict) else {})
+
+
+def refused(status: int, problem: Mapping[str, Any]) -> RefusedError:
+    """The error of a status and its problem."""
     kinds: dict[int, type[RefusedError]] = {401: NotAllowedError, 402: BudgetExceededError, 403: NotAllowedError}
     kind = kinds.get(status, GatewayUnavailableError if status >= httpx.codes.INTERNAL_SERVER_ERROR else RefusedError)
-    return kind(status, problem if isinstance(problem, dict) else {})
+    return kind(status, problem)
 
 
 def unfinished(job: Job) -> VidgateError:

@@ -59,3 +59,15 @@ class ImageFields(_Fields, total=False):
     scheduler: Literal["dpm2_karras", "euler_a"]
     guidance_scale: float
     strength: float
+
+
+class JobFilters(TypedDict, total=False):
+    """What a list of jobs may be narrowed by; times as dates or RFC 3339."""
+
+    status: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
+    media: Literal["video", "image"]
+    route: str
+    key: str
+    created_after: str
+    created_before: str
+    metadata: Mapping[str, str]

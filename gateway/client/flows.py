@@ -97,6 +97,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Any] | None = None
+    json: Any = None
     into: Sink | None = None  # where the body of a success goes; other bodies are read into the reply
 
 
@@ -153,19 +154,19 @@ def submitted(wanted: Submission, media: str, means: Means) -> Flow[Job]:
     """The new job of a request, sent under an idempotency key, so that repeating it makes no second job."""
     key = wanted.idempotency_key or means.new_key()
     call = Call("POST", f"/generate/{media}", {"idempotency-key": key}, files=_parts(wanted))
-    return _job((yield from called(call, means)))
+    return job_in((yield from called(call, means)))
 
 
 def quoted(wanted: Submission, media: str, means: Means) -> Flow[dict[str, Any]]:
     """What every route would cost and take; nothing is run or held."""
     reply = yield from called(Call("POST", f"/generate/{media}/quote", files=_parts(wanted)), means)
-    return _document(reply)
+    return document_of(reply)
 
 
 def seen(job_id: str, means: Means, wait_s: int = 0) -> Flow[Job]:
     """A job as it stands; with `wait_s` the gateway holds the line for its end for that long."""
     headers = {"prefer": f"wait={wait_s}"} if wait_s else {}
-    return _job((yield from called(Call("GET", f"/jobs/{job_id}", headers), means)))
+    return job_in((yield from called(Call("GET", f"/jobs/{job_id}", headers), means)))
 
 
 def followed(job: Job, means: Means, timeout_s: float) -> Flow[Job]:
@@ -205,20 +206,24 @@ def made(wanted: Submission, media: str, means: Means, timeout_s: float) -> Flow
 
 def canceled(job_id: str, means: Means) -> Flow[Job]:
     """The job after it was asked to stop; a render that has left for a vendor may still end as it would."""
-    return _job((yield from called(Call("POST", f"/jobs/{job_id}/cancel"), means)))
+    return job_in((yield from called(Call("POST", f"/jobs/{job_id}/cancel"), means)))
 
 
-def listed(means: Means, limit: int, before: str | None) -> Flow[tuple[list[Job], str | None]]:
+def listed(
+    means: Means, limit: int, before: str | None, filters: Mapping[str, Any]
+) -> Flow[tuple[list[Job], str | None]]:
     """A page of the team's jobs, newest first, and where the next page begins; None at the last."""
-    params = {"limit": str(limit)} | ({"before": before} if before else {})
-    page = _document((yield from called(Call("GET", "/jobs", params=params), means)))
+    tags = {f"metadata[{name}]": value for name, value in (filters.get("metadata") or {}).items()}
+    narrowed = {name: str(value) for name, value in filters.items() if name != "metadata" and value is not None}
+    params = {"limit": str(limit), **({"before": before} if before else {}), **narrowed, **tags}
+    page = document_of((yield from called(Call("GET", "/jobs", params=params), means)))
     return [job_of(one) for one in page["jobs"]], page["next_before"]
 
 
 def known_routes(means: Means) -> Flow[list[dict[str, Any]]]:
     """Every route with its price, its statistics and what it takes."""
     reply = yield from called(Call("GET", "/routes"), means)
-    routes: list[dict[str, Any]] = _document(reply)["routes"]
+    routes: list[dict[str, Any]] = document_of(reply)["routes"]
     return routes
 
 
@@ -244,7 +249,7 @@ def _parts(wanted: Submission) -> dict[str, tuple[str | None, str | bytes]]:
     return parts
 
 
-def _document(reply: httpx.Response) -> dict[str, Any]:
+def document_of(reply: httpx.Response) -> dict[str, Any]:
     """The JSON object of a success. Raises NotVidgateError when it is none: a page to log in at, say."""
     try:
         document = reply.json()
@@ -255,8 +260,9 @@ def _document(reply: httpx.Response) -> dict[str, Any]:
     return document
 
 
-def _job(reply: httpx.Response) -> Job:
-    document = _document(reply)
+def job_in(reply: httpx.Response) -> Job:
+    """The job of a success. Raises NotVidgateError when there is none."""
+    document = document_of(reply)
     try:
         return job_of(document)
     except (KeyError, TypeError, AttributeError) as error:

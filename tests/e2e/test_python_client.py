@@ -28,6 +28,7 @@ EXAMPLES = dict(
 PRINTS = {
     "A video": r"^\S+/\S+ \d+ 14$",
     "Progress": r"^(rendering|delivering|submitting|routing|queued|succeeded) ",
+    "A batch": r"^(job_\w+\n?){3}$",
     "Ask first": r"^\S+/\S+ \d+ [\d.]+$",
     "What goes wrong": r"(?s)^No route can honour this request.*motionctrl",
 }

@@ -19,6 +19,12 @@ IDEMPOTENCY_KEY = parameter(
     {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-~]+$"},
     "One key, one job: the same request under it is answered the same for 24 hours. Bare or as a quoted string.",
 )
+BATCH_KEY = parameter(
+    "header",
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 250, "pattern": "^[!#-~]+$"},
+    "The request number `i`, counted from 0, has the key `<key>.i`: a batch can be sent again, or one of it alone.",
+)
 TRACEPARENT = parameter("header", "traceparent", TEXT, "The caller's own trace (W3C Trace Context).")
 
 # Of every reply about one job.
@@ -118,7 +124,25 @@ def _quote(media: str, schema: str) -> Operation:
     )
 
 
+def _batch(media: str, schema: str) -> Operation:
+    return Operation(
+        "post",
+        f"/generate/{media}/batch",
+        f"generate{media.title()}Batch",
+        "generate",
+        "Up to 100 requests at once, with one answer each.",
+        {207: Reply("The answers, in the order of the requests.", json_of("Batch"))},
+        (*UNREADABLE, problems.UnknownField, problems.InvalidParameter),
+        (BATCH_KEY, TRACEPARENT),
+        {"required": True, "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}},
+        "Each request is admitted on its own and answered as if it had been sent alone: one that is refused spoils no "
+        "other. Each counts as a request against the limits.",
+    )
+
+
 OPERATIONS = (
+    _batch("video", "VideoBatch"),
+    _batch("image", "ImageBatch"),
     _generate("video", "VideoRequest", "Make a video from a picture."),
     _generate("image", "ImageRequest", "Make pictures from a picture."),
     _quote("video", "VideoRequest"),

@@ -17,6 +17,7 @@ from providers.capability import Route
 from providers.vocabulary import IMAGE_ALIASES, TEXT_LENGTH_MAX, Media, Parameter, parameters_for
 
 Json = dict[str, Any]
+REQUESTS_MAX = 100
 BLANKS = r"[ \t\r\n]*"
 PLAIN = r"^[^\x00-\x1f]*$"
 DIGITS = rf"^{BLANKS}[+-]?[0-9]+{BLANKS}$"
@@ -31,6 +32,7 @@ def request_schemas(routes: Iterable[Route]) -> dict[str, Json]:
     wishes = routing.pop("$defs")
     return {
         **{name: _request(media, name, known) for media, name in SCHEMAS.items()},
+        **{name.replace("Request", "Batch"): _batch(name) for name in SCHEMAS.values()},
         "Routing": routing,
         "WeightsWish": wishes["WeightsWish"],
     }
@@ -76,6 +78,18 @@ def _request(media: Media, schema: str, routes: Iterable[Route]) -> Json:
         "additionalProperties": False,
         "anyOf": [{"required": [way]} for way in ways],
         "properties": properties,
+    }
+
+
+def _batch(schema: str) -> Json:
+    """Many requests in one body. What is no request is answered in its place, so anything may stand there."""
+    one = {"anyOf": [{"$ref": f"#/components/schemas/{schema}"}, {"description": "Answered with a problem."}]}
+    requests = {"type": "array", "minItems": 1, "maxItems": REQUESTS_MAX, "items": one}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["requests"],
+        "properties": {"requests": requests},
     }
 
 

@@ -147,6 +147,11 @@ JOB = record(
         "links": record({"self": TEXT, "content": nullable(TEXT), "cancel": nullable(TEXT)}),
     }
 )
+ADMITTED_ONE = record({"status": {"const": 202}, "job": ref("Job"), "replayed": FLAG})
+REFUSED_ONE = record(
+    {"status": {"type": "integer", "minimum": 400}, "problem": ref("Problem"), "replayed": FLAG},
+    {"retry_after_s": {**INTEGER, "description": "Where the problem passes: after how many seconds to ask again."}},
+)
 CREDIT = record(
     {"state": {"enum": ["unknown", "low", "fine"]}},
     {
@@ -267,6 +272,7 @@ def schemas() -> dict[str, Json]:
     return {
         "Job": JOB,
         "Jobs": record({"jobs": listed(ref("Job")), **FOLLOWING}),
+        "Batch": record({"results": listed({"anyOf": [ADMITTED_ONE, REFUSED_ONE]})}),
         "Link": record({"url": {"type": "string", "format": "uri-reference"}, "file": INTEGER, "expires_at": TIME}),
         "Quote": QUOTE,
         "Routes": record({"routes": listed(ROUTE)}),
