@@ -13,10 +13,11 @@ from starlette.responses import Response
 from gateway.admission import Answer
 from gateway.api import errors
 from gateway.api.auth import caller_of
-from gateway.api.generate import idempotency_key, submit, wish_of
+from gateway.api.generate import submit
 from gateway.api.openapi.requests import REQUESTS_MAX
 from gateway.api.quota import count_one_more, job_limits, note_standings
 from gateway.api.reading import BodyLimits, parse_json, read_body
+from gateway.api.wanted import idempotency_key, wish_of
 from gateway.keys import Caller
 from gateway.money.idempotency import KEY_LENGTH_MAX
 from gateway.problems import BadJson, BadRequest, InvalidParameter, Problem, UnknownField, UnsupportedMediaType
@@ -58,8 +59,20 @@ async def generate_batch(request: Request, service: Service, media: Media) -> Re
         async with room:
             return await _answer(request, service, order, (index, wanted[index]))
 
-    results = await asyncio.gather(*(answered(index) for index in range(len(wanted))))
+    found = await asyncio.gather(*(answered(index) for index in range(len(wanted))), return_exceptions=True)
+    results = [_refused(_problem(request, one)) if isinstance(one, BaseException) else one for one in found]
     return Response(json.dumps({"results": results}), 207, media_type="application/json")
+
+
+def _problem(request: Request, error: BaseException) -> Problem:
+    """What one request is told of an error, as it would be told alone: a fault with it is no fault with the others."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, StoreError):
+        return errors.store_problem(request, error)
+    if isinstance(error, Exception):
+        return errors.fault_problem(request, error)
+    raise error
 
 
 async def _read(request: Request, service: Service) -> list[Any]:
@@ -81,22 +94,14 @@ async def _read(request: Request, service: Service) -> list[Any]:
 
 
 async def _answer(request: Request, service: Service, order: Order, one: tuple[int, Any]) -> dict[str, Any]:
-    """One request of the batch as it would have been answered alone."""
+    """One request of the batch as it would have been answered alone. Raises its problem."""
     index, fields = one
-    try:
-        if not isinstance(fields, dict):
-            raise BadJson(f"requests[{index}] must be a JSON object")
-        if index:  # the first was counted when the batch came
-            await count_one_more(request, service, order.caller)
-        wish = wish_of(fields, service, order.media, f"/generate/{order.media}")
-        key = order.key_of(index)
-        submitted = await submit(service, wish, caller=order.caller, limits=order.limits, key=key)
-    except Problem as problem:
-        return _refused(problem)
-    except StoreError as error:
-        return _refused(errors.store_problem(request, error))
-    except Exception as error:
-        return _refused(errors.fault_problem(request, error))
+    if not isinstance(fields, dict):
+        raise BadJson(f"requests[{index}] must be a JSON object")
+    if index:  # the first was counted when the batch came
+        await count_one_more(request, service, order.caller)
+    wish = wish_of(fields, service, order.media, f"/generate/{order.media}")
+    submitted = await submit(service, wish, caller=order.caller, limits=order.limits, key=order.key_of(index))
     if index == 0:
         note_standings(request, submitted.answer.standings)
     return _said(submitted.answer)

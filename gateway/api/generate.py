@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import structlog
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,47 +15,28 @@ from gateway.admission import Admission, Answer, IdempotencyKey
 from gateway.api.auth import audience_for, caller_of
 from gateway.api.prefer import Preference, preference_of, wait_for
 from gateway.api.quota import job_limits, note_standings
-from gateway.api.reading import BodyLimits, metadata_of, read_fields, take_image
 from gateway.api.representation import check_forms, forms_of, represented
 from gateway.api.shown import job_json, reply_headers
+from gateway.api.wanted import Wish, idempotency_key, read_wish
 from gateway.audience import Audience
 from gateway.inputs import given_as
 from gateway.jobs import JobStatus
 from gateway.keys import Caller
-from gateway.money import idempotency
 from gateway.money.margin import TeamPlan, team_plan
-from gateway.normalise import read_parameters
 from gateway.planning import Order
-from gateway.problems import BadRequest, Forbidden, InvalidParameter, NoEligibleRoute, UnknownField
+from gateway.problems import Forbidden, InvalidParameter, NoEligibleRoute
 from gateway.quotas import CallerLimits
 from gateway.service import Service
 from gateway.store.jobs import Job
 from gateway.telemetry.job_spans import facts_of
 from gateway.telemetry.tracing import learn_here, traceparent_here
-from gateway.wishes import RoutingWish, grants_of, plain_plan, standing_of
-from policies.fit import FitMode
-from providers.capability import Route
-from providers.vocabulary import Media, Scalar
+from gateway.wishes import grants_of, plain_plan, standing_of
+from providers.vocabulary import Media
 
 log = structlog.get_logger()
 
 HOLD_MARGIN_S = 3600.0
-DIGEST_FROM = 4096  # characters
 NEAREST_HINT = "with fit: nearest a route may move or drop what it cannot honour"
-FIT_MODES: tuple[FitMode, ...] = ("exact", "nearest")
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A request body, read: canonical parameters, fit, routing and tags, and the picture as it was given."""
-
-    media: Media
-    written: Mapping[str, Scalar]
-    fit: FitMode
-    routing: RoutingWish
-    metadata: Mapping[str, str]
-    image: str | bytes
-    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,80 +90,6 @@ async def submit(service: Service, wish: Wish, *, caller: Caller, limits: Caller
     if job.lease_owner is not None:
         service.dispatcher.begin(job)
     return Submitted(answer, job)
-
-
-async def read_wish(request: Request, service: Service, media: Media) -> Wish:
-    """Read and check the body. Raises the problem that names what is wrong; nothing is kept."""
-    server = service.parts.settings.server
-    limits = BodyLimits(server.body_bytes_max, server.body_s, server.body_bytes_per_s_min)
-    fields = await read_fields(request, limits)
-    return wish_of(fields, service, media, request.url.path)
-
-
-def wish_of(fields: dict[str, Any], service: Service, media: Media, path: str) -> Wish:
-    """A body's fields, checked; the path they were sent to is part of what an idempotency key stands for."""
-    fingerprint = idempotency.fingerprint("POST", path, _digestible(fields))
-    image = take_image(fields)
-    fit = "exact" if (asked := fields.pop("fit", None)) is None else asked
-    if fit not in FIT_MODES:
-        raise InvalidParameter(f"fit must be one of {', '.join(FIT_MODES)}, not {fit!r}", parameter="fit")
-    metadata = metadata_of(fields)
-    wished = fields.pop("routing", None)
-    routing = read_routing({} if wished is None else wished)
-    fields.pop("metadata", None)
-    routes = [route for route in service.parts.fleet.routes.values() if route.media == media]
-    written = read_parameters(fields, media, routes)
-    _check_names(routing, routes)
-    return Wish(media, written, fit, routing, metadata, image, fingerprint)
-
-
-def read_routing(given: Any) -> RoutingWish:
-    """The routing wish. Raises InvalidParameter naming the member at fault."""
-    try:
-        return RoutingWish.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(["routing", *(str(part) for part in first["loc"])])
-        if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(first["loc"][-1]), [*RoutingWish.model_fields], n=1, cutoff=0.0)[0]
-            said = f"there is no field {where!r}; the nearest known one is 'routing.{near}'"
-            raise UnknownField(said, field=where, nearest=f"routing.{near}") from None
-        if first["type"] == "model_type":
-            said = f'{where} must be an object, such as {{"objective": "fastest"}}'
-            raise InvalidParameter(said, parameter=where) from None
-        raise InvalidParameter(f"{where}: {first['msg']}", parameter=where) from None
-
-
-def _check_names(routing: RoutingWish, routes: Sequence[Route]) -> None:
-    """A wish may name only routes and providers that there are. Raises InvalidParameter with the nearest one."""
-    known = {route.name for route in routes} | {route.provider for route in routes}
-    wishes = {"pin": (routing.pin,), "order": routing.order, "only": routing.only, "ignore": routing.ignore}
-    for member, names in wishes.items():
-        for name in names:
-            if name is not None and name not in known:
-                near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
-                said = f"routing.{member}: there is no route or provider {name!r} here; the nearest is {near[0]!r}"
-                raise InvalidParameter(said, parameter=f"routing.{member}", known=sorted(known))
-
-
-def _digestible(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with their digest in place of what is long: a picture is there once, and not in four more forms."""
-    return {name: _digest(value) for name, value in fields.items()}
-
-
-def _digest(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > DIGEST_FROM:
-        value = value.encode("utf-8", "surrogatepass")
-    return {"sha256": hashlib.sha256(value).hexdigest()} if isinstance(value, bytes) else value
-
-
-def idempotency_key(request: Request) -> str | None:
-    """The caller's Idempotency-Key. Raises BadRequest for what can be none."""
-    header = request.headers.get("idempotency-key")
-    try:
-        return None if header is None else idempotency.parse_key(header)
-    except idempotency.InvalidKeyError as error:
-        raise BadRequest(str(error)) from None
 
 
 async def _new_job(service: Service, caller: Caller, wish: Wish) -> Job:

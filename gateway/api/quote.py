@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from gateway.api.auth import audience_for, caller_of
 from gateway.api.credit import accounts_behind, credit_json
-from gateway.api.generate import make_order, read_wish
+from gateway.api.generate import make_order
 from gateway.api.shown import plan_json
+from gateway.api.wanted import read_wish
 from gateway.audience import Audience, visible
 from gateway.money.accounts import ProviderAccount
 from gateway.money.prices import Price
