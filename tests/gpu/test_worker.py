@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import av
 import pytest
 
+from tests.contract.local_gpu.conformance import Case, check_conformance
 from tests.support.gpu_process import COMMAND, Worker, program, wait_until
 
 WEDGED_S = 8.0
@@ -25,6 +27,12 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     folder = tmp_path_factory.mktemp("worker")
     with program("gpu-worker", folder, "--queue-max", "2", "--wedged-s", str(WEDGED_S)) as running:
         yield running
+
+
+def test_it_speaks_the_protocol(worker: Worker) -> None:
+    """Line by line, as the provider's own check has it."""
+    small = {"num_frames": 4, "fps": 7, "num_inference_steps": 6, "seed": 5, "width": 64, "height": 64}
+    asyncio.run(check_conformance(worker.url, Case("svd", small, within_s=100)))
 
 
 def card_of(worker: Worker) -> int:

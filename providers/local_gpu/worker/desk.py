@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -25,8 +26,8 @@ log = structlog.get_logger()
 # A render whose card dies under it is begun once more: twice may be chance, a third time it is the render.
 TRIES_MAX = 2
 WAIT_TICK_S = 0.05
-# A client that has not fetched a file this long after its end is not waited for.
-FETCHED_WITHIN_S = 60.0
+# A client that has not fetched a file this long after its end does not want it soon: it is not waited for.
+FETCHED_WITHIN_S = 20.0
 
 
 class QueueFullError(RuntimeError):
@@ -178,14 +179,19 @@ class Desk:
             render.fail("worker_lost", "the worker is stopping: order it elsewhere", self.clock.now())
             self._close(render)
         begun = self.clock.now()
-        while self._owed(begun) and self.clock.now() < begun + seconds:
+        await self._while(lambda: any(not render.ended for render in self._renders.values()), begun + seconds)
+        fetching_until = min(begun + seconds, self.clock.now() + FETCHED_WITHIN_S)
+        await self._while(lambda: self._unfetched(begun), fetching_until)
+
+    async def _while(self, condition: Callable[[], bool], until: float) -> None:
+        while condition() and self.clock.now() < until:
             await self.clock.sleep(WAIT_TICK_S)
 
-    def _owed(self, since: float) -> bool:
-        """Whether something still runs, or a file that was just finished has not been asked for."""
+    def _unfetched(self, since: float) -> bool:
+        """Whether a file that was only just finished has not been asked for."""
         fresh = since - FETCHED_WITHIN_S
         return any(
-            not one.ended or (one.state == "succeeded" and not one.fetched and (one.ended_at or 0.0) >= fresh)
+            one.state == "succeeded" and not one.fetched and (one.ended_at or 0.0) >= fresh
             for one in self._renders.values()
         )
 
