@@ -9,13 +9,14 @@ GPU_STAMP := $(GPU)/.installed
 IMAGE ?=
 SIM ?=
 CACHE ?=
+GPU_BENCH ?=
 CALLS ?= 20000
 SEEDS ?= 1-10000
 SECONDS ?= 60
 READERS ?= headers intake inspect inline configuration retry-after body multipart url
 BENCH ?= overhead admission transport throughput inflight wakeups tracing media
 
-.PHONY: help install demo test test-gpu explore fuzz fuzz-atheris tenants stack promises month soak check lint types format lock bench routing mutants hostile kills footprint audit clean
+.PHONY: help install demo test test-gpu explore fuzz fuzz-atheris tenants stack promises month soak check lint types format lock bench bench-gpu routing mutants hostile kills footprint audit clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -43,6 +44,7 @@ $(GPU_STAMP): requirements.gpu.lock requirements.torch.txt pyproject.toml
 	@test -x $(GPU)/bin/python || $(PYTHON) -m venv $(GPU)
 	@$(GPU)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements.gpu.lock
 	@$(GPU)/bin/python -m pip install -qq --disable-pip-version-check -r requirements.torch.txt
+	@$(GPU)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(GPU_STAMP)
 
 test-gpu: $(GPU_STAMP) ## the real diffusers pipelines with tiny random models on the CPU, and Ray replicas
@@ -96,6 +98,9 @@ bench: $(STAMP) ## measured claims, printed as ratios (BENCH="overhead inflight"
 		$(BIN)/python bench/$$name.py || status=$$(( status ? status : $$? )); done; exit $$status
 
 # Both tables are printed; the status is that of the first that misses a target.
+bench-gpu: $(GPU_STAMP) ## seconds per SVD-XT clip on a card, stock diffusers against ours (GPU_BENCH="--device cpu --tiny")
+	@$(GPU)/bin/python bench/gpu_svd.py $(GPU_BENCH)
+
 routing: $(STAMP) ## routing and poll schedules on simulated weeks (SIM=path/to/routing-sim, CACHE=file for bounds)
 	@test -f "$(SIM)/world.py" || { echo "The routing simulator is not part of this repository. Give its folder, the one \
 	with world.py, oracle.py and polls.py: make routing SIM=path/to/routing-sim"; exit 2; }

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract.local_gpu.conformance import Case, check_conformance
+from tests.support.gpu_gateway import gateway_for
+from tests.support.gpu_jobs import check_billed_once, check_clip, rendering, submit
 from tests.support.gpu_process import Worker, program, wait_until
 
 TWO_ON_THE_CPU = ("--gpus-each", "0", "--replicas-min", "2", "--replicas-max", "2", "--queue-max", "2")
@@ -75,3 +77,18 @@ def test_a_cancel_stops_at_the_next_step_and_frees_the_replica(served: Worker) -
     served.put("next")
     assert served.ended("next")["state"] == "succeeded"
     assert served.file("next")
+
+
+def test_a_job_survives_the_death_of_its_replica_and_is_billed_once(served: Worker, tmp_path: Path) -> None:
+    """Through the whole gateway: two jobs on two replicas, one killed in the middle; both are verified clips."""
+    wait_until(lambda: served.status()["replicas"] == 2, 120, served.log)
+    with gateway_for(served.url, tmp_path) as gateway:
+        jobs = [submit(gateway, num_inference_steps=40, seed=seed) for seed in (1, 2)]
+        for job in jobs:
+            rendering(gateway, job)
+        os.kill(max(replicas()), signal.SIGKILL)
+        ended = [gateway.client.wait(job) for job in jobs]
+        for job in ended:
+            check_clip(gateway, job)
+        check_billed_once(gateway, *ended)
+    assert "vidgate_gpu_restarted_total 2.0" in served.http.get(f"{served.url}/metrics").text

@@ -41,8 +41,8 @@ class CanceledError(Exception):
 class Renderer:
     """A loaded model. One render at a time, in the thread that calls.
 
-    No two orders share a call of the pipeline: one clip fills a card by itself, so that two at once take twice as long,
-    need twice the memory, and both end when the second does (docs/local-gpu.md has the figures).
+    No two orders share a call of the pipeline: one step of a clip is work enough to fill a card, so that a second one
+    beside it would save little, need the memory of both, and keep the first until both are done (docs/local-gpu.md).
     """
 
     def __init__(self, plan: ModelPlan) -> None:

@@ -1,4 +1,4 @@
-"""The real pipelines with tiny networks and random weights: for tests, and to try a worker out without any download.
+"""The real pipelines with random weights: tiny ones for tests and to try a worker out, and SVD-XT at full size.
 
 What they make is noise. Everything else is as in the real ones: configuration, files, code and the shape of results.
 """
@@ -40,11 +40,35 @@ def build_tiny(name: str, folder: Path) -> None:
     """Write a tiny model of this name as its real one is kept, ready for `from_pretrained`."""
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        pipe = _clip_pipeline(FRAMES[name]) if name in FRAMES else _picture_pipeline(folder)
+        pipe = _tiny_clip_pipeline(FRAMES[name]) if name in FRAMES else _picture_pipeline(folder)
     pipe.save_pretrained(folder, safe_serialization=True)
 
 
-def _clip_pipeline(frames: int) -> Any:
+def build_full_size(folder: Path) -> None:
+    """Write SVD-XT at its own sizes with random weights, in half precision: no duration depends on their values."""
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        unet = UNetSpatioTemporalConditionModel(num_frames=FRAMES["svd-xt"], num_attention_heads=(5, 10, 20, 20))
+        vae = AutoencoderKLTemporalDecoder(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            layers_per_block=2,
+            latent_channels=4,
+        )
+        vision = CLIPVisionConfig(
+            hidden_size=1280,
+            projection_dim=1024,
+            num_hidden_layers=32,
+            num_attention_heads=16,
+            image_size=224,
+            intermediate_size=5120,
+            patch_size=14,
+        )
+        pipe = _clip_pipeline(unet, vae, vision)
+    pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+
+
+def _tiny_clip_pipeline(frames: int) -> Any:
     unet = UNetSpatioTemporalConditionModel(
         block_out_channels=(32, 64),
         down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
@@ -75,6 +99,10 @@ def _clip_pipeline(frames: int) -> Any:
         intermediate_size=37,
         patch_size=32,
     )
+    return _clip_pipeline(unet, vae, vision)
+
+
+def _clip_pipeline(unet: Any, vae: Any, vision: Any) -> Any:
     return StableVideoDiffusionPipeline(
         vae=vae,
         image_encoder=CLIPVisionModelWithProjection(vision),
