@@ -239,6 +239,13 @@ class Fleet:
         """Take a repeat out of the budget in the breath that found it allowed: before anything is awaited."""
         self.account(route_name).budget.withdraw(self.clock.now())
 
+    def note_queue(self, attempt: Attempt, queue_s: float | None) -> None:
+        """A render on a machine of our own waited there first: how long it takes is learned without that."""
+        if queue_s and attempt.route in self.routes and self.routes[attempt.route].mode == "local":
+            began_at = min(attempt.began_at + queue_s, self.clock.now())
+            start = Observation("started", began_at, attempt.route, attempt.account, attempt.job_id, attempt.id)
+            self.observe(start)
+
     def observe(self, observation: Observation) -> None:
         """Feed one fact to the router and to the shadow beside it, and tell the other replicas."""
         self.learn(observation)

@@ -6,7 +6,7 @@ decided in engine.py alone.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -313,6 +313,7 @@ class Journal:
         run.put(attempt)
         self._parts.fleet.arrive(attempt.id)
         self._parts.fleet.note_balance(attempt.account, report.credits_remaining_micros)
+        self._parts.fleet.note_queue(attempt, report.queue_s)
         self.observe(attempt, "succeeded", billed_micros=cost.amount_micros)
         self._parts.meter.succeeded(run.job, attempt, run.rendered_at)
         self._told("job.succeeded", run, attempt, price_micros=success.price_micros)
@@ -385,16 +386,5 @@ def _route_changes(run: Run, attempt: Attempt, option: Option) -> dict[str, Any]
     return {
         "route": attempt.route,
         "parameters": run.job.parameters,
-        "receipt": _receipt(option, attempt.wire),
+        "receipt": option.receipt(attempt.wire),
     }
-
-
-def _receipt(option: Option, wire: dict[str, Any]) -> list[dict[str, Any]]:
-    """The receipt, with the seed that is really sent."""
-    lines = [asdict(line) for line in option.fit.receipt]
-    for line in lines:
-        if line["vendor_name"] in wire and line["sent"] != wire[line["vendor_name"]]:
-            line["sent"] = wire[line["vendor_name"]]
-            line["outcome"] = "defaulted" if line["asked"] is None else "converted"
-            line["reason"] = "drawn by vidgate, so that the render can be repeated and recognised"
-    return lines

@@ -64,6 +64,16 @@ class Option:
     worst_micros: int
     machines: Machines | None = None
 
+    def receipt(self, wire: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The receipt of what is really sent: with the seed that was drawn."""
+        lines = [asdict(line) for line in self.fit.receipt]
+        for line in lines:
+            if line["vendor_name"] in wire and line["sent"] != wire[line["vendor_name"]]:
+                line["sent"] = wire[line["vendor_name"]]
+                line["outcome"] = "defaulted" if line["asked"] is None else "converted"
+                line["reason"] = "drawn by vidgate, so that the render can be repeated and recognised"
+        return lines
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

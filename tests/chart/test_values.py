@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import pytest
@@ -139,12 +140,22 @@ def test_every_value_has_a_case_and_a_meaning() -> None:
     assert [name for name, _, meaning in ROWS if len(meaning) < 10] == []
 
 
+def base_of(name: str) -> dict[str, Any]:
+    """The values of a base by its name."""
+    return BASES.get(name) or value_set(name)
+
+
+@cache
+def unflipped(name: str) -> dict[str, str]:
+    """What a base renders."""
+    return render(base_of(name))
+
+
 @pytest.mark.parametrize("name", FLIPS)
 def test_flipping_a_value_changes_what_is_rendered(name: str) -> None:
     """No value is there for nothing."""
     base_name, value = FLIPS[name]
-    base = BASES.get(base_name) or value_set(base_name)
-    assert render(merged(base, at(name, value))) != render(base)
+    assert render(merged(base_of(base_name), at(name, value))) != unflipped(base_name)
 
 
 def test_the_page_is_written_from_the_values() -> None:

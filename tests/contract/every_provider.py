@@ -62,8 +62,9 @@ def example() -> ProviderPlugin:
 
 PLUGINS = {**plugins(), "clipworks": example()}
 ROUTES = [(plugin, route) for plugin in PLUGINS.values() for route in plugin.catalogue]
-# Those that speak to somebody; the others make the result themselves and send nothing.
-REMOTE = [(plugin, route) for plugin, route in ROUTES if plugin.simulator is not None]
+# Those that speak to somebody, one of each way to speak; the others make the result themselves and send nothing.
+KINDS = {(plugin.name, route.mode, id(route.capabilities)): route.name for plugin, route in reversed(ROUTES)}
+REMOTE = [pair for pair in ROUTES if pair[0].simulator is not None and pair[1].name in KINDS.values()]
 POLLED = [(plugin, route) for plugin, route in REMOTE if route.mode != "sync"]
 BOOKS = (EXAMPLE / "prices.yaml",)
 

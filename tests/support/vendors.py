@@ -18,11 +18,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from providers import local_gpu, modelslab, preview, segmind
+from providers import local_gpu, modelslab, openai_videos, preview, segmind
 from providers.contract import SimulatorTools
 from providers.local_gpu.simulator.app import SimulatedWorker
 from providers.modelslab.simulator.app import Vendor as ModelsLabVendor
 from providers.modelslab.simulator.switches import SANDBOX_KEY as MODELSLAB_KEY
+from providers.openai_videos.simulator import Server as VideosServer
 from providers.segmind.simulator import build_simulator
 from providers.serving import listen, serve
 from providers.simulation import Sandbox
@@ -39,6 +40,7 @@ SWITCHES: Mapping[str, Mapping[str, Any]] = {
         "latency": {model: {"kind": "constant", "mean_s": 10.0} for model in MODELS},
     },
     "modelslab": {"clip": "cached", "latency": {"kind": "constant", "mean_s": 10.0}},
+    "openai_videos": {"clip": "cached"},  # 20 s a clip
     "local": {"clip": "cached", "seconds_per_step": 0.6, "seconds_fixed": 1.0},  # 25 steps in 16 s
 }
 
@@ -206,6 +208,7 @@ async def world(
         "modelslab": modelslab.PLUGIN,
         "preview": preview.PLUGIN,
         "local": local_gpu.PLUGIN,
+        "openai_videos": openai_videos.PLUGIN,
     }
     clock = VirtualClock(loop)
     async with AsyncExitStack() as stack:
@@ -243,7 +246,8 @@ async def simulate(name: str, clock: VirtualClock, http: httpx.AsyncClient, stac
         simulator = build_simulator(tools)
         app, vendor = simulator.app, simulator.vendor
     else:
-        vendor = SimulatedWorker(tools) if name == "local" else ModelsLabVendor(tools)
+        kinds = {"local": SimulatedWorker, "openai_videos": VideosServer, "modelslab": ModelsLabVendor}
+        vendor = kinds[name](tools)
         app = vendor.app()
     tap = Tap(app)
     await stack.enter_async_context(serve(tap, listener))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from random import Random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -150,3 +152,19 @@ async def test_a_full_route_looks_full_to_the_planner_until_it_is_asked_again() 
     bus.refusal = NoSlot(wait_s=0.0, busy=0)
     await mine.take_slot("alpha/one", "att")
     assert [one.attempt for one in mine.in_flight("alpha/one")] == ["own"]
+
+
+@pytest.mark.parametrize(("mode", "learned_s"), [("local", 12.0), ("async", 40.0)])
+def test_time_in_a_queue_of_our_own_is_not_learned_as_the_time_of_a_render(mode: str, learned_s: float) -> None:
+    """A card's pace and its queue are known apart; a vendor's time is what passes until its video is there."""
+    mine, _ = fleet(Scripted(mode=mode))
+    for number in range(40):
+        attempt: Any = SimpleNamespace(
+            id=f"att-{number}", route="alpha/one", account="alpha", job_id="job", began_at=NOW - 40.0
+        )
+        mine.note_queue(attempt, 28.0)
+        done = Observation("succeeded", NOW, "alpha/one", "alpha", "job", attempt.id, elapsed_s=40.0)
+        mine.observe(done)
+    assert mine.router.snapshot("alpha/one", NOW).p50_s == pytest.approx(learned_s, rel=0.05)
+    nothing: Any = SimpleNamespace(id="x", route="gone/one", account="gone", job_id="job", began_at=NOW)
+    mine.note_queue(nothing, 5.0)
