@@ -134,6 +134,7 @@ def build_app(
         outbound = watched(Outbound(settings.outbound.allow_hosts), "outbound")
         workers = Workers(settings.media.workers, settings.media.memory_bytes_max)
         parts = await compose(settings, chance, client, Foreign(outbound, workers))
+        workers.ended = lambda kind: parts.meter.metrics.count("vidgate_media_workers_ended", kind=kind)
         dispatcher = Dispatcher(parts, Engine(parts))
         reloader = Reloader(parts, source, plugins()) if source is not None else None
         snapshot = Snapshot(parts, dispatcher, parts.meter.metrics)

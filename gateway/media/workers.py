@@ -235,11 +235,15 @@ class Workers:
         self._idle: list[Worker] = []
         self._all: set[Worker] = set()
         self._waiting_bytes = 0
+        self.ended: Callable[[str], None] = lambda _kind: None  # told of each worker that a file has ended
         self._closed = False
 
     async def warm(self) -> None:
-        """Start one worker now, so that the first picture need not wait for it. Raises NotStarted."""
-        await asyncio.get_running_loop().run_in_executor(self._threads, lambda: self._give_back(self._take()))
+        """Start one worker now, so that the first picture need not wait for it; the log says when there is none."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, lambda: self._give_back(self._take()))
+        except NotStarted as error:
+            log.error("media.no_worker", why=str(error))
 
     async def do(self, job: Job, *, may_refuse: bool = False) -> Reply:
         """Have a job done by a worker. Raises WorkerError; Busy only where the job `may_refuse` to wait."""
@@ -291,6 +295,7 @@ class Workers:
             raise
         except WorkerError as error:
             self._forget(worker)
+            self.ended(error.kind)
             log.warning("media.worker_ended", task=job.task, kind=error.kind, why=str(error), bytes=len(job.data))
             raise
         self._give_back(worker)

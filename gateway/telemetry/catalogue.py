@@ -205,6 +205,12 @@ METRICS: tuple[Metric, ...] = (
         "`send_timeout`, or `connections` when too many were open.",
         ("reason",),
     ),
+    Metric(
+        "vidgate_media_workers_ended",
+        "counter",
+        "Processes that a picture or a clip has ended: `too_costly` in memory or time, or `broken`.",
+        ("kind",),
+    ),
     Metric("vidgate_event_loop_lag_seconds", "histogram", "How late the event loop wakes.", (), SHORT_BUCKETS_S),
     Metric(
         "vidgate_store_seconds",

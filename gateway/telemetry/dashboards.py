@@ -205,6 +205,7 @@ SERVICE: tuple[Panel, ...] = (
     Panel("Requests shed", ((_rate("vidgate_requests_shed_total", "limit"), "{{limit}}"),), "ops"),
     Panel("Requests under way", (("sum by (kind) (vidgate_requests_under_way)", "{{kind}}"),)),
     Panel("Bodies in memory", (("sum by (instance) (vidgate_request_body_bytes)", "{{instance}}"),), "bytes"),
+    Panel("Decoders ended by a file", ((_rate("vidgate_media_workers_ended_total", "kind"), "{{kind}}"),), "ops"),
     Panel("Connections cut off", ((_rate("vidgate_connections_cut_total", "reason"), "{{reason}}"),), "ops"),
     Panel(
         "Event loop lag, 99 %", ((_quantile(0.99, "vidgate_event_loop_lag_seconds", "instance"), "{{instance}}"),), "s"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.problems import TYPE_BASE
 from providers import modelslab, preview, segmind
 from providers.contract import ProviderPlugin
+from tests.corpus.cases import read as corpus
 from tests.support.fixtures import Start
 from tests.support.gateway import NOTHING, Gateway
 from tests.support.pictures import picture, picture_base64
@@ -50,6 +51,7 @@ JSON_CASES: dict[str, tuple[dict[str, Any], int, str]] = {
     "a damaged PNG": ({"image": inline(picture()[:50] + b"\0" * 40 + picture()[90:])}, 422, "invalid-image"),
     "a header of 20,000 x 20,000": ({"image": inline(png_of(20_000, 20_000))}, 422, "invalid-image"),
     "a header of 50,000 x 50,000": ({"image": inline(png_of(50_000, 50_000))}, 422, "invalid-image"),
+    "a picture that ends its decoder": ({"image": inline(corpus("png-flat-25-megapixels"))}, 422, "invalid-image"),
     "a link to this machine": ({"image": "http://127.0.0.1:1/x.png"}, 422, "invalid-image"),
     "a link to the metadata service": ({"image": "http://169.254.169.254/latest/meta-data"}, 422, "invalid-image"),
     "a link with a password": ({"image": "https://user:secret@example.com/x.png"}, 422, "invalid-image"),

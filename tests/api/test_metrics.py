@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from gateway.store.database import StoreUnavailableError
 from gateway.telemetry.catalogue import METRICS
 from gateway.telemetry.snapshot import FIGURES_AGE_MAX_S
 from providers.contract import FailureKind, InDoubt, Refused
+from tests.corpus.cases import read as corpus
 from tests.support.fixtures import Start
 from tests.support.gateway import BASE_URL, Gateway
 from tests.support.scripted import Lost, Scripted, delivers
@@ -40,6 +42,15 @@ def total(samples: dict[Sample, float], name: str, **labels: str) -> float:
     """The sum of a metric over all series that have these labels."""
     wanted = set(labels.items())
     return sum(value for (found, have), value in samples.items() if found == name and wanted <= have)
+
+
+async def test_a_picture_that_ends_its_decoder_is_counted(start: Start) -> None:
+    """An operator sees that somebody sends bombs; the caller is told the reason, and the next picture is taken."""
+    gateway = await start(Scripted())
+    refused = await gateway.post(image=b64encode(corpus("png-flat-25-megapixels")).decode())
+    assert (refused.status_code, refused.json()["reason"]) == (422, "too_costly")
+    assert (await gateway.made())["status"] == "succeeded"
+    assert total(await scraped(gateway), "vidgate_media_workers_ended_total", kind="too_costly") == 1
 
 
 async def test_what_is_scraped_is_what_the_ledger_says(start: Start) -> None:

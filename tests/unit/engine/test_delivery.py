@@ -15,6 +15,7 @@ from gateway.outbound import FetchLimits, Outbound
 from providers.capability import DELIVERED_BY_GATEWAY, Capability, Route
 from providers.contract import FailureKind, Finished, InlineFile, RemoteFile, Report
 from providers.serving import serve
+from tests.corpus.cases import read as corpus
 from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
 from tests.support.pictures import clip, picture
@@ -29,6 +30,7 @@ BAD = {
     "empty": b"",
     "a picture": picture("JPEG")[:100],
     "noise": bytes(range(256)) * 40,
+    "what ends its decoder": corpus("mov-packed-index-of-a-gigabyte"),
 }
 
 

@@ -58,9 +58,12 @@ DEATHS = {
 def test_a_worker_that_breaks_is_told_of_and_replaced(hostile: Workers, death: str) -> None:
     """It crashes, ends, or answers what is no answer: the error says so, and the next job has a fresh worker."""
     kind, why = DEATHS[death]
+    told: list[str] = []
+    hostile.ended = told.append
     with pytest.raises(kind, match=why):
         do(hostile, death)
     assert hostile.processes() == []
+    assert set(told) == {"broken"}  # twice where the first worker had served others
     assert do(hostile, "well", b"bytes") == Reply(["well"], b"bytes")
     assert len(hostile.processes()) == 1
 
@@ -183,9 +186,11 @@ def test_large_files_wait_for_room_and_small_ones_do_not_overtake_them() -> None
     assert room._free_bytes == 100
 
 
-def test_workers_that_cannot_be_started_are_told_of() -> None:
+def test_workers_that_cannot_be_started_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
     """No fault of the file's: the error is another one."""
     broken = Workers(1, start=lambda: Worker("tests.support.no_such_module"))
+    asyncio.run(broken.warm())
+    assert "media.no_worker" in capsys.readouterr().out
     with pytest.raises(NotStarted, match="ended as it began"):
         do(broken, "well")
     broken.end()
