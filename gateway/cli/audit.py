@@ -18,12 +18,16 @@ from gateway.cli.tables import Form, show_rows
 COLUMNS = ("at", "who", "via", "act", "target", "before", "after")
 OptionalText = Optional[str]  # noqa: UP045 - read at run time
 
-app = typer.Typer(no_args_is_help=True, help="What administrators did.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def audit_() -> None:
-    """What administrators did: teams, keys, budgets, webhooks, rulings, parked jobs, bookings."""
+    """What administrators did: teams, keys, budgets, webhooks, rulings, parked jobs, bookings.
+
+    [bold]Example[/]
+        vidgate audit list --act key.create
+    """
 
 
 @app.command("list")
