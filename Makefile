@@ -58,7 +58,7 @@ fuzz: $(STAMP) ## Schemathesis over the whole description of the API, against a 
 
 # Each reader for so long; what is learnt is kept in var/fuzz, and the status is that of the first that finds something.
 fuzz-atheris: ## coverage-guided fuzzing of what reads strangers' bytes (SECONDS=60 each, READERS="headers body")
-	@test -x $(VENV)-fuzz/bin/python || { $(PYTHON) -m venv $(VENV)-fuzz && $(VENV)-fuzz/bin/pip install -qq \
+	@$(VENV)-fuzz/bin/python -c "import atheris" 2>/dev/null || { $(PYTHON) -m venv $(VENV)-fuzz && $(VENV)-fuzz/bin/pip install -qq \
 		--require-hashes -r requirements.runtime.lock -r requirements.fuzz.lock; }
 	@mkdir -p var/fuzz; status=0; for name in $(READERS); do echo "$$name, $(SECONDS) s"; \
 		nice -n 10 $(VENV)-fuzz/bin/python -m tests.fuzz $$name --seconds $(SECONDS) >var/fuzz/$$name.log 2>&1 \
