@@ -154,10 +154,10 @@ class Screen:
     def _option(self, job: JobFacts, candidate: Candidate, route: RouteMemory, delay_s: float, price: float) -> Option:
         now, outcome = self._now, route.outcome
         estimate = route.latency(candidate.size_class, candidate.nominal_latency_s)
-        if candidate.mode == "local":
-            estimate.expect(candidate.nominal_latency_s)
         law, wait_s, overdue = estimate.law(now), 0.0, 0
         if candidate.mode == "local":
+            estimate.expect(candidate.nominal_latency_s)
+            law = estimate.law(now)
             wait_s = local_wait_s(candidate, self._memory, law.mean_s, now)
         elif candidate.in_flight and now - candidate.in_flight[0].started_at > exp(law.mu):  # the young are no evidence
             ages_s = [now - one.started_at for one in candidate.in_flight[: self._settings.flights_weighed]]
