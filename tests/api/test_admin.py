@@ -210,7 +210,7 @@ NAMES = st.none() | st.frozensets(st.sampled_from(["a", "b"]), max_size=2)
 LIMITS = st.builds(Grants, providers=NAMES, max_cost_micros=st.none() | st.integers(0, 2))
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(SCOPES, LIMITS, SCOPES, LIMITS, st.booleans(), st.booleans())
 def test_whoever_learns_a_secret_had_all_that_it_grants(
     first: Scopes, limits: Grants, second: Scopes, others: Grants, same_team: bool, has_budget: bool
