@@ -67,7 +67,7 @@ class KeyBody(Body):
 class RotateBody(Body):
     """For how many seconds the old secret works too."""
 
-    overlap_s: float = Field(DAY_S, ge=0, le=OVERLAP_MAX_S)
+    overlap_s: float = Field(DAY_S, ge=0, le=OVERLAP_MAX_S, strict=True)
 
 
 async def list_teams(request: Request, service: Service) -> Response:
