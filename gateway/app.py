@@ -24,6 +24,7 @@ from gateway.api import (
     admin,
     batch,
     billing,
+    documentation,
     errors,
     events,
     generate,
@@ -297,5 +298,7 @@ ROUTES = [
         ("/readyz", ["GET"], health.readyz),
         ("/metrics", ["GET"], metrics.metrics),
         ("/openapi.json", ["GET"], openapi.show),
+        ("/docs", ["GET"], documentation.page),
+        ("/docs/{asset}", ["GET"], documentation.asset),
     )
 ]

@@ -60,6 +60,8 @@ KEYLESS = frozenset(
         "/readyz",
         "/metrics",
         "/openapi.json",
+        "/docs",
+        "/docs/{asset}",
     }
 )
 

@@ -42,6 +42,7 @@ CASES: dict[str, Filled | None] = {
     "/admin/keys/{key_id}/rotate": of_its_key,
     "/admin/keys/{key_id}/revoke": of_its_key,
     "/inputs/{name}": None,
+    "/docs/{asset}": None,
     "/results/{job_id}/{number}": None,
     "/callbacks/{attempt_id}/{token}": None,
 }

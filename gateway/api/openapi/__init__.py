@@ -43,7 +43,6 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     """The whole OpenAPI document for a set of routes."""
     return {
         "openapi": "3.1.0",
-        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "info": {
             "title": "vidgate",
             "version": "1",

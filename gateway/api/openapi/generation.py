@@ -141,10 +141,10 @@ def _batch(media: str, schema: str) -> Operation:
 
 
 OPERATIONS = (
-    _batch("video", "VideoBatch"),
-    _batch("image", "ImageBatch"),
     _generate("video", "VideoRequest", "Make a video from a picture."),
     _generate("image", "ImageRequest", "Make pictures from a picture."),
+    _batch("video", "VideoBatch"),
+    _batch("image", "ImageBatch"),
     _quote("video", "VideoRequest"),
     _quote("image", "ImageRequest"),
 )

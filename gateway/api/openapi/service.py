@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway import problems
 from gateway.api.openapi.generation import TEXT
-from gateway.api.openapi.operation import Operation, Reply, json_of
+from gateway.api.openapi.operation import Operation, Reply, json_of, parameter
 
 OPERATIONS = (
     Operation(
@@ -52,5 +52,41 @@ OPERATIONS = (
         "service",
         "This document.",
         {200: Reply("OpenAPI 3.1.", {"application/json": {"schema": {"type": "object"}}})},
+    ),
+    Operation(
+        "get",
+        "/docs",
+        "getDocumentation",
+        "service",
+        "This document as a page.",
+        {
+            200: Reply(
+                "A page that needs nothing from any other origin.",
+                {"text/html": {"schema": TEXT}},
+                {
+                    "Content-Security-Policy": {
+                        "required": True,
+                        "schema": TEXT,
+                        "description": "Nothing from elsewhere.",
+                    }
+                },
+            )
+        },
+    ),
+    Operation(
+        "get",
+        "/docs/{asset}",
+        "getDocumentationAsset",
+        "service",
+        "A file of that page.",
+        {
+            200: Reply("The file.", {"text/javascript": {"schema": TEXT}, "text/css": {"schema": TEXT}}),
+            304: Reply("The client has it already."),
+        },
+        (problems.NotFound,),
+        (
+            parameter("path", "asset", {"type": "string", "minLength": 1}, "Its name.", required=True),
+            parameter("header", "If-None-Match", TEXT, "ETags of what the client has."),
+        ),
     ),
 )
