@@ -223,7 +223,7 @@ def main(arguments: Sequence[str]) -> int:
         for seed in range(asked.seed, asked.seed + ROUNDS_MAX):
             config = configuration(running, examples=asked.examples, seed=seed)
             whole.add(fuzz(document, config, asked.path))
-            print(f"seed {seed}: {whole.figures}", flush=True)
+            print("\n\n".join([*whole.found, f"seed {seed}: {whole.figures}"]), flush=True)
             if whole.calls >= asked.calls:
                 break
         faults = running.log().count("request.fault")
