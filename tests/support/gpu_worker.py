@@ -43,6 +43,7 @@ class ScriptedEngine:
     slots: int = 1
     ready: bool = True
     replicas: int = 1
+    begins_after_s: float = 0.0
     script: dict[str, list[Event]] = field(default_factory=dict)
     begun: list[str] = field(default_factory=list)
     canceled: set[str] = field(default_factory=set)
@@ -69,6 +70,7 @@ class ScriptedEngine:
         """Step by step, then whatever the script says, else the file."""
         order = task.order
         self.begun.append(order.id)
+        await self.clock.sleep(self.begins_after_s)
         yield Event("started", steps=order.steps)
         for step in range(1, order.steps + 1):
             await self.clock.sleep(STEP_S)

@@ -79,7 +79,7 @@ class Card:
         self._child: _Child | None = None
         self._ready = asyncio.Event()
         self._facts = EngineFacts()
-        self._running = ""
+        self._running = self._canceled = ""
         self.restarts = 0
 
     @property
@@ -122,12 +122,15 @@ class Card:
 
     async def render(self, task: Task) -> AsyncIterator[Event]:
         """Render on the card; when its process hangs or dies, that is said and the next render finds a new one."""
-        if not self.ready:
-            await self._start_again()
-        child = self._child
-        assert child is not None
         order = task.order
         self._running = order.id
+        if not self.ready:
+            await self._start_again()
+        if self._canceled == order.id:
+            yield Event("canceled")
+            return
+        child = self._child
+        assert child is not None
         child.send(
             {
                 "render": {"id": order.id, "model": order.model, "parameters": dict(order.parameters)},
@@ -149,8 +152,10 @@ class Card:
 
     async def cancel(self, render_id: str) -> None:
         """Ask the card to stop at its next step."""
-        if self._child is not None and self._running == render_id:
-            self._child.send({"cancel": render_id})
+        if self._running == render_id:
+            self._canceled = render_id
+            if self._child is not None:
+                self._child.send({"cancel": render_id})
 
     async def _next(self, child: _Child) -> Event:
         try:

@@ -103,10 +103,11 @@ class Desk:
         if render.ended:
             return
         render.cancel_wanted = True
-        if render in self._pending:
-            self._pending.remove(render)
+        if render.state == "queued":
             render.cancel(self.clock.now())
             self._close(render)
+        if render in self._pending:
+            self._pending.remove(render)
         else:
             await self.engine.cancel(render.id)
 
@@ -206,10 +207,14 @@ class Desk:
         render.tries += 1
         task = Task(render.order, self.shelf.picture(render.id), self.shelf.output(render.id))
         async for event in self.engine.render(task):
+            if render.ended:  # it was called off while it waited at the engine
+                continue
             now = self.clock.now()
             render.hear(event, now)
             if event.ends:
                 self._end(render, event, now)
+        if render.ended:
+            self.shelf.forget_picture(render.id)
 
     @property
     def _cards(self) -> int:
@@ -250,7 +255,8 @@ class Desk:
 
     def _close(self, render: Render) -> None:
         self.figures.ended(render, render.gpu_s(self.clock.now()))
-        self.shelf.forget_picture(render.id)
+        if render.tries == 0:  # else the engine may be about to read it
+            self.shelf.forget_picture(render.id)
         self.shelf.keep(render)
         log.info("gpu.render_ended", render=render.id, state=render.state, code=render.code or None)
 

@@ -154,11 +154,14 @@ class RayEngine:
     async def render(self, task: Task) -> AsyncIterator[Event]:
         """Hand an order to Ray and tell its events; when its replica dies, it is lost and may be handed over again."""
         order = task.order
+        self._streams[order.id] = None
         stream = self._handle.options(stream=True).render.remote(
             {"id": order.id, "model": order.model, "parameters": dict(order.parameters)},
             await asyncio.to_thread(task.picture.read_bytes),
         )
         self._streams[order.id] = stream
+        if order.id in self._canceled:
+            stream.cancel()
         try:
             async for message in stream:
                 self.processes[order.id] = message.pop("process")
@@ -184,10 +187,11 @@ class RayEngine:
 
     async def cancel(self, render_id: str) -> None:
         """Ask Ray to call a render off: it leaves the queue at once, or its replica stops at the next step."""
-        stream = self._streams.get(render_id)
-        if stream is not None:
+        if render_id in self._streams:
             self._canceled.add(render_id)
-            stream.cancel()
+            stream = self._streams[render_id]
+            if stream is not None:
+                stream.cancel()
 
     def _deploy(self) -> Any:
         plan = self._plan

@@ -123,6 +123,24 @@ async def test_a_cancel_ends_a_waiting_render_at_once_and_a_running_one_at_its_n
     assert figure(desk, "vidgate_gpu_renders_total", model="svd", state="canceled") == 2
 
 
+async def test_a_render_that_waits_at_the_engine_is_canceled_at_once(clock: VirtualClock, tmp_path: Path) -> None:
+    """It was handed over and has not begun: its end is told now, whatever the engine still says of it."""
+    engine = ScriptedEngine(clock, begins_after_s=30.0)
+    desk = make_desk(tmp_path, engine)
+    async with working(desk):
+        render = desk.accept("a", asked())
+        await clock.sleep(10)
+        assert (render.state, engine.begun) == ("queued", ["a"])
+        await desk.cancel(render)
+        assert render.state == "canceled"
+        assert engine.canceled == {"a"}
+        assert desk.shelf.picture("a").exists()
+        await clock.sleep(60)
+        assert (render.state, render.step) == ("canceled", 0)
+        assert not desk.shelf.picture("a").exists()
+    assert figure(desk, "vidgate_gpu_renders_total", model="svd", state="canceled") == 1
+
+
 async def test_a_lost_render_is_begun_again_once(clock: VirtualClock, tmp_path: Path) -> None:
     """A card that dies once costs time; the second time under the same render it is the render's fault."""
     engine = ScriptedEngine(clock)
