@@ -14,7 +14,7 @@ CALLS ?= 20000
 SEEDS ?= 1-10000
 SECONDS ?= 60
 READERS ?= headers intake inspect inline configuration retry-after body multipart url
-BENCH ?= overhead admission transport throughput inflight wakeups tracing media
+BENCH ?= overhead admission transport throughput inflight wakeups tracing media slow_clients
 
 .PHONY: help install demo test test-gpu explore fuzz fuzz-atheris tenants stack promises month soak check lint types format lock bench bench-gpu routing mutants hostile kills footprint audit clean
 
