@@ -305,7 +305,7 @@ def show(figures: dict[str, float]) -> None:
         f"memory {figures['memory_idle_mib']:.0f} MiB before, {figures['memory_peak_mib']:.0f} MiB at its peak"
     )
     console.print(
-        f"the gateway's processor time: {figures['cpu_without']:.1%} of a core without them, {figures['cpu_with']:.1%} with"
+        f"the gateway's share of a core: {figures['cpu_without']:.1%} without, {figures['cpu_with']:.1%} with"
     )
     console.print(f"{'kept' if is_met(figures) else 'MISSED'}: p95 at most {TARGET:.2f} times that without them")
 
