@@ -137,6 +137,7 @@ class Crowd:
 
 async def crowd(plan: dict[str, str]) -> None:
     """The slow clients' process: `come N` and `go` on its input, a line of figures after each on its output."""
+    os.nice(19)  # they are on machines of their own: what they take of the cores here is not the gateway's
     slow = Crowd(("127.0.0.1", int(plan["port"])), plan["key"], plan["job"])
     while line := (await asyncio.to_thread(sys.stdin.readline)).split():
         if line[0] == "come":
