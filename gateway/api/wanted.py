@@ -88,7 +88,8 @@ def _check_names(routing: RoutingWish, routes: Sequence[Route]) -> None:
         for name in names:
             if name is not None and name not in known:
                 near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
-                said = f"routing.{member}: there is no route or provider {name!r} here; the nearest is {near[0]!r}"
+                hint = f"the nearest is {near[0]!r}" if near else "there are none of this kind"
+                said = f"routing.{member}: there is no route or provider {name!r} here; {hint}"
                 raise InvalidParameter(said, parameter=f"routing.{member}", known=sorted(known))
 
 

@@ -135,3 +135,14 @@ async def test_the_key_of_a_batch_leaves_room_for_its_numbers(start: Start) -> N
     for length, status in ((250, 207), (251, 400)):
         response = await send(gateway, ONE, **{"idempotency-key": "k" * length})
         assert response.status_code == status
+
+
+async def test_a_route_is_named_where_there_is_none_of_this_kind(start: Start) -> None:
+    """A deployment that makes no pictures has no nearest route to suggest, and says so, alone and in a batch."""
+    gateway = await start(Scripted())
+    wrong = {**ONE, "routing": {"only": ["alpha/one"]}}
+    many = (await gateway.client.post("/generate/image/batch", json={"requests": [wrong]})).json()["results"]
+    alone = [(await gateway.client.post(f"/generate/image{path}", json=wrong)).json() for path in ("", "/quote")]
+    for problem in (many[0]["problem"], *alone):
+        assert (problem["status"], problem["type"].rpartition("/")[2]) == (422, "invalid-parameter")
+        assert "there are none of this kind" in problem["detail"]

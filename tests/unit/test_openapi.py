@@ -11,7 +11,9 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from gateway.api.openapi import document
+from gateway.api.openapi.generation import key_schema
 from gateway.app import ROUTES
+from gateway.money.idempotency import InvalidKeyError, parse_key
 from gateway.normalise import REQUEST_FIELDS, read_parameters
 from gateway.problems import Problem
 from policies.fit import describe
@@ -114,3 +116,13 @@ def test_an_unknown_field_does_not_fit() -> None:
     """A validating client finds the typing mistake as well."""
     assert VALIDATORS["video"].is_valid({"image": PICTURE, "frames": 14})
     assert not VALIDATORS["video"].is_valid({"image": PICTURE, "framse": 14})
+
+
+@given(st.text('!"#\\\\]~a b\x7f', max_size=12) | st.integers(1, 300).map(lambda n: "k" * n))
+def test_an_idempotency_key_is_described_as_it_is_read(written: str) -> None:
+    """Bare or quoted, as long as it may be; blanks around it are the header's, not the key's."""
+    try:
+        is_read = bool(parse_key(written))
+    except InvalidKeyError:
+        is_read = False
+    assert Draft202012Validator(key_schema(255)).is_valid(written.strip()) is is_read

@@ -7,6 +7,15 @@ from gateway.api.openapi.operation import Json, Operation, Reply, json_of, param
 from gateway.media.kinds import MEDIA_TYPES
 
 TEXT: Json = {"type": "string"}
+
+
+def key_schema(length_max: int) -> Json:
+    """An idempotency key: visible ASCII, bare or as a quoted string (RFC 8941)."""
+    bare = rf"[!#-~][!-~]{{0,{length_max - 1}}}"
+    quoted = rf'"([!#-\[\]-~]|\\["\\]){{1,{length_max}}}"'
+    return {"type": "string", "pattern": f"^({bare}|{quoted})$"}
+
+
 PREFER = parameter(
     "header",
     "Prefer",
@@ -16,13 +25,13 @@ PREFER = parameter(
 IDEMPOTENCY_KEY = parameter(
     "header",
     "Idempotency-Key",
-    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-~]+$"},
+    key_schema(255),
     "One key, one job: the same request under it is answered the same for 24 hours. Bare or as a quoted string.",
 )
 BATCH_KEY = parameter(
     "header",
     "Idempotency-Key",
-    {"type": "string", "minLength": 1, "maxLength": 250, "pattern": "^[!#-~]+$"},
+    key_schema(250),
     "The request number `i`, counted from 0, has the key `<key>.i`: a batch can be sent again, or one of it alone.",
 )
 TRACEPARENT = parameter("header", "traceparent", TEXT, "The caller's own trace (W3C Trace Context).")
