@@ -132,20 +132,25 @@ class Planner:
     def plan(self, order: Order, now: float, tried: Sequence[Tried] = (), spent_micros: int = 0) -> Plan:
         """Rank every route of the order's kind as of `now`.
 
-        What the job has given up stays out as long as another route can be had, however cheap it would be to wait for.
+        What the job has given up, and machines of our own whose queue is full, stay out as long as another route can be
+        had, however cheap it would be to wait for: the length of a worker's queue is its operator's word on waiting.
         """
         with span("plan"):
             facts = self._facts(order, tried, spent_micros)
-            plan = self._ranked(order, facts, now, self._given_up(tried))
-            return plan if plan.ranking.ranked or not tried else self._ranked(order, facts, now, {})
+            given_up, full = self._given_up(tried), self._full()
+            plan = self._ranked(order, facts, now, full | given_up)
+            if plan.ranking.ranked or not (given_up or full):
+                return plan
+            waiting = self._ranked(order, facts, now, given_up) if given_up and full else plan
+            return waiting if waiting.ranking.ranked else self._ranked(order, facts, now, {})
 
-    def _ranked(self, order: Order, facts: JobFacts, now: float, given_up: Mapping[str, str]) -> Plan:
+    def _ranked(self, order: Order, facts: JobFacts, now: float, kept_out: Mapping[str, str]) -> Plan:
         options = {
             route.name: self._option(order, route) for route in self.fleet.routes.values() if route.media == order.media
         }
-        for name in given_up.keys() & options.keys():
+        for name in kept_out.keys() & options.keys():
             fitted = options[name].fit
-            refused = replace(fitted, refusals=(*fitted.refusals, f"this job has given it up: {given_up[name]}"))
+            refused = replace(fitted, refusals=(*fitted.refusals, kept_out[name]))
             options[name] = replace(options[name], fit=refused)
         candidates = [self._candidate(order, option) for option in options.values()]
         ranking = self.fleet.router.rank(facts, candidates, now)
@@ -159,7 +164,16 @@ class Planner:
         whole: dict[str, str] = {
             route.name: accounts[route.provider] for route in self.fleet.routes.values() if route.provider in accounts
         }
-        return whole | {one.route: one.kind for one in tried}
+        reasons = whole | {one.route: one.kind for one in tried}
+        return {name: f"this job has given it up: {kind}" for name, kind in reasons.items()}
+
+    def _full(self) -> dict[str, str]:
+        """The routes of our own machines whose queues take nothing more, with that in words."""
+        return {
+            name: f"the queue of its machines is full ({load.waiting} wait)"
+            for name, load in self.fleet.loads.said(self.fleet.clock.now()).items()
+            if load.full
+        }
 
     def _option(self, order: Order, route: Route) -> Option:
         fitted = fit(route, order.written, mode=order.mode, image_size=order.image_size)

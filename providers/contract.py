@@ -267,7 +267,8 @@ class HasBalance(Protocol):
 class Load:
     """How busy the machines behind one route are now: renders at a time, at work, and waiting there.
 
-    `offered` is false when no machine has the route's model. `seconds_per_step` and `seconds_fixed` are measured on
+    `offered` is false when no machine has the route's model. `full`: the next render would be refused by every one that
+    has it. `seconds_per_step` and `seconds_fixed` are measured on
     renders, None before the first.
     """
 
@@ -277,6 +278,7 @@ class Load:
     offered: bool = True
     seconds_per_step: float | None = None
     seconds_fixed: float | None = None
+    full: bool = False
 
 
 @runtime_checkable

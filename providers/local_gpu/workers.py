@@ -152,6 +152,7 @@ class Workers:
             offered=offered,
             seconds_per_step=_mean([status.step_s[model] for status in live if model in status.step_s]),
             seconds_fixed=_mean([status.fixed_s[model] for status in live if model in status.fixed_s]),
+            full=bool(live) and all(status.is_full for status in live),
         )
 
 

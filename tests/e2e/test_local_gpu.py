@@ -154,6 +154,22 @@ async def test_with_the_queue_full_the_next_job_goes_elsewhere_and_a_later_one_c
     assert (third["status"], third["route"], len(third["attempts"])) == ("succeeded", "local/svd", 1)
 
 
+async def test_a_full_queue_is_not_waited_for_while_there_is_another_route(begin: Begin) -> None:
+    """Not even with an hour to go, though the card is cheaper; who wants nothing else waits for it."""
+    world = await begin(sections=BOTH)
+    (gpu,) = world.gpus
+    gpu.switch(queue_max=2)
+    await fill(gpu, 3)
+    await looked(world)
+    pinned = await world.send(**SMALL, pin="local/svd")
+    patient = await world.made(routing={"deadline_s": 3600, "only": ["local/svd", "segmind/svd"]})
+    refused = {one["route"]: one["reasons"] for one in patient["plan"]["refused"]}
+    assert refused["local/svd"] == ["the queue of its machines is full (2 wait)"]
+    assert (patient["status"], [one["route"] for one in patient["attempts"]]) == ("succeeded", ["segmind/svd"])
+    waited = await world.ended(pinned.json()["id"])
+    assert (waited["status"], [one["route"] for one in waited["attempts"]]) == ("succeeded", ["local/svd"])
+
+
 async def test_a_queue_that_fills_unseen_costs_a_refusal_and_no_money(begin: Begin) -> None:
     """The worker's 429 moves the job on in time; its hint is kept, and after it the card is chosen again."""
     world = await begin(sections=BOTH)

@@ -107,6 +107,11 @@ async def test_the_load_is_that_of_the_workers_that_serve() -> None:
         await placed(there, 6)
         load = (await provider.load())["local/svd"]
         assert (load.slots, load.running, load.waiting) == (4, 4, 2)
+        assert not load.full
+        for number in range(3):
+            there.switch(number, queue_max=0)
+        there.clock.advance(2)
+        assert (await provider.load())["local/svd"].full
         there.switch(2, state="draining")
         there.unplug(0)
         there.clock.advance(2)
