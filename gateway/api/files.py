@@ -16,7 +16,7 @@ from gateway.store.jobs import Job
 
 FOR_GOOD = "private, max-age=86400, immutable"  # a result never changes; its team's own cache may keep it
 _RANGE = re.compile(r"^bytes=(\d{0,15})-(\d{0,15})$", re.ASCII)
-_NUMBER = re.compile(r"^\d{1,3}$", re.ASCII)
+FILE_NUMBER = re.compile(r"^\d{1,9}$", re.ASCII)
 
 
 async def result_file(request: Request, service: Service, job: Job, number: str) -> Response:
@@ -25,7 +25,7 @@ async def result_file(request: Request, service: Service, job: Job, number: str)
         raise Conflict(f"the job is {job.status}; ask again when it has succeeded, or GET it with Prefer: wait=60")
     if job.status is not JobStatus.SUCCEEDED or job.result is None:
         raise Gone(f"the job ended without a result: {job.status}")
-    if not _NUMBER.match(number) or int(number) >= len(job.result["files"]):
+    if not FILE_NUMBER.match(number) or int(number) >= len(job.result["files"]):
         raise NotFound(f"the result has {len(job.result['files'])} file(s), counted from 0")
     file = job.result["files"][int(number)]
     name = f"{job.id}-{number}.{EXTENSIONS[file['media_type']]}"

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.auth import audience_for, caller_of
-from gateway.api.files import result_file, stored_file
+from gateway.api.files import FILE_NUMBER, result_file, stored_file
 from gateway.api.pages import ID, Page, instant, listed, page_of, whole
 from gateway.api.prefer import preference_of, show_job, wait_for
 from gateway.api.reading import is_plain
@@ -91,8 +91,11 @@ def _page(
 async def get_content(request: Request, service: Service) -> Response:
     """The finished file, whole or in part."""
     caller = await caller_of(request, service)
+    number = request.query_params.get("file", "0")
+    if not FILE_NUMBER.match(number):
+        raise BadRequest(f"file must be a number, counted from 0, not {number[:80]!r}")
     job, _ = await show_job(service, request.path_params["job_id"], caller)
-    return await result_file(request, service, job, request.query_params.get("file", "0"))
+    return await result_file(request, service, job, number)
 
 
 async def get_input(request: Request, service: Service) -> Response:

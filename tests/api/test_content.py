@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from providers.contract import Failed, FailureKind, Pending
+from providers.contract import Failed, FailureKind, Pending, Refused
 from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
 from tests.support.pictures import clip
@@ -112,7 +112,16 @@ async def test_head_tells_the_length_without_the_bytes(film: tuple[Gateway, str]
     assert (part.status_code, part.content, part.headers["content-length"]) == (206, b"", "10")
 
 
-@pytest.mark.parametrize("number", ["1", "99", "-1", "x", "", "1000"])
+@pytest.mark.parametrize("number", ["-1", "x", "", "1e0", "٣", "0,1", "9999999999"])
+async def test_a_file_number_that_is_none_is_400_whatever_became_of_the_job(start: Start, number: str) -> None:
+    """The question is refused before the job is looked at."""
+    gateway = await start(Scripted(submits=[Refused(FailureKind.MODERATED, "blocked")]))
+    for job_id in ((await gateway.made())["id"], "job_of_nobody"):
+        response = await gateway.client.get(f"/jobs/{job_id}/content", params={"file": number})
+        assert (response.status_code, "counted from 0" in response.json()["detail"]) == (400, True)
+
+
+@pytest.mark.parametrize("number", ["1", "99", "1000"])
 async def test_a_file_number_that_does_not_exist_is_404(film: tuple[Gateway, str], number: str) -> None:
     """The reply says how many there are."""
     gateway, path = film
