@@ -103,6 +103,7 @@ class Desk:
         if render.ended:
             return
         render.cancel_wanted = True
+        self.shelf.keep(render)  # a worker that dies now must not render it after all
         if render.state == "queued":
             render.cancel(self.clock.now())
             self._close(render)
@@ -157,13 +158,26 @@ class Desk:
     # -- work -----------------------------------------------------------------------------------------------------
 
     def take_up(self) -> None:
-        """Go on with what was on the shelf: what had ended is kept, the rest waits again for a card."""
+        """Go on with what was on the shelf: what had ended is kept, the rest waits again for a card.
+
+        What was called off is canceled, and what was begun as often as it may be is not begun again: it may be what
+        ends the worker.
+        """
         for render in self.shelf.renders():
+            self._renders[render.id] = render
             if render.ended:
-                self._renders[render.id] = render
+                continue
+            render.wait_again()
+            if render.cancel_wanted:
+                render.cancel(self.clock.now())
+            elif render.tries >= TRIES_MAX:
+                why = f"the worker ended each of the {render.tries} times that it rendered this"
+                render.fail("worker_lost", why, self.clock.now())
             else:
-                render.wait_again()
                 self._queue(render)
+                continue
+            self._close(render)
+            self.shelf.forget_picture(render.id)
         self._forget_old()
 
     async def work(self) -> None:
@@ -205,6 +219,7 @@ class Desk:
 
     async def _drive(self, render: Render) -> None:
         render.tries += 1
+        self.shelf.keep(render)  # before it runs: a render that ends the whole worker is counted too
         task = Task(render.order, self.shelf.picture(render.id), self.shelf.output(render.id))
         async for event in self.engine.render(task):
             if render.ended:  # it was called off while it waited at the engine

@@ -220,6 +220,46 @@ async def test_a_worker_that_was_killed_goes_on_with_what_it_had_accepted(clock:
     assert [render.state for render in renders] == ["succeeded"] * 2
 
 
+async def test_a_render_that_kills_the_whole_worker_is_not_begun_for_ever(clock: VirtualClock, tmp_path: Path) -> None:
+    """Tries are counted across lives: begun twice and never ended, it is given up, and the one behind it is made."""
+    engine = ScriptedEngine(clock)
+    desk = make_desk(tmp_path, engine)
+    desk.accept("poison", asked())
+    for _ in range(2):
+        async with working(desk):
+            await until(clock, lambda: desk.running == 1)  # noqa: B023 - waited for within this turn
+        desk = make_desk(tmp_path, engine)
+        desk.take_up()
+    render = desk.find("poison")
+    assert render is not None
+    assert (render.state, render.code, desk.queue_depth) == ("failed", "worker_lost", 0)
+    assert render.message == "the worker ended each of the 2 times that it rendered this"
+    assert not desk.shelf.picture("poison").exists()
+    async with working(desk):
+        await ended(desk, desk.accept("next", asked()))
+    assert engine.begun == ["poison", "poison", "next"]
+
+
+async def test_a_cancel_outlives_the_worker(clock: VirtualClock, tmp_path: Path) -> None:
+    """Called off while it ran, and the worker died before the next step: nothing is rendered or billed."""
+    engine = ScriptedEngine(clock)
+    desk = make_desk(tmp_path, engine)
+    async with working(desk):
+        render = desk.accept("a", asked())
+        await until(clock, lambda: render.step == 2)
+        await desk.cancel(render)
+        assert render.state == "running"
+    later = make_desk(tmp_path, engine)
+    later.take_up()
+    async with working(later):
+        await clock.sleep(RENDER_S)
+        found = later.find("a")
+    assert found is not None
+    assert (found.state, found.gpu_s(clock.now())) == ("canceled", 0.0)
+    assert engine.begun == ["a"]
+    assert not later.shelf.picture("a").exists()
+
+
 async def test_what_is_broken_on_disk_is_removed(clock: VirtualClock, tmp_path: Path) -> None:
     """A record cut short, one of another shape, an order without its picture, a success without its file."""
     engine = ScriptedEngine(clock)
