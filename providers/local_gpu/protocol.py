@@ -34,7 +34,6 @@ REFUSALS: Mapping[int, FailureKind] = {
     403: FailureKind.FORBIDDEN,
     404: FailureKind.MODEL_GONE,
     405: FailureKind.MODEL_GONE,
-    409: FailureKind.SERVER_ERROR,
     413: FailureKind.INVALID_REQUEST,
     422: FailureKind.INVALID_REQUEST,
     429: FailureKind.RATE_LIMITED,
@@ -42,7 +41,8 @@ REFUSALS: Mapping[int, FailureKind] = {
 }
 # 503 is a worker's own word only with one of these codes; without, it is a proxy's, and nobody knows.
 NOT_SERVING = frozenset({"starting", "draining"})
-AMBIGUOUS = frozenset({502, 503, 504})
+# 409 `conflict` says that the id is taken: an earlier submit of this attempt arrived, and a lookup finds its render.
+AMBIGUOUS = frozenset({409, 502, 503, 504})
 # A read that was answered so says nothing about the render; asking again may.
 ASK_AGAIN = frozenset({401, 403, 408, 409, 429, 500, 502, 503, 504})
 UNKNOWN = "unknown_render"

@@ -71,7 +71,7 @@ class OpenAiVideos:
             return Refused(FailureKind.UNAVAILABLE, reply.detail)
         if isinstance(reply, MaybeSent):
             return InDoubt(reply.detail)
-        return replies.submitted(reply)
+        return replies.submitted(reply, may_bill=request.route.ambiguous_billing == "may_bill")
 
     async def check(self, route: Route, token: Token) -> CheckOutcome:
         """Ask how a job is doing, and fetch its file once it is done."""

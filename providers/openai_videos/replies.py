@@ -36,20 +36,22 @@ REFUSALS: Mapping[int, FailureKind] = {
     503: FailureKind.UNAVAILABLE,
 }
 AMBIGUOUS = frozenset({500, 502, 503, 504})
+# Even in the server's own words these may come after it took the job: where that is billed, nobody knows.
+BILLED_PERHAPS = frozenset({500, 503})
 ASK_AGAIN = frozenset({401, 403, 408, 429, 500, 502, 503, 504})
 WAITING = frozenset({"queued", "in_progress"})
 # OpenAI's own codes of a refused content; the others do not moderate.
 MODERATED = frozenset({"moderation_blocked", "content_policy_violation"})
 
 
-def submitted(reply: Reply) -> SubmitOutcome:
-    """What a reply to a create means."""
+def submitted(reply: Reply, *, may_bill: bool) -> SubmitOutcome:
+    """What a reply to a create means; `may_bill` says that a submit without a verdict may be billed."""
     body = reply.object()
     name = read_id(body.get("id"))
     if 200 <= reply.status < 300 and name is not None:
         return Accepted({"id": name}, report=Report(request_id=name))
     kind = REFUSALS.get(reply.status)
-    if kind is None or not _is_worded(body):
+    if kind is None or not _is_worded(body) or (may_bill and reply.status in BILLED_PERHAPS):
         return InDoubt(said(reply), status=reply.status, unrecognised=reply.status not in AMBIGUOUS)
     kind = FailureKind.MODERATED if _code(body) in MODERATED else kind
     hint_s = wait_s(reply) if reply.status in {429, 503} else None

@@ -312,7 +312,6 @@ async def test_a_worker_whose_token_is_another_is_no_fault_of_the_caller() -> No
     ("reply", "kind"),
     [
         (httpx.Response(422, json={"error": {"code": "invalid", "field": "fps", "message": "x"}}), "invalid_request"),
-        (httpx.Response(409, json={"error": {"code": "conflict", "message": "x"}}), "server_error"),
         (httpx.Response(429, headers={"retry-after": "7"}), "rate_limited"),
         (httpx.Response(503, json={"error": {"code": "starting"}}, headers={"retry-after": "5"}), "unavailable"),
         (httpx.Response(404, json={"error": {"code": "no_route"}}), "model_gone"),
@@ -333,6 +332,20 @@ async def test_each_reply_to_a_submit_is_read_by_status_and_code(reply: httpx.Re
         outcome = await provider.submit(request())
     assert isinstance(outcome, InDoubt if kind is None else Refused), outcome
     assert kind is None or (isinstance(outcome, Refused) and outcome.kind == kind)
+
+
+async def test_an_id_that_is_taken_is_an_attempt_that_arrived_and_is_found() -> None:
+    """The same attempt in other words: the render that the worker has under its id is gone on with."""
+    async with bench() as there:
+        provider = there.provider()
+        await accepted(provider, request())
+        other = request(written={**SMALL, "num_frames": 8})
+        outcome = await provider.submit(other)
+        assert isinstance(outcome, InDoubt)
+        assert (outcome.status, outcome.unrecognised) == (409, False)
+        found = await provider.lookup(sent())
+        assert isinstance(found, Accepted)
+        assert found.token["id"] == "att_1"
 
 
 def test_a_wrong_address_is_refused_at_the_start() -> None:

@@ -222,6 +222,27 @@ async def test_what_a_proxy_says_is_in_doubt(reply: httpx.Response, kind: Failur
     assert kind is None or (isinstance(outcome, Refused) and outcome.kind is kind)
 
 
+@pytest.mark.parametrize("status", [500, 503])
+@pytest.mark.parametrize("body", [{"detail": "engine died"}, {"error": {"message": "engine died"}}])
+async def test_where_a_lost_submit_may_be_billed_a_fault_of_the_server_is_no_refusal(
+    status: int, body: dict[str, Any]
+) -> None:
+    """The job may have been taken before the fault, and a second one would be paid too; a 422 is still a refusal."""
+    for lost_submit, answer, expected in (
+        ("may_bill", status, InDoubt),
+        ("may_bill", 422, Refused),
+        ("free", status, Refused),
+    ):
+        transport = httpx.MockTransport(lambda _, code=answer: httpx.Response(code, json=body))
+        async with httpx.AsyncClient(transport=transport) as http:
+            chosen = PLUGIN.settings.model_validate({"base_url": "http://server", "lost_submit": lost_submit})
+            provider = PLUGIN.build(chosen, Tools(http, HandClock(), Random(1)))
+            outcome = await provider.submit(request(provider))
+        assert isinstance(outcome, expected), outcome
+        assert outcome.status == answer
+        assert not isinstance(outcome, InDoubt) or not outcome.unrecognised
+
+
 @pytest.mark.parametrize(
     ("outcome", "kind"), [("failed", FailureKind.RENDER_FAILED), ("moderated", FailureKind.MODERATED)]
 )
