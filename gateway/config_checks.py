@@ -142,7 +142,7 @@ def price_problems(settings: Settings, routes: Sequence[str], at: float) -> list
 
 
 def advice(settings: Settings, routes: Sequence[Route]) -> tuple[ConfigurationWarning, ...]:
-    """What works less well than it may seem: routes that cannot be used as configured, addresses nobody can reach."""
+    """What works less well than it may seem: routes that cannot be used as configured, what others can read."""
     url = settings.server.public_base_url
     detail = (
         "it takes the picture only as a link: set server.public_base_url to an address that the vendor can reach, or "
@@ -153,6 +153,9 @@ def advice(settings: Settings, routes: Sequence[Route]) -> tuple[ConfigurationWa
     if url and urlsplit(url).scheme == "http" and urlsplit(url).hostname not in LOOPBACK:
         detail = "is plain http: pictures and results travel readable; use https outside a private network"
         found.append(ConfigurationWarning(("server", "public_base_url"), detail))
+    if settings.server.host not in LOOPBACK and settings.telemetry.metrics_token is None:
+        detail = "is not set: whoever reaches the port reads every team's spend at /metrics; openssl rand -base64 32"
+        found.append(ConfigurationWarning(("telemetry", "metrics_token"), detail))
     return tuple(found)
 
 

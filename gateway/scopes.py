@@ -50,7 +50,8 @@ NEEDED: Mapping[str, Scope] = {
     "/admin/audit": Scope.ADMIN,
 }
 
-# Addresses that ask for no key: they tell nothing of a team, or carry their own permission.
+# Addresses that ask for no team's key: they tell nothing of a team, or carry their own permission; what
+# `/metrics` tells of teams is behind a token of its own (telemetry.metrics_token).
 KEYLESS = frozenset(
     {
         "/inputs/{name}",

@@ -24,8 +24,12 @@ from gateway.service import Service
 from gateway.store import jobs as rows
 
 ACCEPTED = 202
-# A preference with its value, bare or quoted, and parameters that nobody needs; commas in quotes part nothing.
-_ONE = re.compile(r'\s*([!#$%&*+.^_`|~0-9A-Za-z\'-]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s,;"]*))?\s*(?:;[^,]*)?(?:,|$)')
+# A preference with its value, bare or quoted, and parameters that nobody needs; commas in quotes part nothing. It gives
+# nothing back once read (`++`), and reads no more than so much: what does not match would else be tried at every place.
+_ONE = re.compile(
+    r'\s*+([!#$%&*+.^_`|~0-9A-Za-z\'-]++)\s*+(?:=\s*+("(?:[^"\\]|\\.)*+"|[^\s,;"]*+))?\s*+(?:;[^,]*+)?(?:,|$)'
+)
+PREFER_CHARACTERS_MAX = 1024
 _SECONDS = re.compile(r"^\d{1,9}$", re.ASCII)
 
 
@@ -56,9 +60,13 @@ class Preference:
 
 
 def preference_of(request: Request, wait_s_max: float) -> Preference:
-    """Read every Prefer header (RFC 7240): of a repeated preference the first counts, unknown ones are ignored."""
+    """Read every Prefer header (RFC 7240): of a repeated preference the first counts, unknown ones are ignored.
+
+    Preferences beyond 1,024 characters in all are ignored as well, every one of them.
+    """
     wishes: dict[str, str] = {}
-    for header in request.headers.getlist("prefer"):
+    given = request.headers.getlist("prefer")
+    for header in given if sum(map(len, given)) <= PREFER_CHARACTERS_MAX else ():
         for match in _ONE.finditer(header):
             wishes.setdefault(match[1].lower(), (match[2] or "").strip('"'))
     asked = wishes.get("wait", "")

@@ -2,7 +2,7 @@
 
     from gateway.client import Vidgate
 
-    with Vidgate("http://127.0.0.1:8080", key="...") as vidgate:
+    with Vidgate() as vidgate:  # by VIDGATE_URL and VIDGATE_KEY, or Vidgate(url, key=key)
         job = vidgate.generate_video("photo.jpg", motion=90, frames=25, on_progress=print)
         vidgate.save(job, "out.mp4")
 

@@ -76,7 +76,12 @@ async def test_a_wait_is_no_longer_than_the_server_allows_and_the_reply_says_so(
         (", ,wait=3,", "wait=3"),
         ("nowait=3", None),
         ("wait=99999999999999999999", None),
+        ("wait=3, " + "a" * 1015, "wait=3"),
+        ("wait=3, " + "a" * 1017, None),  # beyond what is read, all of it is ignored
+        ('wait=3, x="' + "\\" * 900, "wait=3"),
+        ("a" * 60_000 + '"', None),  # tried at every place, it would hold the process for minutes
     ],
+    ids=lambda value: str(value)[:40],
 )
 async def test_preferences_are_read_as_the_rfc_has_them(start: Start, prefer: str, applied: str | None) -> None:
     """Unknown ones are ignored, and only what was honoured is confirmed."""

@@ -94,10 +94,10 @@ def test_an_example_works_as_it_is_written(heading: str, dev: Dev, folder: Path)
 
 
 def test_the_readme_s_example_makes_a_video(dev: Dev, folder: Path) -> None:
-    """With the address and the key that the gateway printed."""
-    (folder / "example.py").write_text(README.replace("http://127.0.0.1:8080", dev.url).replace('"..."', repr(dev.key)))
+    """Copied as it stands, with the address and the key that the gateway printed exported before."""
+    (folder / "example.py").write_text(README)
     command = [sys.executable, "-W", "error", "example.py"]
-    subprocess.run(command, cwd=folder, env=environment(), timeout=END_TIMEOUT_S, check=True)
+    subprocess.run(command, cwd=folder, env=environment(dev.variables), timeout=END_TIMEOUT_S, check=True)
     assert inspect_media((folder / "out.mp4").read_bytes()).num_frames == 25
 
 

@@ -51,8 +51,9 @@ def test_the_example_file_is_good_and_documents_what_it_needs() -> None:
     """`examples/vidgate.yaml` passes its own check once its variables are set."""
     configuration = load(EXAMPLE, environment=ENVIRONMENT, plugins=PLUGINS, at=NOW)
     assert set(configuration.accounts) == set(PLUGINS)
-    (warning,) = configuration.warnings
-    assert "server.public_base_url" in warning.detail
+    only_links, open_metrics = configuration.warnings
+    assert "server.public_base_url" in only_links.detail
+    assert open_metrics.path == ("telemetry", "metrics_token")  # a line of the example to be taken in
 
 
 def test_the_example_file_lists_every_missing_variable_and_nothing_else() -> None:
@@ -186,6 +187,14 @@ def test_a_route_that_takes_only_links_is_warned_about() -> None:
     (warning,) = read(text).warnings
     assert warning.path == ("routes", "modelslab/svd")
     assert read(text + "server: {public_base_url: 'https://v.example'}\n").warnings == ()
+
+
+def test_metrics_without_a_token_on_an_address_of_the_network_are_warned_about() -> None:
+    """They hold every team's money; on loopback that is nobody's business."""
+    open_to_all = GOOD + "server: {host: 0.0.0.0}\n"
+    (warning,) = read(open_to_all).warnings
+    assert warning.path == ("telemetry", "metrics_token")
+    assert read(open_to_all + "telemetry: {metrics_token: a-token-of-the-scraper}\n").warnings == ()
 
 
 @pytest.mark.parametrize(
