@@ -67,6 +67,13 @@ class ServerSection(Section):
         "unless named, and never all of them.",
     )
     wait_s_max: float = Field(default=60, ge=0, le=300, description="Longest `Prefer: wait` that is honoured, seconds.")
+    inline_bytes_max: int = Field(
+        default=8 * MEBIBYTE,
+        ge=0,
+        le=1024 * MEBIBYTE,
+        description="Most bytes of a result's files together that `output: inline` puts into a reply; of more there "
+        "is the link alone.",
+    )
     drain_s: float = Field(default=20, ge=0, le=600, description="Time to finish what is quick after SIGTERM, seconds.")
 
     @field_validator("public_base_url")

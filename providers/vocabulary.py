@@ -160,7 +160,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "output",
         "choice",
-        "`url` links to the result, `inline` puts it into the reply as base64.",
+        "`url` links to the result, `inline` puts it into the reply as base64 too, up to `server.inline_bytes_max`.",
         media=BOTH,
         choices=("url", "inline"),
         default="url",

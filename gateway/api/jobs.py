@@ -13,7 +13,7 @@ from starlette.responses import Response
 from gateway.api.auth import audience_for, caller_of
 from gateway.api.files import FILE_NUMBER, result_file, stored_file
 from gateway.api.pages import ID, Page, instant, listed, page_of, whole
-from gateway.api.prefer import preference_of, show_job, wait_for
+from gateway.api.prefer import load_job, preference_of, show_job, wait_for
 from gateway.api.reading import is_plain
 from gateway.api.representation import forms_of, represented
 from gateway.api.shown import job_json
@@ -94,7 +94,7 @@ async def get_content(request: Request, service: Service) -> Response:
     number = request.query_params.get("file", "0")
     if not FILE_NUMBER.match(number):
         raise BadRequest(f"file must be a number, counted from 0, not {number[:80]!r}")
-    job, _ = await show_job(service, request.path_params["job_id"], caller)
+    job, _ = await service.parts.store.read(load_job, request.path_params["job_id"], caller.team_id)
     return await result_file(request, service, job, number)
 
 
@@ -114,7 +114,7 @@ async def cancel_job(request: Request, service: Service) -> Response:
     """Ask for a job to be stopped: 202. What a vendor has accepted and cannot stop runs to its end and is billed."""
     caller = await caller_of(request, service)
     job_id = request.path_params["job_id"]
-    job, _ = await show_job(service, job_id, caller)
+    job, _ = await service.parts.store.read(load_job, job_id, caller.team_id)
     if job.status in TERMINAL:
         raise Conflict(f"the job has ended: {job.status}")
     await service.dispatcher.cancel(job_id)

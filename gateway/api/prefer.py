@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import re
@@ -15,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.auth import audience_for
+from gateway.api.inline import document_with_files
 from gateway.api.shown import job_json, reply_headers
 from gateway.api.story import progress_of
 from gateway.jobs import TERMINAL
@@ -77,13 +77,7 @@ def preference_of(request: Request, wait_s_max: float) -> Preference:
 async def show_job(service: Service, job_id: str, caller: Caller) -> tuple[rows.Job, Response]:
     """A job as it stands, for its own team. Raises NotFound."""
     job, attempts = await service.parts.store.read(load_job, job_id, caller.team_id)
-    shown = job_json(job, attempts, audience_for(caller, service), progress_shown(service, job, attempts))
-    if job.result is not None and job.parameters.get("output") == "inline":
-        for file in shown["result"]["files"]:
-            data = await service.parts.delivery.artifacts.get(file["sha256"])
-            file["data"] = base64.b64encode(data).decode()
-    response = Response(json.dumps(shown), headers=reply_headers(job, len(attempts)), media_type="application/json")
-    return job, response
+    return job, await _document(service, caller, job, attempts)
 
 
 async def wait_for(service: Service, job_id: str, caller: Caller, wait_s: float) -> tuple[rows.Job, Response]:
@@ -93,12 +87,21 @@ async def wait_for(service: Service, job_id: str, caller: Caller, wait_s: float)
     with bus.listen("job", job_id) as event:
         while True:
             event.clear()
-            job, response = await show_job(service, job_id, caller)
+            job, attempts = await service.parts.store.read(load_job, job_id, caller.team_id)
             if job.status in TERMINAL or clock.now() >= until:
-                return job, response
+                return job, await _document(service, caller, job, attempts)
             # A job that is driven elsewhere may end without a word reaching here: look again now and then.
             patience_s = math.inf if service.dispatcher.run_of(job_id) is not None else bus.recheck_s
             await clock.wait(event, min(until - clock.now(), patience_s))
+
+
+async def _document(service: Service, caller: Caller, job: rows.Job, attempts: Sequence[rows.Attempt]) -> Response:
+    shown = job_json(job, attempts, audience_for(caller, service), progress_shown(service, job, attempts))
+    headers = reply_headers(job, len(attempts))
+    if job.status in TERMINAL and job.result is not None and job.parameters.get("output") == "inline":
+        artifacts, most = service.parts.delivery.artifacts, service.parts.settings.server.inline_bytes_max
+        return await document_with_files(artifacts, shown, headers=headers, bytes_max=most)
+    return Response(json.dumps(shown), headers=headers, media_type="application/json")
 
 
 def progress_shown(service: Service, job: rows.Job, attempts: Sequence[rows.Attempt]) -> dict[str, Any]:

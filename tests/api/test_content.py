@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from gateway.media.artifacts import Artifacts
 from providers.contract import Failed, FailureKind, Pending, Refused
 from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
@@ -158,3 +160,52 @@ async def test_inline_output_puts_the_file_into_the_reply(start: Start) -> None:
     assert base64.b64decode(job["result"]["files"][0]["data"]) == WHOLE
     (listed,) = (await gateway.client.get("/jobs")).json()["jobs"]
     assert "data" not in listed["result"]["files"][0]
+
+
+async def test_a_result_too_large_for_the_reply_is_linked_alone(start: Start) -> None:
+    """Over `server.inline_bytes_max` the file's `data` is null, and its address leads to it."""
+    gateway = await start(Scripted(), server={"inline_bytes_max": SIZE - 1})
+    job: dict[str, Any] = await gateway.made(output="inline")
+    (file,) = job["result"]["files"]
+    assert file["data"] is None
+    assert (await gateway.client.get(file["url"])).content == WHOLE
+
+
+async def test_a_file_for_the_reply_that_was_removed_is_null(start: Start) -> None:
+    """A job whose file was cleared is still shown, without it."""
+    gateway = await start(Scripted())
+    job: dict[str, Any] = await gateway.made(output="inline")
+    for file in (gateway.setting.folder / "artifacts").rglob("*"):
+        if file.is_file():
+            file.unlink()
+    (file,) = (await gateway.client.get(f"/jobs/{job['id']}")).json()["result"]["files"]
+    assert file["data"] is None
+
+
+async def test_only_a_reply_that_is_sent_reads_the_file_and_never_whole(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look before a download and the wakes of a wait read no file; a reply reads it in pieces."""
+    streamed, stream = [], Artifacts.stream
+
+    def counted(self: Artifacts, sha256: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        streamed.append(sha256)
+        return stream(self, sha256, start, end)
+
+    async def whole(self: Artifacts, sha256: str) -> bytes:
+        raise AssertionError(f"{sha256} was read as a whole")
+
+    gateway = await start(Scripted())
+    path = f"/jobs/{await gateway.submit(output='inline')}"
+    ended = await gateway.client.get(path, headers={"prefer": "wait=60"})
+    monkeypatch.setattr(Artifacts, "stream", counted)
+    monkeypatch.setattr(Artifacts, "get", whole)
+    assert (await gateway.client.get(f"{path}/content")).content == WHOLE
+    assert len(streamed) == 1, "the download itself"
+    assert (await gateway.client.post(f"{path}/cancel")).status_code == 409
+    assert (await gateway.client.get(path, headers={"accept": "video/mp4"})).content == WHOLE
+    assert len(streamed) == 2, "the second download"
+    shown = await gateway.client.get(path)
+    assert len(streamed) == 3
+    assert int(shown.headers["content-length"]) == len(shown.content)
+    assert shown.json() == ended.json()

@@ -118,7 +118,14 @@ FILE = record(
         "num_frames": nullable(INTEGER),
         "fps": nullable(NUMBER),
     },
-    {"data": {**TEXT, "contentEncoding": "base64", "description": "With `output: inline`: the file itself."}},
+    {
+        "data": {
+            **nullable(TEXT),
+            "contentEncoding": "base64",
+            "description": "With `output: inline`: the file itself; null where the files together have more than "
+            "`server.inline_bytes_max` or one is no longer stored, `url` leads to it then.",
+        }
+    },
 )
 JOB = record(
     {
