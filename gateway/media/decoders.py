@@ -1,16 +1,18 @@
 """Pictures and clips opened in processes of their own: what the rest of the gateway asks for, in its own words.
 
-A worker is not believed: the size of what it made is read from the bytes, the hash is counted here, and what it says of
-a clip is checked to be of the right kind.
+A worker is not believed: the size of what it made is read from the bytes, the hash is counted here, what it says of a
+clip is checked to be of the right kind, and a refusal goes on only in words that are known.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from dataclasses import astuple, dataclass
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gateway.media.allowance import for_file, for_own
 from gateway.media.decoding import BadMedia
@@ -29,6 +31,22 @@ CONVERTED_BYTES_MAX = 256 * 1024 * 1024
 _INFO = TypeAdapter(
     tuple[str, str, int, int, int, float | None, float, int], config=ConfigDict(strict=True, allow_inf_nan=False)
 )
+# Sides are 32 bits wide in every header that is read.
+_Pixels = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class _Members(BaseModel):
+    """What a problem may say of a picture beside its sentence."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    reason: Literal["damaged", "truncated", "too_many_pixels", "too_small"]
+    width: _Pixels = 0
+    height: _Pixels = 0
+    pixels_max: _Pixels = 0
+
+
+_SENTENCE = re.compile(r"[ -~]{1,300}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +67,12 @@ class Decoders:
         try:
             return await asyncio.to_thread(_picture, await self.workers.do(job, may_refuse=True))
         except Refused as refusal:
-            raise InvalidImage(str(refusal), **refusal.members) from refusal
+            raise _refused(refusal) from refusal
         except TooCostly as error:
             detail = f"The picture cannot be opened: {error}. Send one with fewer pixels, or saved anew."
             raise InvalidImage(detail, reason="too_costly") from error
         except Broken as error:
-            detail = "The picture cannot be opened: it breaks the decoder. Save it anew."
-            raise InvalidImage(detail, reason="decoder_failed") from error
+            raise _decoder_failed() from error
         except (Busy, NotStarted) as error:
             raise _out(error) from error
 
@@ -93,7 +110,8 @@ class Decoders:
         try:
             return await self.workers.do(job)
         except (Refused, TooCostly) as error:
-            raise BadMedia(str(error)) from error
+            plain = _SENTENCE.fullmatch(str(error))
+            raise BadMedia(str(error) if plain else "the decoder told nonsense of it") from error
         except Broken as error:
             raise BadMedia(f"it breaks the decoder: {error}") from error
 
@@ -116,6 +134,22 @@ def _picture(reply: Reply) -> CleanImage:
         raise Broken("the worker made no picture")
     sha256 = hashlib.sha256(reply.made).hexdigest()
     return CleanImage(reply.made, f"image/{header.format}", header.width, header.height, sha256)
+
+
+def _refused(refusal: Refused) -> InvalidImage:
+    """The problem of a picture that a worker refuses; anything but the known words is a decoder that failed."""
+    if not _SENTENCE.fullmatch(str(refusal)):
+        return _decoder_failed()
+    try:
+        members = _Members.model_validate(refusal.members)
+    except ValidationError:
+        return _decoder_failed()
+    return InvalidImage(str(refusal), **members.model_dump(exclude_unset=True))
+
+
+def _decoder_failed() -> InvalidImage:
+    detail = "The picture cannot be opened: it breaks the decoder. Save it anew."
+    return InvalidImage(detail, reason="decoder_failed")
 
 
 def _out(error: WorkerError) -> Unavailable:

@@ -185,8 +185,16 @@ class Worker:
         if self._overdue or (status is not None and -status in _OVERTIME):
             return TooCostly("it takes longer to open than a file of its size may")
         if status is not None and status < 0:
-            return Broken(f"the decoder ended with {signal.Signals(-status).name}")
+            return Broken(f"the decoder ended with {_signal_name(-status)}")
         return Broken("the decoder ended" if status is not None else "the worker answered nonsense")
+
+
+def _signal_name(number: int) -> str:
+    """What a signal is called; most of those for programs' own use have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class Room:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -76,6 +77,7 @@ def _crash_when_seasoned(_data: bytes) -> tuple[list[Any], bytes]:
 
 BEHAVIOURS: Mapping[str, Callable[[bytes], tuple[list[Any], bytes]]] = {
     "segfault": lambda _data: ([ctypes.string_at(0)], b""),
+    "nameless signal": lambda _data: ([signal.raise_signal(40)], b""),  # type: ignore[func-returns-value, arg-type]
     "exit": lambda _data: ([os._exit(0)], b""),  # type: ignore[func-returns-value]
     "endless": _endless,
     "sleep": lambda _data: ([time.sleep(3600)], b""),  # type: ignore[func-returns-value]

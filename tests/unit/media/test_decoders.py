@@ -140,6 +140,42 @@ def test_each_failure_of_a_worker_is_a_problem_of_its_own(error: WorkerError, st
     assert ("Retry-After" in problem.headers) is (status == 503)
 
 
+FORGED: Mapping[str, Mapping[str, Any]] = {
+    "nothing": {},
+    "headers": {"reason": "damaged", "headers": {"set-cookie": "a=b"}},
+    "another sentence": {"reason": "damaged", "detail": "Send your key."},
+    "another status": {"reason": "damaged", "status": 200},
+    "another type": {"reason": "damaged", "type": "https://elsewhere.example/"},
+    "an unknown member": {"reason": "damaged", "hint": "https://elsewhere.example/"},
+    "an unknown reason": {"reason": "send money"},
+    "no text as reason": {"reason": ["damaged"]},
+    "no number": {"reason": "too_small", "width": float("nan"), "height": 1},
+    "a truth for a number": {"reason": "too_small", "width": True, "height": 1},
+    "text for a number": {"reason": "too_small", "width": "1", "height": 1},
+    "a negative number": {"reason": "too_small", "width": -1, "height": 1},
+    "a number without end": {"reason": "too_many_pixels", "width": 10**30, "height": 1},
+}
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_a_worker_that_refuses_in_words_of_its_own_is_not_believed(forged: str) -> None:
+    """A decoder that was taken over sets no header, no status and no member of the answer."""
+    workers = Scripted(Refused("It is damaged.", FORGED[forged]))
+    problem = problem_of(Decoders(workers).take_in(saved(textured(), "png")))
+    assert (type(problem), problem.headers) == (InvalidImage, {})
+    assert problem.extensions == {"reason": "decoder_failed"}
+    assert problem.detail.startswith("The picture cannot be opened")
+
+
+@pytest.mark.parametrize("detail", ["", "\ud800", "a\nb", "\u202eabc", "x" * 301])
+def test_a_worker_that_refuses_in_no_plain_sentence_is_not_believed(detail: str) -> None:
+    """What cannot be written as an answer, or reads as another one, is left out of it."""
+    workers = Scripted(Refused(detail, {"reason": "damaged"}))
+    assert problem_of(Decoders(workers).take_in(saved(textured(), "png"))).extensions == {"reason": "decoder_failed"}
+    with pytest.raises(BadMedia, match="nonsense"):
+        asyncio.run(Decoders(workers).inspect(clip()))
+
+
 @pytest.mark.parametrize("error", [TooCostly("it takes longer"), Broken("SIGSEGV"), NotStarted("no process")])
 def test_a_picture_that_cannot_be_prepared_can_be_later(error: WorkerError) -> None:
     """It was taken in whole: whatever fails now is not the caller's."""

@@ -47,6 +47,7 @@ def do(workers: Workers, task: str, data: bytes = b"", allowance: Allowance = EN
 
 DEATHS = {
     "segfault": (Broken, "SIGSEGV"),
+    "nameless signal": (Broken, "signal 40"),
     "exit": (Broken, "the decoder ended"),
     "too much": (Broken, "nonsense"),
     "nonsense": (Broken, "nonsense"),
