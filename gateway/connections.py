@@ -121,8 +121,10 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A whole header."""
+        """A whole header; a trailer is counted and left out: what stands behind a body is no header."""
         self._count(len(name) + len(value))
+        if self._in_body:
+            return
         super().on_header(name, value)
         if len(self.headers) > self._limits.headers_max:
             detail = f"a request may have {self._limits.headers_max} headers"
@@ -135,6 +137,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_body, self._head_bytes = True, 0
         if len(self.pipeline) >= PIPELINE_MAX:
             self._refusal = BadRequest(f"at most {PIPELINE_MAX} requests may wait on one connection")
+            raise _RefusedError
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            self._refusal = BadRequest("a request needs a Host header, and one alone")
             raise _RefusedError
         super().on_headers_complete()
 

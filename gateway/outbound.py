@@ -120,21 +120,31 @@ class AllowList:
     """
 
     def __init__(self, entries: Iterable[str]) -> None:
-        self._hosts: set[str] = set()
+        self._places: set[tuple[str, int | None]] = set()
         self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
         for entry in entries:
             if "/" in entry:
                 self._networks.append(ipaddress.ip_network(entry))
             else:
-                self._hosts.add(entry.lower().replace("[", "").replace("]", ""))
+                self._places.add(_place(entry))
 
     def has_host(self, host: str, port: int) -> bool:
         """Whether this place is allowed by its name."""
-        return host.lower() in self._hosts or f"{host.lower()}:{port}" in self._hosts
+        return not self._places.isdisjoint({(host.lower(), None), (host.lower(), port)})
 
     def has_address(self, address: Address) -> bool:
         """Whether an address lies in an allowed network."""
         return any(address.version == network.version and address in network for network in self._networks)
+
+
+def _place(entry: str) -> tuple[str, int | None]:
+    """The host and the port of an entry, None for every port. Raises ValueError where the port is no number."""
+    if entry.startswith("["):
+        host, _, port = entry[1:].partition("]")
+        port = port.removeprefix(":")
+    else:
+        host, _, port = entry.partition(":") if entry.count(":") == 1 else (entry, "", "")
+    return host.lower(), int(port) if port else None
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:

@@ -8,6 +8,7 @@ can slip past the other.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,9 +28,12 @@ from gateway.store.schema_events import webhook_deliveries, webhooks
 from gateway.store.schema_money import budgets, holds
 from gateway.wishes import ROUTING, Preference, plain_plan
 
+# Characters that are not seen, or that change how those beside them are seen (Unicode's general categories).
+UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
 
 class TermsError(ValueError):
-    """A time zone or a plan that is none: the sentence says what is wrong with it."""
+    """A name, a time zone or a plan that is none: the sentence says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +65,21 @@ class StillBusy:
 
 
 def make_team(connection: Connection, ids: Ids, new: NewTeam) -> str | None:
-    """Make a team and answer with its id; None when the name is taken, by a deleted team too."""
+    """Make a team and answer with its id; None when the name is taken, by a deleted team too.
+
+    Raises TermsError for a name that cannot be told from another by looking at it; one that exists keeps it.
+    """
     team_id = ids.new("team")
     values = {"id": team_id, "name": new.name, "plan": dict(new.plan or {}), "created_at": new.at}
     values |= {"timezone": new.timezone} if new.timezone else {}
     fresh = (
         DIALECT_INSERTS[connection.dialect.name](teams).values(values).on_conflict_do_nothing().returning(teams.c.id)
     )
-    return team_id if connection.execute(fresh).first() is not None else None
+    if connection.execute(fresh).first() is None:
+        return None
+    if not new.name.strip() or any(unicodedata.category(character) in UNSEEN for character in new.name):
+        raise TermsError("a team's name is text that can be seen, without control or format characters")
+    return team_id
 
 
 def zone_of(text: str) -> str:

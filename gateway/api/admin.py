@@ -86,10 +86,10 @@ async def create_team(request: Request, service: Service) -> Response:
     try:
         zone = None if body.timezone is None else zone_of(body.timezone)
         plan = None if body.plan is None else plan_of(body.plan)
+        new, budget_micros = NewTeam(body.name, now, zone, plan), parts.settings.money.default_budget_micros
+        team_id = await parts.store.write(administration.add_team, parts.ids, new, actor_of(caller), budget_micros)
     except TermsError as error:
         raise InvalidParameter(str(error)) from None
-    new, budget_micros = NewTeam(body.name, now, zone, plan), parts.settings.money.default_budget_micros
-    team_id = await parts.store.write(administration.add_team, parts.ids, new, actor_of(caller), budget_micros)
     if team_id is None:
         raise Conflict(f"the name {body.name!r} is taken; that of a deleted team stays with its books")
     return _json({"id": team_id, "name": body.name}, 201)

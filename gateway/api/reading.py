@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ FIELDS_MAX = 64
 JSON_SIGNS = b"[{,:"
 JSON_SIGNS_MAX = 20_000
 JSON_DEPTH_MAX = 32
+# Python reads a number in the square of its digits; every field's own range ends far below.
+JSON_INTEGER_CHARACTERS_MAX = 40
+JSON_NUMBER_CHARACTERS_MAX = 400
 JSON_FIELDS = ("routing", "metadata")
 
 
@@ -123,13 +127,15 @@ def parse_json(body: bytes | bytearray) -> dict[str, Any]:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
         if isinstance(body, bytearray):
             body.clear()
-        value = json.loads(text, parse_constant=_not_a_number, object_pairs_hook=_unique)
+        value = json.loads(
+            text, parse_int=_integer, parse_float=_number, parse_constant=_not_a_number, object_pairs_hook=_unique
+        )
     except RecursionError:
         raise BadJson("the body is nested too deeply") from None
     except (json.JSONDecodeError, _UnfitError) as error:
         raise BadJson(f"the body is not JSON: {error}") from None
     except ValueError:
-        raise BadJson("the body has a number of too many digits, or text that is not UTF-8") from None
+        raise BadJson("the body has text that is not UTF-8") from None
     if not isinstance(value, dict):
         raise BadJson("the body must be a JSON object")
     if _depth(value) > JSON_DEPTH_MAX:
@@ -149,6 +155,21 @@ def _depth(value: Any) -> int:
 
 def _not_a_number(text: str) -> NoReturn:
     raise _UnfitError(f"{text} is not a JSON number")
+
+
+def _integer(text: str) -> int:
+    if len(text) > JSON_INTEGER_CHARACTERS_MAX:
+        raise _UnfitError(f"a whole number may have {JSON_INTEGER_CHARACTERS_MAX} digits")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    if len(text) > JSON_NUMBER_CHARACTERS_MAX:
+        raise _UnfitError(f"a number may have {JSON_NUMBER_CHARACTERS_MAX} characters")
+    number = float(text)
+    if math.isinf(number):
+        raise _UnfitError("a number is larger than any that can be kept")
+    return number
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

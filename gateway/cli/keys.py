@@ -28,6 +28,7 @@ from gateway.money.grants import Grants
 from gateway.money.windows import WindowKind
 from gateway.scopes import USUAL, Scope, Scopes, scopes_text
 from gateway.store.schema import teams
+from gateway.teams import TermsError
 
 DAY_S = 86_400.0
 HOUR_S = 3600.0
@@ -137,7 +138,7 @@ def create(
     new = dataclasses.replace(new, scopes=limits.scopes())
     try:
         made = in_database(settings, new_key, new, settings.money.default_budget_micros)
-    except KeyGrantError as error:
+    except (KeyGrantError, TermsError) as error:
         raise CommandError(ExitCode.USAGE, str(error), "vidgate keys list") from error
     if as_json:
         print_json(made)

@@ -133,6 +133,7 @@ MALFORMED = {
     "a chunk beyond 64 bits": b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
     "a space before the colon": b"Content-Length : 4\r\n\r\nabcd",
     "a folded header": b"x: a\r\n b\r\n\r\n",
+    "a second host": b"Host: elsewhere\r\n\r\n",
     "a NUL": b"x: a\x00b\r\n\r\n",
     "a bare CR": b"x: a\rb: c\r\n\r\n",
 }
@@ -155,6 +156,7 @@ def test_nothing_is_smuggled_behind_a_request_of_two_lengths(gateway: Stand, nam
         b"GET / HTTP/9.9\r\n\r\n",
         b"\x16\x03\x01\x02\x00",
         b"GET / HTTP/1.1\nx\n\n",
+        b"GET /healthz HTTP/1.1\r\nAccept: */*\r\n\r\n",
     ],
 )
 def test_what_is_not_http_is_refused_as_a_problem(gateway: Stand, first: bytes) -> None:
@@ -162,6 +164,20 @@ def test_what_is_not_http_is_refused_as_a_problem(gateway: Stand, first: bytes) 
     heard_ = talk(url(gateway), [first])
     assert (heard_.statuses, heard_.closed) == ([400], True)
     assert heard_.replies[0].problem()["detail"]
+
+
+def test_what_stands_behind_the_body_is_no_header(gateway: Stand) -> None:
+    """A key among the trailers is none: what proxies and logs did not see as a header never becomes one."""
+    chunked = b"GET /jobs HTTP/1.1\r\n" + HOST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n"
+    in_front = talk(url(gateway), [chunked + key(gateway) + b"\r\n1\r\na\r\n0\r\n\r\n"])
+    behind = talk(url(gateway), [chunked + b"\r\n1\r\na\r\n0\r\n" + key(gateway) + b"\r\n"])
+    behind_in_pieces = talk(url(gateway), [chunked + b"\r\n", b"1\r\na\r\n0\r\n", key(gateway), b"\r\n"], pause_s=0.05)
+    assert (in_front.statuses, behind.statuses, behind_in_pieces.statuses) == ([200], [401], [401])
+
+
+def test_a_request_of_the_older_protocol_needs_no_host(gateway: Stand) -> None:
+    """HTTP/1.0 has none (RFC 9112 3.2)."""
+    assert talk(url(gateway), [b"GET /healthz HTTP/1.0\r\n\r\n"]).statuses == [200]
 
 
 def test_a_body_that_drips_is_ended_in_its_time(gateway: Stand) -> None:

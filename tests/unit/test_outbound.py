@@ -227,6 +227,31 @@ async def test_private_places_are_reached_only_when_they_are_listed(allow: list[
     assert (len(wire.connects) == 1) is reached
 
 
+@pytest.mark.parametrize(
+    ("entry", "host", "port", "allowed"),
+    [
+        ("[fd00::1]:8443", "fd00::1", 8443, True),
+        ("[fd00::1]:8443", "fd00::1", 22, False),
+        ("[fd00::1]:8443", "fd00::1:8443", 22, False),
+        ("[fd00::1]", "fd00::1", 22, True),
+        ("fd00::1", "FD00::1", 22, True),
+        ("fd00::1:22", "fd00::1", 22, False),
+        ("Inside.test:8443", "inside.test", 8443, True),
+        ("inside.test:8443", "inside.test", 22, False),
+        ("inside.test", "inside.test", 22, True),
+    ],
+)
+def test_a_place_of_the_allow_list_is_a_host_and_a_port(entry: str, host: str, port: int, allowed: bool) -> None:
+    """An address and its port never read together as another address with every port."""
+    assert AllowList([entry]).has_host(host, port) is allowed
+
+
+def test_an_allow_list_with_a_port_that_is_no_number_is_refused() -> None:
+    """Told at start, as every typing mistake."""
+    with pytest.raises(ValueError, match="invalid literal"):
+        AllowList(["inside.test:https"])
+
+
 def test_an_allow_list_with_a_broken_network_is_refused() -> None:
     """A typing mistake in a network is told at start, not taken for a host."""
     with pytest.raises(ValueError, match="does not appear to be an IPv4 or IPv6 network"):
