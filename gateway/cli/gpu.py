@@ -165,7 +165,7 @@ def gpu_worker(*, model: ModelOptions, server: ServerOptions, as_json: AsJson = 
     [bold]Examples[/]
         vidgate gpu-worker --model tiny:svd                 a toy on any CPU: noise, but real files
         vidgate gpu-worker --model /models/svd-xt --host 0.0.0.0
-        vidgate gpu-worker --model /models/ssd-1b --port 8001 --device cuda:1
+        vidgate gpu-worker --model /models/ssd-1b --port 8001 --device cuda:1 --work-dir var/second
     """
     _serve("gpu-worker", {**asdict(model), **asdict(server)}, as_json)
 

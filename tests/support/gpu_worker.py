@@ -43,6 +43,7 @@ class ScriptedEngine:
     slots: int = 1
     ready: bool = True
     replicas: int = 1
+    models: tuple[str, ...] = MODELS
     begins_after_s: float = 0.0
     script: dict[str, list[Event]] = field(default_factory=dict)
     begun: list[str] = field(default_factory=list)
@@ -52,8 +53,8 @@ class ScriptedEngine:
 
     @property
     def facts(self) -> EngineFacts:
-        """Two models on a device that is none."""
-        return EngineFacts(MODELS, "cpu", "scripted", self.replicas)
+        """Two models, unless told otherwise, on a device that is none."""
+        return EngineFacts(self.models, "cpu", "scripted", self.replicas)
 
     async def start(self) -> None:
         """Nothing to load."""

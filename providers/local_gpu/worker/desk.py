@@ -181,7 +181,9 @@ class Desk:
         self._forget_old()
 
     async def work(self) -> None:
-        """Hand orders to the engine for as long as this runs."""
+        """Hand orders to the engine, which has started, for as long as this runs."""
+        models = self.engine.facts.models
+        self._give_back(lambda render: render.order.model not in models, "the worker has another model now")
         async with asyncio.TaskGroup() as slots:
             for _ in range(self.engine.slots):
                 slots.create_task(self._slot())
@@ -189,14 +191,19 @@ class Desk:
     async def drain(self, seconds: float) -> None:
         """Take nothing more and give back what waits; return when what runs has ended and was fetched, or by time."""
         self.draining = True
-        for render in list(self._pending):
-            self._pending.remove(render)
-            render.fail("worker_lost", "the worker is stopping: order it elsewhere", self.clock.now())
-            self._close(render)
+        self._give_back(lambda _render: True, "the worker is stopping")
         begun = self.clock.now()
         await self._while(lambda: any(not render.ended for render in self._renders.values()), begun + seconds)
         fetching_until = min(begun + seconds, self.clock.now() + FETCHED_WITHIN_S)
         await self._while(lambda: self._unfetched(begun), fetching_until)
+
+    def _give_back(self, unwanted: Callable[[Render], bool], why: str) -> None:
+        """Have what waits here and is unwanted ordered elsewhere."""
+        for render in [one for one in self._pending if unwanted(one)]:
+            self._pending.remove(render)
+            render.fail("worker_lost", f"{why}: order it elsewhere", self.clock.now())
+            self._close(render)
+            self.shelf.forget_picture(render.id)
 
     async def _while(self, condition: Callable[[], bool], until: float) -> None:
         while condition() and self.clock.now() < until:

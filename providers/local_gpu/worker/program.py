@@ -67,11 +67,14 @@ async def serve_ray(options: Mapping[str, Any], surroundings: Surroundings) -> N
 async def _serve(engine: Engine, plan: ServerPlan, surroundings: Surroundings) -> None:
     limits = Limits(plan.queue_max, plan.keep_s)
     clock, chance = surroundings.clock, surroundings.random
-    desk = Desk(engine, Shelf(plan.work_dir), limits=limits, clock=clock, random=chance)
+    shelf = Shelf(plan.work_dir)
+    desk = Desk(engine, shelf, limits=limits, clock=clock, random=chance)
     stopped = asyncio.Event()
     _obey_signals(stopped)
-    listener, url = listen(plan.port, plan.host)
-    with listener:
+    with contextlib.ExitStack() as held:
+        held.enter_context(shelf.owned())
+        listener, url = listen(plan.port, plan.host)
+        held.enter_context(listener)
         await _work_until(stopped, desk, plan=plan, listener=listener, surroundings=surroundings, url=url)
 
 

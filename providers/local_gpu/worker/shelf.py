@@ -6,14 +6,18 @@ and then moved there, so that what is read is always whole.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from providers.local_gpu.worker.events import StartError
 from providers.local_gpu.worker.renders import Render
 
 PARTS = (".json", ".picture", ".output")
+LOCK = "lock"
 
 
 class Shelf:
@@ -22,6 +26,18 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Nobody else works from the folder while the block runs. Raises StartError where another worker does."""
+        with (self._folder / LOCK).open("ab") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StartError(
+                    f"another worker runs from {self._folder}: give this one a folder of its own with --work-dir"
+                ) from error
+            yield
 
     def picture(self, render_id: str) -> Path:
         """Where the picture of a render lies."""

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from providers.local_gpu.worker.desk import ConflictError, Desk, QueueFullError
-from providers.local_gpu.worker.events import Event
+from providers.local_gpu.worker.events import Event, StartError
 from providers.local_gpu.worker.pace import UNMEASURED_S
 from providers.local_gpu.worker.renders import Render
+from providers.local_gpu.worker.shelf import Shelf
 from tests.support.clock import VirtualClock
 from tests.support.gpu_worker import FILE, STEP_S, ScriptedEngine, asked, figure, make_desk, until
 
@@ -258,6 +259,32 @@ async def test_a_cancel_outlives_the_worker(clock: VirtualClock, tmp_path: Path)
     assert (found.state, found.gpu_s(clock.now())) == ("canceled", 0.0)
     assert engine.begun == ["a"]
     assert not later.shelf.picture("a").exists()
+
+
+async def test_orders_for_a_model_that_is_gone_are_given_back(clock: VirtualClock, tmp_path: Path) -> None:
+    """Started again with another model, a worker renders nothing of the old one: the gateway orders it elsewhere."""
+    make_desk(tmp_path, ScriptedEngine(clock)).accept("old", asked())
+    engine = ScriptedEngine(clock, models=("ssd-1b",))
+    desk = make_desk(tmp_path, engine)
+    desk.take_up()
+    async with working(desk):
+        await clock.sleep(STEP_S)
+        render = desk.find("old")
+    assert render is not None
+    assert (render.state, render.code) == ("failed", "worker_lost")
+    assert render.message == "the worker has another model now: order it elsewhere"
+    assert engine.begun == []
+    assert os.listdir(tmp_path) == ["old.json"]
+
+
+async def test_a_folder_has_one_worker(tmp_path: Path) -> None:
+    """A second one is told what to do and touches nothing; once the first has ended, the folder is free."""
+    first, second = Shelf(tmp_path), Shelf(tmp_path)
+    told = pytest.raises(StartError, match="give this one a folder of its own with --work-dir")
+    with first.owned(), told, second.owned():
+        pytest.fail("two workers share a folder")
+    with second.owned():
+        pass
 
 
 async def test_what_is_broken_on_disk_is_removed(clock: VirtualClock, tmp_path: Path) -> None:
