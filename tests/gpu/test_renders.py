@@ -190,6 +190,29 @@ def test_a_full_card_denoises_in_halves_and_then_offloads(models: Path, tmp_path
     assert tried == [(False, False), (True, False), (True, True)]
 
 
+def test_a_card_full_while_it_encodes_computes_in_half_precision_all_the_same(models: Path, tmp_path: Path) -> None:
+    """The picture is encoded in float32: memory that runs out there must not leave half of the model in it."""
+    renderer = plain(models / "svd", dtype="float16")
+    assert (renderer.pipe.vae.config.force_upcast, renderer.pipe.vae.dtype) == (True, torch.float16)
+    inner, failures = renderer.pipe.vae.encode, [torch.cuda.OutOfMemoryError("CUDA out of memory")]
+
+    def encode(*arguments: Any, **rest: Any) -> Any:
+        assert renderer.pipe.vae.dtype is torch.float32
+        if failures:
+            raise failures.pop()
+        return inner(*arguments, **rest)
+
+    renderer.pipe.vae.encode = encode
+    for _ in range(2):
+        last, data = rendered(renderer, tmp_path, order())
+        assert (last.kind, last.message) == ("finished", "")
+        assert data
+    assert failures == []
+    failures.append(RuntimeError("the driver is gone"))
+    assert rendered(renderer, tmp_path, order())[0].code == "fault"
+    assert rendered(renderer, tmp_path, order())[0].kind == "finished"
+
+
 @pytest.mark.parametrize("where", ["unet", "vae"])
 def test_a_card_too_small_is_a_typed_failure_and_the_next_render_goes_on(
     models: Path, tmp_path: Path, where: str

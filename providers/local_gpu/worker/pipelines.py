@@ -55,6 +55,7 @@ class Renderer:
         self.name = served_name(plan, self.pipe)
         if MODELS[self.name].clip is not self.clip:
             raise StartError(f"{plan.model} is a {type(self.pipe).__name__}: it cannot be served as {self.name}")
+        self._vae_dtype = self.pipe.vae.dtype
         self._kernel = speed.fastest_kernel(self._choices)
         self._footprints: dict[tuple[float, int], Footprint] = {}
         self._shape = (0.0, 1)
@@ -196,6 +197,8 @@ class Renderer:
     def _with_room(self, stage: Stage, work: Callable[[], T]) -> T:
         """Do it; when the card's memory does not suffice, again with less at once, until nothing is left to give up."""
         while True:
+            # Diffusers encodes in float32 and then sets the decoder back: an error between leaves it where it was.
+            self.pipe.vae.to(dtype=self._vae_dtype)
             try:
                 return work()
             except torch.OutOfMemoryError as error:
