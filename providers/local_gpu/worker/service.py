@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
@@ -24,6 +24,8 @@ PROTOCOL = 1
 # Base64 is a third longer than what it carries; the parameters are small.
 BODY_BYTES_MAX = PICTURE_BYTES_MAX * 4 // 3 + 65_536
 STARTING_RETRY_S = 5
+# A picture of a few megabytes may be 200 when it is open.
+READING_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Service:
     """The pages of one desk."""
 
     desk: Desk
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READING_AT_ONCE))
 
     async def put(self, request: Request) -> Response:
         """Take an order under the client's id, once: asked again it answers with the render that is known."""
@@ -44,7 +47,12 @@ class Service:
         if not models:
             return self._not_now()
         try:
-            asked = await asyncio.to_thread(read_asked, body, models)
+            if self.desk.find(render_id) is None:  # before its picture is opened, which is the dear part
+                if self.desk.draining or not self.desk.engine.ready:
+                    return self._not_now()
+                self.desk.check_room()
+            async with self.reading:
+                asked = await asyncio.to_thread(read_asked, body, models)
             known = self.desk.known(render_id, asked)
             if known is not None:
                 return JSONResponse(self.desk.shown(known))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -11,6 +13,7 @@ import pytest
 
 from providers.local_gpu.worker import service
 from providers.local_gpu.worker.desk import Desk
+from providers.local_gpu.worker.orders import Asked
 from providers.local_gpu.worker.service import build_service
 from tests.support.clock import VirtualClock
 from tests.support.gpu_worker import FILE, MODELS, STEP_S, ScriptedEngine, figure, make_desk, order_body, until
@@ -91,6 +94,45 @@ async def test_a_full_queue_is_429_with_the_figures(desk: Desk) -> None:
         assert (error["code"], error["queue_depth"], error["queue_max"]) == ("queue_full", 1, 1)
         # One that is known is told its state all the same.
         assert (await http.put("/v1/renders/a", content=order_body(**SMALL))).status_code == 200
+
+
+async def test_what_has_no_room_is_refused_unread(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the queue full, or while the worker stops, no picture of an order that is new is opened."""
+    async with client(desk) as http:
+        for name in ("a", "b"):
+            await http.put(f"/v1/renders/{name}", content=order_body(**SMALL))
+        monkeypatch.setattr(service, "read_asked", lambda _body, _models: pytest.fail("the order was read"))
+        assert (await http.put("/v1/renders/c", content=order_body(**SMALL))).status_code == 429
+        assert figure(desk, "vidgate_gpu_refused_total") == 1
+        desk.draining = True
+        assert (await http.put("/v1/renders/c", content=order_body(**SMALL))).status_code == 503
+
+
+async def test_few_orders_are_read_at_once(
+    clock: VirtualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An opened picture is much larger than its file: twelve that come together are opened two at a time."""
+    desk = make_desk(tmp_path, ScriptedEngine(clock), queue_max=12)
+    counting, open_now, most = threading.Lock(), 0, 0
+    inner = service.read_asked
+
+    def read(body: bytes, models: Sequence[str]) -> Asked:
+        nonlocal open_now, most
+        with counting:
+            open_now += 1
+            most = max(most, open_now)
+        time.sleep(0.005)
+        try:
+            return inner(body, models)
+        finally:
+            with counting:
+                open_now -= 1
+
+    monkeypatch.setattr(service, "read_asked", read)
+    async with client(desk) as http:
+        put = [http.put(f"/v1/renders/{number}", content=order_body(**SMALL)) for number in range(12)]
+        assert {reply.status_code for reply in await asyncio.gather(*put)} == {202}
+    assert most == service.READING_AT_ONCE
 
 
 async def test_an_order_that_is_wrong_is_422_and_names_the_field(desk: Desk) -> None:
