@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import signal
@@ -125,6 +126,20 @@ def test_a_worker_that_is_killed_goes_on_and_one_that_is_told_to_stop_finishes(t
         assert second.file("running")
         assert second.process.wait(60) == 0
         assert not Path(f"/proc/{card}").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_a_card_that_hangs_does_not_outlive_a_killed_worker(tmp_path: Path) -> None:
+    """Stopped, it sees nothing: the system ends it, so that the next worker finds the card's memory free."""
+    with program("gpu-worker", tmp_path) as worker:
+        card = card_of(worker)
+        os.kill(card, signal.SIGSTOP)
+        try:
+            worker.end(signal.SIGKILL)
+            wait_until(lambda: not Path(f"/proc/{card}").exists(), 10, lambda: "the hung process outlived its worker")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(card, signal.SIGKILL)
 
 
 def test_a_model_that_is_not_there_is_told_in_one_sentence(tmp_path: Path) -> None:

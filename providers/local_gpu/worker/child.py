@@ -1,13 +1,16 @@
 """The process with the card: loads the model, then renders what it is told to over the line it was started with.
 
-It ends when its line ends, so that it never outlives the worker; a render that hangs is ended from outside.
+It ends when its line ends, so that it never outlives the worker; a render that hangs is ended from outside, on Linux by
+the system where the worker was killed and can end nothing any more.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
+import signal
 import socket
 import sys
 import threading
@@ -20,6 +23,14 @@ from providers.local_gpu.worker.events import StartError, Task
 from providers.local_gpu.worker.orders import Order
 from providers.local_gpu.worker.pipelines import FAULTS, Renderer
 from providers.local_gpu.worker.plan import ModelPlan
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def end_with_worker() -> None:
+    """Have the system end this process with its worker: a hang that holds the interpreter sees no line end."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Line:
@@ -62,6 +73,7 @@ def render(renderer: Renderer, line: Line, message: Mapping[str, Any]) -> None:
 
 def main(descriptor: int) -> None:
     """Serve the line with this file descriptor until it ends."""
+    end_with_worker()
     line = Line(socket.socket(fileno=descriptor))
     threading.Thread(target=line.listen, daemon=True).start()
     plan = ModelPlan.model_validate(line.orders.get()["plan"])
