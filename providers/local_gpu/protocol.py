@@ -40,7 +40,7 @@ REFUSALS: Mapping[int, FailureKind] = {
     500: FailureKind.SERVER_ERROR,
 }
 # 503 is a worker's own word only with one of these codes; without, it is a proxy's, and nobody knows.
-NOT_SERVING = frozenset({"starting", "draining"})
+NOT_SERVING = frozenset({"starting", "draining", "disk"})
 # 409 `conflict` says that the id is taken: an earlier submit of this attempt arrived, and a lookup finds its render.
 AMBIGUOUS = frozenset({409, 502, 503, 504})
 # A read that was answered so says nothing about the render; asking again may.

@@ -6,6 +6,7 @@ It schedules nothing: orders go to the engine in the order in which they came, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,10 @@ class QueueFullError(RuntimeError):
         self.queue_depth = queue_depth
         self.queue_max = queue_max
         self.retry_after_s = retry_after_s
+
+
+class DiskError(RuntimeError):
+    """The disk takes no order: it is full, or broken."""
 
 
 class ConflictError(RuntimeError):
@@ -90,11 +95,17 @@ class Desk:
             raise QueueFullError(depth, self.limits.queue_max, self.room_in_s())
 
     def accept(self, render_id: str, asked: Asked) -> Render:
-        """Take an order: it is on the shelf before it is answered for."""
+        """Take an order: it is on the shelf before it is answered for. Raises DiskError when it cannot be."""
         order = ordered(render_id, asked, self._random.randint(0, SEED_MAX))
         render = Render(order, asked.digest, self.clock.now())
-        self.shelf.keep_picture(render_id, asked.picture)
-        self.shelf.keep(render)
+        try:
+            self.shelf.keep_picture(render_id, asked.picture)
+            self.shelf.keep(render)
+        except OSError as error:
+            log.warning("gpu.order_not_kept", render=render_id, why=str(error))
+            with contextlib.suppress(OSError):
+                self.shelf.forget(render_id)
+            raise DiskError(f"the worker's disk does not take the order: {error.strerror or error}") from error
         self._queue(render)
         return render
 
@@ -103,7 +114,7 @@ class Desk:
         if render.ended:
             return
         render.cancel_wanted = True
-        self.shelf.keep(render)  # a worker that dies now must not render it after all
+        self._note(render)  # a worker that dies now must not render it after all
         if render.state == "queued":
             render.cancel(self.clock.now())
             self._close(render)
@@ -177,7 +188,7 @@ class Desk:
                 self._queue(render)
                 continue
             self._close(render)
-            self.shelf.forget_picture(render.id)
+            self._forget_picture(render)
         self._forget_old()
 
     async def work(self) -> None:
@@ -203,7 +214,7 @@ class Desk:
             self._pending.remove(render)
             render.fail("worker_lost", f"{why}: order it elsewhere", self.clock.now())
             self._close(render)
-            self.shelf.forget_picture(render.id)
+            self._forget_picture(render)
 
     async def _while(self, condition: Callable[[], bool], until: float) -> None:
         while condition() and self.clock.now() < until:
@@ -225,8 +236,20 @@ class Desk:
             await self._drive(self._pending.popleft())
 
     async def _drive(self, render: Render) -> None:
+        """Have a render made. What the disk does to one ends that one, as lost, and not the worker."""
         render.tries += 1
-        self.shelf.keep(render)  # before it runs: a render that ends the whole worker is counted too
+        try:
+            self.shelf.keep(render)  # before it runs: a render that ends the whole worker is counted too
+            await self._make(render)
+        except OSError as error:
+            log.warning("gpu.disk", render=render.id, why=str(error))
+            if not render.ended:
+                render.fail("worker_lost", f"the worker's disk failed: {error.strerror or error}", self.clock.now())
+                self._close(render)
+        if render.ended:
+            self._forget_picture(render)
+
+    async def _make(self, render: Render) -> None:
         task = Task(render.order, self.shelf.picture(render.id), self.shelf.output(render.id))
         async for event in self.engine.render(task):
             if render.ended:  # it was called off while it waited at the engine
@@ -235,8 +258,6 @@ class Desk:
             render.hear(event, now)
             if event.ends:
                 self._end(render, event, now)
-        if render.ended:
-            self.shelf.forget_picture(render.id)
 
     @property
     def _cards(self) -> int:
@@ -278,9 +299,20 @@ class Desk:
     def _close(self, render: Render) -> None:
         self.figures.ended(render, render.gpu_s(self.clock.now()))
         if render.tries == 0:  # else the engine may be about to read it
-            self.shelf.forget_picture(render.id)
-        self.shelf.keep(render)
+            self._forget_picture(render)
+        self._note(render)
         log.info("gpu.render_ended", render=render.id, state=render.state, code=render.code or None)
+
+    def _note(self, render: Render) -> None:
+        """Write down where a render stands; with a disk that takes nothing, it is known until this process ends."""
+        try:
+            self.shelf.keep(render)
+        except OSError as error:
+            log.warning("gpu.not_noted", render=render.id, state=render.state, why=str(error))
+
+    def _forget_picture(self, render: Render) -> None:
+        with contextlib.suppress(OSError):  # it is swept at the next start
+            self.shelf.forget_picture(render.id)
 
     def _queue(self, render: Render) -> None:
         self._renders[render.id] = render

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from providers.local_gpu.worker.desk import ConflictError, Desk, QueueFullError
+from providers.local_gpu.worker.desk import ConflictError, Desk, DiskError, QueueFullError
 from providers.local_gpu.worker.metrics import CONTENT_TYPE
 from providers.local_gpu.worker.orders import ID_FORM, PICTURE_BYTES_MAX, OrderError, read_asked
 from providers.local_gpu.worker.renders import Render
@@ -24,6 +24,7 @@ PROTOCOL = 1
 # Base64 is a third longer than what it carries; the parameters are small.
 BODY_BYTES_MAX = PICTURE_BYTES_MAX * 4 // 3 + 65_536
 STARTING_RETRY_S = 5
+DISK_RETRY_S = 60
 # A picture of a few megabytes may be 200 when it is open.
 READING_AT_ONCE = 2
 
@@ -64,6 +65,8 @@ class Service:
             return _invalid(error)
         except ConflictError as error:
             return _error(409, "conflict", str(error))
+        except DiskError as error:
+            return _error(503, "disk", str(error), retry_after_s=DISK_RETRY_S)
         except QueueFullError as error:
             more = {"queue_depth": error.queue_depth, "queue_max": error.queue_max}
             return _error(429, "queue_full", str(error), retry_after_s=error.retry_after_s, more=more)

@@ -16,7 +16,8 @@ from pathlib import Path
 from providers.local_gpu.worker.events import StartError
 from providers.local_gpu.worker.renders import Render
 
-PARTS = (".json", ".picture", ".output")
+FILES = (".picture", ".output")
+PARTS = (".json", *FILES)
 LOCK = "lock"
 
 
@@ -65,8 +66,8 @@ class Shelf:
         self.picture(render_id).unlink(missing_ok=True)
 
     def renders(self) -> Iterator[Render]:
-        """What was kept, in the order of acceptance; what cannot be read or lacks its file is removed."""
-        found = []
+        """What was kept, in the order of acceptance; what cannot be read, lacks its file or is needed by none goes."""
+        found, wanted = [], set()
         for path in self._folder.glob("*.json"):
             try:
                 render = Render.from_json(json.loads(path.read_bytes()))
@@ -74,11 +75,22 @@ class Shelf:
                 self.forget(path.stem)
                 continue
             needed = self.output(render.id) if render.state == "succeeded" else self.picture(render.id)
-            if render.state in {"failed", "canceled"} or needed.exists():
+            if render.state in {"failed", "canceled"}:
                 found.append(render)
+            elif needed.exists():
+                found.append(render)
+                wanted.add(needed)
             else:
                 self.forget(render.id)
+        self._sweep(wanted)
         yield from sorted(found, key=lambda render: render.accepted_at)
+
+    def _sweep(self, wanted: set[Path]) -> None:
+        """Remove what a process left that was killed while it wrote or before it tidied up."""
+        left = [path for part in PARTS for path in self._folder.glob(f"*{part}.part")]
+        left += [path for part in FILES for path in self._folder.glob(f"*{part}") if path not in wanted]
+        for path in left:
+            path.unlink(missing_ok=True)
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from providers.local_gpu.worker.desk import ConflictError, Desk, QueueFullError
+from providers.local_gpu.worker.desk import ConflictError, Desk, DiskError, QueueFullError
 from providers.local_gpu.worker.events import Event, StartError
 from providers.local_gpu.worker.pace import UNMEASURED_S
 from providers.local_gpu.worker.renders import Render
@@ -285,6 +286,47 @@ async def test_a_folder_has_one_worker(tmp_path: Path) -> None:
         pytest.fail("two workers share a folder")
     with second.owned():
         pass
+
+
+def full(*_arguments: object) -> None:
+    """What every write to a full disk comes to."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_a_full_disk_ends_no_worker(clock: VirtualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done is told and can be fetched; what would begin is given back; what is new is refused and leaves
+    nothing; with room again, work goes on."""
+    engine = ScriptedEngine(clock)
+    desk = make_desk(tmp_path, engine)
+    async with working(desk):
+        first, second = desk.accept("a", asked()), desk.accept("b", asked())
+        await until(clock, lambda: first.step == 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(desk.shelf, "keep", full)
+            await ended(desk, first, second)
+            with pytest.raises(DiskError, match="No space left"):
+                desk.accept("c", asked())
+        assert desk.find("c") is None
+        assert first.state == "succeeded"
+        assert (second.state, second.code) == ("failed", "worker_lost")
+        assert second.message == "the worker's disk failed: No space left on device"
+        await ended(desk, desk.accept("d", asked()))
+    assert engine.begun == ["a", "d"]
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "a.output", "b.json", "d.json", "d.output"]
+
+
+async def test_what_a_killed_worker_left_half_written_is_swept(clock: VirtualClock, tmp_path: Path) -> None:
+    """Pictures of no order, files cut short and their parts go; what somebody else keeps there is not touched."""
+    desk = make_desk(tmp_path, ScriptedEngine(clock))
+    desk.accept("waits", asked())
+    kept = {"waits.json", "waits.picture", "notes.txt", "other.part"}
+    swept = {"gone.picture", "gone.output", "waits.output", "x.picture.part", "waits.json.part"}
+    for name in (swept | kept) - {"waits.json", "waits.picture"}:
+        (tmp_path / name).write_bytes(b"half")
+    later = make_desk(tmp_path, ScriptedEngine(clock))
+    later.take_up()
+    assert set(os.listdir(tmp_path)) == kept
+    assert later.find("waits") is not None
 
 
 async def test_what_is_broken_on_disk_is_removed(clock: VirtualClock, tmp_path: Path) -> None:

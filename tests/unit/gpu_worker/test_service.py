@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from providers.local_gpu.protocol import NOT_SERVING
 from providers.local_gpu.worker import service
 from providers.local_gpu.worker.desk import Desk
 from providers.local_gpu.worker.orders import Asked
@@ -133,6 +135,22 @@ async def test_few_orders_are_read_at_once(
         put = [http.put(f"/v1/renders/{number}", content=order_body(**SMALL)) for number in range(12)]
         assert {reply.status_code for reply in await asyncio.gather(*put)} == {202}
     assert most == service.READING_AT_ONCE
+
+
+async def test_a_disk_that_takes_no_order_is_503(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused in the protocol's words, so that it is ordered elsewhere at once; its id is free."""
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with client(desk) as http:
+        with monkeypatch.context() as patched:
+            patched.setattr(desk.shelf, "keep_picture", full)
+            reply = await http.put("/v1/renders/a", content=order_body(**SMALL))
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "disk")
+        assert reply.json()["error"]["code"] in NOT_SERVING
+        assert int(reply.headers["retry-after"]) >= 1
+        assert (await http.put("/v1/renders/a", content=order_body(**SMALL))).status_code == 202
 
 
 async def test_an_order_that_is_wrong_is_422_and_names_the_field(desk: Desk) -> None:
