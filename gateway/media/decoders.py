@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gateway.media.allowance import for_file, for_own
 from gateway.media.decoding import BadMedia
-from gateway.media.headers import read_header
+from gateway.media.headers import pixel_bytes_min, read_header
 from gateway.media.intake import DEFAULT_LIMITS, CleanImage, ImageLimits, decode_inline, judge
 from gateway.media.prepare import ImagePlan
 from gateway.media.verify import MediaInfo
@@ -63,14 +63,15 @@ class Decoders:
         """
         data, pixels = await asyncio.to_thread(_judged, source, limits)
         allowance = for_file(len(data), self.workers.memory_bytes_max, pixels=pixels)
+        if pixels * pixel_bytes_min(data) > allowance.memory_bytes:
+            raise _too_costly("its pixels take more memory than a file of its size may")  # and would cost a worker
         job = Job("take_in", data, astuple(limits), allowance, _picture_bytes_max(pixels))
         try:
             return await asyncio.to_thread(_picture, await self.workers.do(job, may_refuse=True))
         except Refused as refusal:
             raise _refused(refusal) from refusal
         except TooCostly as error:
-            detail = f"The picture cannot be opened: {error}. Send one with fewer pixels, or saved anew."
-            raise InvalidImage(detail, reason="too_costly") from error
+            raise _too_costly(str(error)) from error
         except Broken as error:
             raise _decoder_failed() from error
         except (Busy, NotStarted) as error:
@@ -145,6 +146,11 @@ def _refused(refusal: Refused) -> InvalidImage:
     except ValidationError:
         return _decoder_failed()
     return InvalidImage(str(refusal), **members.model_dump(exclude_unset=True))
+
+
+def _too_costly(why: str) -> InvalidImage:
+    detail = f"The picture cannot be opened: {why}. Send one with fewer pixels, or saved anew."
+    return InvalidImage(detail, reason="too_costly")
 
 
 def _decoder_failed() -> InvalidImage:

@@ -34,6 +34,14 @@ _REFUSED: tuple[tuple[int, bytes, str], ...] = (
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _GIF_TRAILER, _GIF_EXTENSION, _GIF_PICTURE = 0x3B, 0x21, 0x2C
+# A clean picture has three colours in four bytes; what is not three colours already stands beside it while it is made.
+CLEAN_PIXEL_BYTES = 4
+_PNG_PIXEL_BYTES = {
+    0: 1 + CLEAN_PIXEL_BYTES,
+    3: 1 + CLEAN_PIXEL_BYTES,
+    4: 4 + CLEAN_PIXEL_BYTES,
+    6: 4 + CLEAN_PIXEL_BYTES,
+}
 _TAIL_BYTES = 1024
 # A camera writes some hundred segments before the picture; a chain that never comes to it is not walked to its end.
 _JPEG_SEGMENTS_MAX = 4096
@@ -59,6 +67,11 @@ def read_header(data: bytes) -> PictureHeader | None:
     if data.startswith((b"GIF87a", b"GIF89a")):
         return PictureHeader("gif", _little(data, 6, 2), _little(data, 8, 2))
     return None
+
+
+def pixel_bytes_min(data: bytes) -> int:
+    """The least that a decoder and the clean picture beside it keep for a pixel, by what a PNG says of its colours."""
+    return _PNG_PIXEL_BYTES.get(_big(data, 25, 1), CLEAN_PIXEL_BYTES) if data[12:16] == b"IHDR" else CLEAN_PIXEL_BYTES
 
 
 def name_refused(data: bytes) -> str | None:

@@ -76,7 +76,7 @@ def test_no_file_costs_more_than_its_share(run: dict[str, Any]) -> None:
     assert {key: cost for key, cost in costs.items() if cost["cpu_s"] > CPU_S_MAX} == {}
     assert run["grown_mib"] < GATEWAY_MIB_MAX
     ended = {name for (name, _), cost in costs.items() if cost["ended"]}
-    assert {"png-flat-25-megapixels", "jpeg-8000-scans", "mov-packed-index-of-a-gigabyte"} <= ended
+    assert {"jpeg-8000-scans", "mov-packed-index-of-a-gigabyte"} <= ended
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.picture == "taken"])

@@ -238,9 +238,9 @@ def test_what_may_be_spent_follows_from_what_was_sent() -> None:
     image = read_image(saved(textured(), "png"))
     workers = Scripted(Reply(["image/png", 160, 90], image.data))
     for data, mebibytes, cpu_s in (
-        (png_of(6_000, 6_000), 64, 4),
-        (png_of(6_000, 6_000) + bytes(300 * 1024), 150, 4),
-        (png_of(6_000, 6_000) + bytes(4 * 1024 * 1024), 512, 8),
+        (png_of(3_600, 3_600), 64, 4),
+        (png_of(5_000, 5_000) + bytes(300 * 1024), 150, 4),
+        (png_of(5_000, 5_000) + bytes(4 * 1024 * 1024), 512, 8),
         (png_of(160, 90) + bytes(4 * 1024 * 1024), 72, 8),
     ):
         asyncio.run(Decoders(workers).take_in(data))
@@ -259,6 +259,21 @@ def test_a_photograph_of_twelve_megapixels_is_taken(mode: str) -> None:
     header = read_header(taken.data)
     assert header is not None
     assert (taken.width, taken.height) == (header.width, header.height) == (4000, 3000)
+
+
+@pytest.mark.parametrize(
+    ("mode", "side_px", "costs_a_worker"),
+    [("1", 6_000, False), ("1", 3_600, True), ("RGB", 4_100, False), ("RGB", 4_000, True), ("RGBA", 2_900, False)],
+)
+def test_a_small_file_of_many_pixels_takes_no_worker_from_anybody(
+    mode: str, side_px: int, costs_a_worker: bool
+) -> None:
+    """What its header alone shows to be too costly is refused before any process is ended over it."""
+    bomb = saved(Image.new(mode, (side_px, side_px)), "png")
+    assert len(bomb) < 128 * 1024
+    workers = Scripted(TooCostly("it takes more"))
+    assert problem_of(Decoders(workers).take_in(bomb)).extensions == {"reason": "too_costly"}
+    assert bool(workers.jobs) is costs_a_worker
 
 
 def test_a_flat_picture_of_many_pixels_costs_no_more_than_a_small_file_may() -> None:
