@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from random import Random, SystemRandom
@@ -16,6 +16,7 @@ import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -37,7 +38,7 @@ from gateway.api import (
     routes,
     webhooks,
 )
-from gateway.api.edge import Edge
+from gateway.api.edge import Edge, UnderWay
 from gateway.api.methods import with_other_methods
 from gateway.bus.contract import Bus
 from gateway.bus.open import Surroundings, open_bus
@@ -167,12 +168,15 @@ def build_app(
     app = Starlette(
         routes=with_other_methods(ROUTES),
         lifespan=lifespan,
-        middleware=[Middleware(Edge, settings.server.cors_origins)],
+        middleware=[
+            Middleware(Edge, settings.server.cors_origins),
+            # Within the edge, so that the reply about a fault of ours carries what every reply does.
+            Middleware(ServerErrorMiddleware, handler=errors.on_fault),
+        ],
         exception_handlers={
             Problem: errors.on_problem,
             HTTPException: errors.on_http_exception,
             StoreError: errors.on_store_error,
-            Exception: errors.on_fault,
         },
     )
     app.router.redirect_slashes = False  # an address has one spelling; another one is not found
@@ -246,19 +250,21 @@ def _fleet(settings: Settings, tools: Tools, bus: Bus, meter: Meter) -> Fleet:
     return Fleet(accounts, router, tools.clock, shadow, bus, alone=settings.server.replicas == 1)
 
 
-def _endpoint(path: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """A Starlette endpoint from a handler: hands it the running service; timed and traced under the template."""
+def _endpoint(path: str, handler: Handler) -> Callable[[Request], Awaitable[UnderWay]]:
+    """A Starlette endpoint from a handler: hands it the running service; timed, traced and counted by the template."""
 
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(request: Request) -> UnderWay:
         service: Service = request.app.state.service
         request.state.template = path
         given = request.headers.getlist("traceparent")
         with service.parts.meter.answering(request.method, path, given) as answering:
             request.state.standing = answering.standing
-            with service.overload.admitted(path) as request.state.ticket:
-                response = await handler(request, service)
+            with ExitStack() as holding:
+                request.state.ticket = holding.enter_context(service.overload.admitted(path))
+                response = errors.completed(request, await handler(request, service))
+                held = holding.pop_all()
             answering.status = response.status_code
-        return errors.completed(request, response)
+        return UnderWay(response, held)
 
     return endpoint
 

@@ -8,7 +8,7 @@ Bodies that are wanted are bounded where they are read (gateway/api/reading.py).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,12 +17,20 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from gateway.api.errors import raw_reply
+from gateway.overload import ALWAYS_ANSWERED as ALWAYS_ANSWERED_PATHS
 from gateway.problems import BadRequest, HeadersTooLarge, Problem, RequestTimeout, TemporaryReducedCapacity
 
 # Requests that wait behind one that is being answered; clients that do so at all send two or three.
 PIPELINE_MAX = 8
+# Connections above the maximum that are listened to for a moment: who asks for health or metrics is still answered.
+SPARE_CONNECTIONS = 16
+SPARE_HEADER_S = 1.0
 # What the kernel may keep of a reply for a client that does not read; more is only needed far away.
 SEND_BUFFER_BYTES = 256 * 1024
+ALWAYS_ANSWERED = frozenset(path.encode() for path in ALWAYS_ANSWERED_PATHS)
+
+
+REASONS: Mapping[type, str] = {HeadersTooLarge: "head_size", TemporaryReducedCapacity: "connections"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +69,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._completed = False
         self._head_bytes = 0
         self._field_bytes = 0
+        self._is_spare = False
 
     # Connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """One more client, who is to send its request now."""
         super().connection_made(transport)
-        if len(self.connections) > self._limits.connections_max:
-            detail = f"{self._limits.connections_max} connections are open already"
-            self._refuse(TemporaryReducedCapacity(detail, headers={"Retry-After": "1"}), "connections")
+        self._is_spare = self._is_full()
+        if self._is_full(SPARE_CONNECTIONS):
+            self._refuse(self._too_many(), "connections")
             return
-        self._start("head", self._limits.header_s, self._head_is_late)
+        header_s = self._limits.header_s
+        self._start("head", min(SPARE_HEADER_S, header_s) if self._is_spare else header_s, self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is no more, and nothing of it is waited for."""
@@ -142,7 +152,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
             self._refusal = BadRequest("a request needs a Host header, and one alone")
             raise _RefusedError
+        if self._is_spare and self._is_full() and self.url.partition(b"?")[0] not in ALWAYS_ANSWERED:
+            self._refusal = self._too_many()
+            raise _RefusedError
         super().on_headers_complete()
+        if self._is_spare:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -155,6 +170,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._field_bytes > self._limits.header_bytes_max:
             self._refusal = self._too_large()
             raise _RefusedError
+
+    def _is_full(self, spare: int = 0) -> bool:
+        return len(self.connections) > self._limits.connections_max + spare
+
+    def _too_many(self) -> Problem:
+        detail = f"{self._limits.connections_max} connections are open already"
+        return TemporaryReducedCapacity(detail, headers={"Retry-After": "1"})
 
     def _too_large(self) -> Problem:
         most = self._limits.header_bytes_max
@@ -184,7 +206,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What the parser refuses, as a problem like every other."""
         problem, self._refusal = self._refusal, None
-        reason = "head_size" if isinstance(problem, HeadersTooLarge) else "malformed"
+        reason = REASONS.get(type(problem), "malformed")
         self._refuse(problem or BadRequest("this is not an HTTP request that can be read"), reason)
 
     # Ends

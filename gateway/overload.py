@@ -1,8 +1,10 @@
 """Shedding load: a request that this process cannot hold any more is refused before anything is done for it.
 
 Work (asking for renders and quotes, which bring pictures) is refused first; looking at jobs goes on for longer, and
-health and metrics are always answered. What is counted is what takes memory: requests under way, the bytes of their
-bodies, pictures that are opened; and how late the event loop wakes, which is all of the rest.
+health and metrics are always answered. A request counts until its reply is sent; events and downloads, whose replies
+last, have a number of their own, so that they never take the room of short reads. What is counted is what takes memory:
+requests under way, the bytes of their bodies, pictures that are opened; and how late the event loop wakes, which is all
+of the rest.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from gateway.problems import TemporaryReducedCapacity
 from gateway.settings_edge import OverloadSection
 from gateway.telemetry.metrics import Metrics
 
-Kind = Literal["work", "reads"]
+Kind = Literal["work", "reads", "streams"]
 ALWAYS_ANSWERED = frozenset({"/healthz", "/readyz", "/metrics"})
 WORK = "/generate/"
-LIMITS = ("work", "reads", "bodies", "pictures", "lag")
+STREAMS = frozenset({"/jobs/{job_id}/events", "/jobs/{job_id}/content", "/results/{job_id}/{number}", "/inputs/{name}"})
+LIMITS = ("work", "reads", "streams", "bodies", "pictures", "lag")
 RETRY_AFTER_S = 2
 
 
@@ -27,7 +30,7 @@ RETRY_AFTER_S = 2
 class Load:
     """What this process has under way. `lag_s` is the less of the event loop's last two delays: a pause is no load."""
 
-    under_way: dict[Kind, int] = field(default_factory=lambda: {"work": 0, "reads": 0})
+    under_way: dict[Kind, int] = field(default_factory=lambda: {"work": 0, "reads": 0, "streams": 0})
     body_bytes: int = 0
     pictures: int = 0
     lag_s: float = 0.0
@@ -81,7 +84,7 @@ class Overload:
         if path in ALWAYS_ANSWERED:
             yield None
             return
-        kind: Kind = "work" if path.startswith(WORK) else "reads"
+        kind: Kind = "work" if path.startswith(WORK) else "streams" if path in STREAMS else "reads"
         self._check(kind)
         ticket = Ticket(self, kind)
         try:
@@ -119,7 +122,7 @@ class Overload:
 
     def _check(self, kind: Kind) -> None:
         limits, load = self._limits(), self.load
-        most = limits.work_max if kind == "work" else limits.reads_max
+        most = {"work": limits.work_max, "reads": limits.reads_max, "streams": limits.streams_max}[kind]
         if load.under_way[kind] >= most:
             raise self._shed(kind, f"{most} requests of this kind are being answered already")
         if kind == "work":

@@ -179,6 +179,12 @@ class OverloadSection(Section):
     reads_max: int = Field(
         default=5000, ge=1, le=1_000_000, description="Other requests being answered, and those that wait for a job."
     )
+    streams_max: int = Field(
+        default=2500,
+        ge=1,
+        le=1_000_000,
+        description="Events and downloads being sent; fewer than `server.connections_max`, which they hold.",
+    )
     body_bytes_max: int = Field(
         default=96 * MEBIBYTE,
         ge=1024,

@@ -7,9 +7,13 @@ credentials are never allowed: a page that has a key sends it itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.api.errors import ALWAYS
 
 PREFLIGHT_S = 600
 # What a page may send, and what it may read beside the headers that every page may.
@@ -23,6 +27,18 @@ READ = (
     "WWW-Authenticate", "x-vidgate-attempts", "x-vidgate-budget-warning", "x-vidgate-cost-usd", "x-vidgate-job-id",
     "x-vidgate-route",
 )  # fmt: skip
+
+
+class UnderWay:
+    """A reply that holds what it holds until it is sent whole, or its client has gone."""
+
+    def __init__(self, response: Response, held: ExitStack) -> None:
+        self._response = response
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._held:
+            await self._response(scope, receive, send)
 
 
 class Edge:
@@ -40,8 +56,8 @@ class Edge:
         async def dressed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.setdefault("X-Content-Type-Options", "nosniff")
-                headers.setdefault("Cache-Control", "no-store")
+                for name, value in ALWAYS.items():
+                    headers.setdefault(name, value)
                 if self._origins:
                     self._share(Headers(scope=scope), scope["method"], headers)
             await send(message)

@@ -28,6 +28,8 @@ from gateway.telemetry.tracing import Standing
 log = structlog.get_logger()
 
 STORE_RETRY_AFTER_S = 5
+# What every reply carries that says nothing else; those made without the edge too.
+ALWAYS: Mapping[str, str] = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 BY_STATUS: Mapping[int, type[Problem]] = {404: NotFound, 405: MethodNotAllowed}
 
 
@@ -54,6 +56,7 @@ def _facts(request: Request, error: Exception) -> dict[str, str]:
 def raw_reply(problem: Problem) -> bytes:
     """A problem as the bytes of a whole reply, for a connection on which no request could be read; it is the last."""
     response = problem_response(problem)
+    response.headers.update(ALWAYS)
     lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}".encode()]
     lines += [name + b": " + value for name, value in (*response.raw_headers, (b"connection", b"close"))]
     return b"\r\n".join(lines) + b"\r\n\r\n" + bytes(response.body)

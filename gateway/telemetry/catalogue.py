@@ -192,8 +192,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "vidgate_requests_shed",
         "counter",
-        "Requests refused because there was too much to do: `work` or `reads` under way, `bodies` in memory, "
-        "`pictures` being opened, or `lag` of the event loop.",
+        "Requests refused because there was too much to do: `work`, `reads` or `streams` under way, "
+        "`bodies` in memory, `pictures` being opened, or `lag` of the event loop.",
         ("limit",),
     ),
     Metric("vidgate_requests_under_way", "gauge", "Requests being answered, as they count for shedding.", ("kind",)),

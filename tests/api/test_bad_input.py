@@ -317,17 +317,20 @@ async def test_an_unknown_path_and_a_wrong_verb_are_problems_too(start: Start) -
 async def test_a_fault_of_vidgates_own_is_told_without_its_insides(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """500 as a problem; the exception's text stays in the log."""
-    gateway = await start(*VENDORS)
+    """500 as a problem that a page may read as any other; the exception's text stays in the log."""
+    gateway = await start(*VENDORS, server={"cors_origins": ["https://studio.example.com"]})
 
     async def broken(*_args: object) -> None:
         raise ZeroDivisionError("the secret insides")
 
     with monkeypatch.context() as patch:
         patch.setattr(gateway.store, "read", broken)
-        response = await gateway.client.get("/jobs")
+        response = await gateway.client.get("/jobs", headers={"origin": "https://studio.example.com"})
     body = assert_problem(response, 500, "internal-error")
     assert "secret" not in json.dumps(body)
+    carried = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+    carried["access-control-allow-origin"] = "https://studio.example.com"
+    assert carried.items() <= dict(response.headers).items()
 
 
 NAMES = st.sampled_from(

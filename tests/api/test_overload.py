@@ -97,3 +97,20 @@ async def test_a_loop_that_is_late_again_and_again_takes_no_more_work(start: Sta
     await check_watched(gateway)
     gateway.service.overload.lagged(0.0)
     assert (await gateway.post()).status_code == 202
+
+
+async def test_a_stream_counts_until_it_has_ended(start: Start) -> None:
+    """Events that are listened to fill `streams_max`, not the reads, and give their place back at their end."""
+    renders = Scripted(checks=[Pending(), Pending(), Pending()])
+    gateway = await start(renders, overload={"streams_max": 1, "reads_max": 2})
+    path = f"/jobs/{await gateway.submit()}"
+    under_way = gateway.service.overload.load.under_way
+    listening = asyncio.ensure_future(gateway.client.get(f"{path}/events", timeout=None))
+    await gateway.clock.sleep(1)
+    assert under_way["streams"] == 1
+    check_shed(await gateway.client.get(f"{path}/content"), "streams")
+    await check_watched(gateway)
+    assert 'vidgate_requests_under_way{kind="streams"} 1.0' in (await gateway.client.get("/metrics")).text
+    assert (await listening).status_code == 200
+    assert (await gateway.client.get(f"{path}/content")).status_code == 200
+    assert set(under_way.values()) == {0}

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.connections import SPARE_CONNECTIONS
 from tests.support.processes import Stand, stand
 from tests.support.raw_http import connected, heard, talk
 
@@ -164,6 +165,8 @@ def test_what_is_not_http_is_refused_as_a_problem(gateway: Stand, first: bytes) 
     heard_ = talk(url(gateway), [first])
     assert (heard_.statuses, heard_.closed) == ([400], True)
     assert heard_.replies[0].problem()["detail"]
+    assert heard_.replies[0].headers["x-content-type-options"] == "nosniff"
+    assert heard_.replies[0].headers["cache-control"] == "no-store"
 
 
 def test_what_stands_behind_the_body_is_no_header(gateway: Stand) -> None:
@@ -254,7 +257,7 @@ def test_who_does_not_take_the_reply_is_cut_off(gateway: Stand) -> None:
 
 def test_more_connections_than_allowed_are_told_so(gateway: Stand) -> None:
     """The next one gets a 503 to try again, those that are open stay, and room is made as they end."""
-    held = [connected(url(gateway)) for _ in range(70)]
+    held = [connected(url(gateway)) for _ in range(LIMITS["connections_max"] + SPARE_CONNECTIONS + 10)]
     try:
         raws = [heard(line, 0.3)[0] for line in held[-3:]]
         assert all(raw.startswith(b"HTTP/1.1 503") and b"temporary-reduced-capacity" in raw for raw in raws)
@@ -262,6 +265,23 @@ def test_more_connections_than_allowed_are_told_so(gateway: Stand) -> None:
         for line in held:
             line.close()
     gateway.until(lambda: httpx.get(f"{url(gateway)}/healthz").status_code == 200)
+
+
+PROBES = {b"/healthz": 200, b"/metrics": 200, b"/routes": 503, b"/readyz?full": 200}
+
+
+def test_health_is_answered_when_all_connections_are_taken(tmp_path: Path) -> None:
+    """A probe of a full gateway gets its 200 on a connection that ends then; every other request gets the 503."""
+    with stand(tmp_path, switches={}, sections={"server": {"header_s": 60, "connections_max": 10}}) as full:
+        full.start()
+        held = [connected(url(full)) for _ in range(10)]
+        try:
+            heard_ = {path: talk(url(full), [b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n"]) for path in PROBES}
+        finally:
+            for line in held:
+                line.close()
+    assert {path: one.statuses for path, one in heard_.items()} == {path: [status] for path, status in PROBES.items()}
+    assert all(one.closed for one in heard_.values())
 
 
 OFFERS = {

@@ -46,6 +46,16 @@ def test_work_is_shed_before_reads_and_health_never() -> None:
     assert tight.load == Load()
 
 
+def test_streams_take_no_room_of_reads_nor_reads_of_streams() -> None:
+    """Who listens for long is counted apart."""
+    tight = overload(reads_max=1, streams_max=1)
+    with tight.admitted("/jobs/{job_id}/events"):
+        assert (shed(tight, "/jobs/{job_id}/content"), shed(tight, READ)) == ("streams", None)
+    with tight.admitted(READ):
+        assert (shed(tight, "/jobs/{job_id}/content"), shed(tight, READ)) == (None, "reads")
+    assert tight.load == Load()
+
+
 def test_bodies_are_counted_together_and_given_back() -> None:
     """The one that makes it too much is refused while it is read, and no other is begun until there is room."""
     tight = overload(body_bytes_max=2_000)
