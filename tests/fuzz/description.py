@@ -214,7 +214,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run until so many calls were made, with another seed each round."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--calls", type=int, default=20_000)
-    parser.add_argument("--examples", type=int, default=100, help="for each operation and phase of one round")
+    parser.add_argument("--examples", type=int, default=250, help="for each operation and phase of one round")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--path", default="", help="only the addresses that match this pattern")
     asked = parser.parse_args(arguments)
