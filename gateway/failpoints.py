@@ -44,13 +44,22 @@ TRANSACTIONS = (
     "watch.note_balance",
     "webhooks.keep_usage_webhook",
 )
+# What administrators do over HTTP: one transaction each, with its line in the audit log, that no job waits for. Dead
+# before it, nothing was done; after it, all of it.
+ADMINISTRATION = (
+    "administration.add_key",
+    "administration.add_team",
+    "administration.end_key",
+    "administration.end_team",
+    "people.admit_person",
+)
 CALLS: Mapping[Part, tuple[str, ...]] = {
     "vendor": ("balance", "cancel", "check", "lookup", "submit", "upload"),
     "outbound": ("fetch", "post"),
     "artifacts": ("get", "put"),
 }
 ACTIONS = (*TRANSACTIONS, *(f"{part}.{call}" for part, calls in CALLS.items() for call in calls))
-STEPS = frozenset(f"{moment} {action}" for action in ACTIONS for moment in ("before", "after"))
+STEPS = frozenset(f"{moment} {action}" for action in (*ACTIONS, *ADMINISTRATION) for moment in ("before", "after"))
 
 _hook: Hook | None = None
 

@@ -129,6 +129,7 @@ def test_every_number_has_a_unit_or_is_a_count() -> None:
         "overload.pictures_max",
         "overload.work_max",
         "overload.reads_max",
+        "overload.streams_max",
         "intake.pixels_max",
         "intake.side_max",
         "media.workers",
