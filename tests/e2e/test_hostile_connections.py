@@ -259,7 +259,7 @@ def test_more_connections_than_allowed_are_told_so(gateway: Stand) -> None:
     """The next one gets a 503 to try again, those that are open stay, and room is made as they end."""
     held = [connected(url(gateway)) for _ in range(LIMITS["connections_max"] + SPARE_CONNECTIONS + 10)]
     try:
-        raws = [heard(line, 0.3)[0] for line in held[-3:]]
+        raws = [heard(line, LATE_S)[0] for line in held[-3:]]
         assert all(raw.startswith(b"HTTP/1.1 503") and b"temporary-reduced-capacity" in raw for raw in raws)
     finally:
         for line in held:
