@@ -177,7 +177,7 @@ class Card:
             self.restarts += 1
             try:
                 return await self.start()
-            except StartError as error:
+            except (StartError, OSError) as error:
                 log.warning("gpu.not_restarted", why=str(error), again_in_s=wait_s)
             await self._clock.sleep(wait_s)
             wait_s = min(RESTART_LAST_S, 2 * wait_s)

@@ -24,6 +24,8 @@ from providers.local_gpu.worker.shelf import Shelf
 
 log = structlog.get_logger()
 
+# What a fault of an engine's, or of ours in reading it, is raised as.
+ENGINE_TROUBLES = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OSError)
 # A render whose card dies under it is begun once more: twice may be chance, a third time it is the render.
 TRIES_MAX = 2
 WAIT_TICK_S = 0.05
@@ -204,6 +206,7 @@ class Desk:
         self.draining = True
         self._give_back(lambda _render: True, "the worker is stopping")
         begun = self.clock.now()
+        await self._call_back(self._waiting())
         await self._while(lambda: any(not render.ended for render in self._renders.values()), begun + seconds)
         fetching_until = min(begun + seconds, self.clock.now() + FETCHED_WITHIN_S)
         await self._while(lambda: self._unfetched(begun), fetching_until)
@@ -215,6 +218,15 @@ class Desk:
             render.fail("worker_lost", f"{why}: order it elsewhere", self.clock.now())
             self._close(render)
             self._forget_picture(render)
+
+    async def _call_back(self, handed_over: list[Render]) -> None:
+        """Give back what was handed to the engine and has not begun: an engine with many cards holds all that waits."""
+        for render in handed_over:
+            if render.state != "queued":
+                continue
+            render.fail("worker_lost", "the worker is stopping: order it elsewhere", self.clock.now())
+            self._close(render)
+            await self.engine.cancel(render.id)
 
     async def _while(self, condition: Callable[[], bool], until: float) -> None:
         while condition() and self.clock.now() < until:
@@ -251,13 +263,22 @@ class Desk:
 
     async def _make(self, render: Render) -> None:
         task = Task(render.order, self.shelf.picture(render.id), self.shelf.output(render.id))
-        async for event in self.engine.render(task):
-            if render.ended:  # it was called off while it waited at the engine
-                continue
-            now = self.clock.now()
-            render.hear(event, now)
-            if event.ends:
-                self._end(render, event, now)
+        told = False
+        try:
+            async for event in self.engine.render(task):
+                if render.ended:  # it was called off while it waited at the engine
+                    continue
+                now = self.clock.now()
+                render.hear(event, now)
+                if event.ends:
+                    told = True
+                    self._end(render, event, now)
+        except ENGINE_TROUBLES as error:  # it costs this render and none beside it
+            if isinstance(error, OSError) and (render.ended or not told):
+                raise
+            log.exception("gpu.engine_failed", render=render.id)
+            if not told and not render.ended:
+                self._end(render, Event("lost", message=f"{type(error).__name__}: {error}"[:300]), self.clock.now())
 
     @property
     def _cards(self) -> int:

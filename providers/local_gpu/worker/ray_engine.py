@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import structlog
 from ray import serve
-from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
 
 from providers.contract import Clock
 from providers.local_gpu.worker.card import child_environment
@@ -28,12 +30,18 @@ from providers.local_gpu.worker.events import EngineFacts, Event, StartError, Ta
 from providers.local_gpu.worker.orders import Order
 from providers.local_gpu.worker.plan import ModelPlan, RayPlan, ServerPlan
 
+log = structlog.get_logger()
+
+# What Ray raises of itself: its own errors, and what its client and a half-started cluster let through.
+RAY_TROUBLES = (RayError, RayServeException, RuntimeError, OSError, LookupError)
 APPLICATION = "vidgate-gpu"
 LOOPBACK = "127.0.0.1"
 # The controller and the driver do next to nothing, and want a place all the same.
 CPUS_BESIDE = 1
 LOOK_EVERY_S = 2.0
 HEALTH_EVERY_S = 5.0
+# Ray asks several times before it replaces a replica; an order that was sent there waits that long at most.
+REPLACED_WITHIN_S = 60.0
 OBJECT_STORE_BYTES = 512 * 1024 * 1024
 
 
@@ -47,7 +55,7 @@ class Replica:
         self._renderer = Renderer(ModelPlan.model_validate(plan))
         self._renderer.warm_up()
         self._wedged_s = wedged_s
-        self._wedged = False
+        self._broken = ""
         # A render that was called off ends at its next step; the next order begins after that and not beside it.
         self._thread = ThreadPoolExecutor(1)
 
@@ -56,12 +64,20 @@ class Replica:
         return asdict(self._renderer.facts)
 
     def check_health(self) -> None:
-        """Ray asks this now and then, and replaces a replica that raises. Raises RuntimeError once a render hangs."""
-        if self._wedged:
-            raise RuntimeError("a render hangs in this process")
+        """Ray asks this now and then, and replaces a replica that raises. Raises RuntimeError once it is broken."""
+        if self._broken:
+            raise RuntimeError(self._broken)
 
     async def render(self, order: Mapping[str, Any], picture: bytes) -> AsyncIterator[dict[str, Any]]:
-        """Render, telling each event; the last one of a finished render has the file with it."""
+        """Render, telling each event; the last one of a finished render has the file with it.
+
+        A broken replica renders nothing. It keeps its one place taken until it is replaced: a refusal would free the
+        place at once, and order after order would be sent to it.
+        """
+        if self._broken:
+            await asyncio.wait({asyncio.get_running_loop().create_future()}, timeout=REPLACED_WITHIN_S)
+            yield self._told(Event("lost", message=self._broken))
+            return
         loop, events = asyncio.get_running_loop(), asyncio.Queue[tuple[Event, bytes]]()
         canceled = threading.Event()
 
@@ -72,11 +88,16 @@ class Replica:
         try:
             while True:
                 event, data = await self._next(events, work)
-                yield {**event.as_json(), "process": os.getpid(), "data": data}
+                if event.code == "fault" and self._renderer.facts.device != "cpu":
+                    self._broken = "a fault on the card: its context is not to be trusted"
+                yield self._told(event, data)
                 if event.ends:
                     return
         finally:
             canceled.set()
+
+    def _told(self, event: Event, data: bytes = b"") -> dict[str, Any]:
+        return {**event.as_json(), "process": os.getpid(), "data": data}
 
     async def _next(
         self, events: asyncio.Queue[tuple[Event, bytes]], work: asyncio.Future[None]
@@ -92,7 +113,7 @@ class Replica:
                 return heard.result()
         finally:
             heard.cancel()
-        self._wedged = True
+        self._broken = "a render hangs in this process"
         return Event("failed", code="wedged", message=f"no step ended within {self._wedged_s:g} s"), b""
 
     def _render(self, order: Order, picture: bytes, say: Any, canceled: threading.Event) -> None:
@@ -138,7 +159,7 @@ class RayEngine:
                 facts = await self._handle.facts.remote()
         except TimeoutError as error:
             raise StartError(f"no replica was ready within {self._server.start_s:g} s") from error
-        except (RuntimeError, ConnectionError, RayActorError, RayTaskError) as error:
+        except RAY_TROUBLES as error:
             raise StartError(f"Ray could not start the replicas: {str(error)[-500:]}") from error
         self._facts = EngineFacts(**{**facts, "models": tuple(facts["models"]), "replicas": self._plan.replicas_min})
         self._looking = asyncio.create_task(self._look())
@@ -152,9 +173,33 @@ class RayEngine:
             await asyncio.to_thread(ray.shutdown)
 
     async def render(self, task: Task) -> AsyncIterator[Event]:
-        """Hand an order to Ray and tell its events; when its replica dies, it is lost and may be handed over again."""
+        """Hand an order to Ray and tell its events; when Ray loses it, it is lost and may be handed over again."""
+        name, ended = task.order.id, False
+        last = Event("lost", message="the replica said no more")
+        self._streams[name] = None
+        try:
+            async for event in self._heard(task):
+                ended = ended or event.ends
+                yield event
+        except RayTaskError as error:
+            last = Event("failed", code="fault", message=str(error)[-500:])
+        except (RayError, RayServeException) as error:
+            last = Event("lost", message=f"Ray lost it: {type(error).__name__}")
+        except asyncio.CancelledError:
+            # Ray says so too when an order is called off before a replica had it.
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise
+        finally:
+            called_off = name in self._canceled
+            self._streams.pop(name, None)
+            self.processes.pop(name, None)
+            self._canceled.discard(name)
+        if not ended:
+            yield Event("canceled") if called_off else last
+
+    async def _heard(self, task: Task) -> AsyncIterator[Event]:
         order = task.order
-        self._streams[order.id] = None
         stream = self._handle.options(stream=True).render.remote(
             {"id": order.id, "model": order.model, "parameters": dict(order.parameters)},
             await asyncio.to_thread(task.picture.read_bytes),
@@ -162,28 +207,12 @@ class RayEngine:
         self._streams[order.id] = stream
         if order.id in self._canceled:
             stream.cancel()
-        try:
-            async for message in stream:
-                self.processes[order.id] = message.pop("process")
-                data = message.pop("data")
-                if data:
-                    await asyncio.to_thread(task.output.write_bytes, data)
-                yield Event.from_json(message)
-        except RayActorError as error:
-            yield Event("lost", message=f"the replica died: {type(error).__name__}")
-        except TaskCancelledError:
-            yield Event("canceled")
-        except RayTaskError as error:
-            yield Event("failed", code="fault", message=str(error)[-500:])
-        except asyncio.CancelledError:
-            # Ray says so too when an order is called off before a replica had it.
-            if order.id not in self._canceled:
-                raise
-            yield Event("canceled")
-        finally:
-            self._streams.pop(order.id, None)
-            self.processes.pop(order.id, None)
-            self._canceled.discard(order.id)
+        async for message in stream:
+            self.processes[order.id] = message.pop("process")
+            data = message.pop("data")
+            if data:
+                await asyncio.to_thread(task.output.write_bytes, data)
+            yield Event.from_json(message)
 
     async def cancel(self, render_id: str) -> None:
         """Ask Ray to call a render off: it leaves the queue at once, or its replica stops at the next step."""
@@ -226,9 +255,14 @@ class RayEngine:
         """Keep the number of replicas that stand ready: Ray replaces, adds and removes them by itself."""
         while True:
             await self._clock.sleep(LOOK_EVERY_S)
-            status = await asyncio.to_thread(serve.status)
-            states = status.applications[APPLICATION].deployments["replica"].replica_states
-            self._facts = replace(self._facts, replicas=int(states.get("RUNNING", 0)))
+            try:
+                status = await asyncio.to_thread(serve.status)
+                states = status.applications[APPLICATION].deployments["replica"].replica_states
+                running = int(states.get("RUNNING", 0))
+            except RAY_TROUBLES as error:  # the next look may find it well again
+                log.warning("gpu.ray_not_seen", error=f"{type(error).__name__}: {error}"[-300:])
+                running = 0
+            self._facts = replace(self._facts, replicas=running)
 
 
 def _size(plan: RayPlan) -> dict[str, Any]:
