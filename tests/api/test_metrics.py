@@ -47,7 +47,7 @@ def total(samples: dict[Sample, float], name: str, **labels: str) -> float:
 async def test_a_picture_that_ends_its_decoder_is_counted(start: Start) -> None:
     """An operator sees that somebody sends bombs; the caller is told the reason, and the next picture is taken."""
     gateway = await start(Scripted())
-    refused = await gateway.post(image=b64encode(corpus("png-flat-25-megapixels")).decode())
+    refused = await gateway.post(image=b64encode(corpus("jpeg-8000-scans")).decode())
     assert (refused.status_code, refused.json()["reason"]) == (422, "too_costly")
     assert (await gateway.made())["status"] == "succeeded"
     assert total(await scraped(gateway), "vidgate_media_workers_ended_total", kind="too_costly") == 1
