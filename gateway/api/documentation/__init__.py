@@ -25,6 +25,9 @@ MEDIA_TYPES = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
     "start.js": "text/javascript",
+    # What the description names as examples of files.
+    "example.mp4": "video/mp4",
+    "example.png": "image/png",
 }
 # Nothing but this origin; the style sheet has its pictures in itself. Nobody may put the page into a frame.
 HEADERS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway import problems
-from gateway.api.openapi.operation import Json, Operation, Reply, json_of, parameter
+from gateway.api.openapi.operation import Json, Operation, Reply, example_at, json_of, parameter
 from gateway.media.kinds import MEDIA_TYPES
 
 TEXT: Json = {"type": "string"}
@@ -53,7 +53,12 @@ FAILURES = (
     problems.DeadlinePassed,
     problems.OutcomeUnknown,
 )
-FILES = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()}
+BINARY: Json = {"schema": {"type": "string", "format": "binary"}}
+# The page of the documentation has a file of the two usual kinds (gateway/api/documentation).
+EXAMPLE_FILES = {"video/mp4": "/docs/example.mp4", "image/png": "/docs/example.png"}
+FILES = {
+    kind: BINARY | (example_at(EXAMPLE_FILES[kind]) if kind in EXAMPLE_FILES else {}) for kind in MEDIA_TYPES.values()
+}
 JOB_OR_FILE = {**json_of("Job"), **FILES}
 ACCEPT = parameter("header", "Accept", TEXT, "`video/mp4`, or another type that the result can have: its bytes.")
 BYTES = "With `Accept: video/mp4` a finished job is its file; one that has not ended is JSON all the same."
@@ -84,12 +89,16 @@ REFUSALS = (
     problems.InvalidImage,
     problems.NoEligibleRoute,
 )
+# A form has each member as a part of text, or the picture as a file.
+FORM = "image may be a file just as well: -F image=@photo.jpg"
+FORM_FIELDS = {"image": "https://images.example.com/photo.jpg", "seed": "7"}
 UNREADABLE = (problems.BadJson, problems.RequestTimeout, problems.ContentTooLarge, problems.UnsupportedMediaType)
 
 
 def _body(schema: str) -> Json:
     reference = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
-    return {"required": True, "content": {"application/json": reference, "multipart/form-data": reference}}
+    form = {**reference, "examples": {"usual": {"summary": FORM, "value": FORM_FIELDS}}}
+    return {"required": True, "content": {"application/json": reference, "multipart/form-data": form}}
 
 
 def _generate(media: str, schema: str, summary: str) -> Operation:

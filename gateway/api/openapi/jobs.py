@@ -6,6 +6,7 @@ from gateway import problems
 from gateway.api.jobs import CHOICES
 from gateway.api.openapi.generation import (
     ACCEPT,
+    BINARY,
     BYTES,
     FAILURES,
     FILES,
@@ -28,11 +29,22 @@ LOCATION: dict[str, Json] = {"Location": {"required": True, "schema": TEXT, "des
 LINK_LINKS: dict[str, Json] = {
     "content": {"operationId": "getContent", "parameters": {"job_id": "$request.path.job_id"}},
 }
+# With `Range: bytes=4-7` of a video, and `bytes=1-3` of a picture: parts of /docs/example.mp4 and /docs/example.png.
+PART_EXAMPLES = {"video/mp4": ("bytes=4-7", "ftyp"), "image/png": ("bytes=1-3", "PNG")}
+PARTS = {
+    kind: BINARY
+    | (
+        {"examples": {"usual": {"summary": f"Range: {PART_EXAMPLES[kind][0]}", "value": PART_EXAMPLES[kind][1]}}}
+        if kind in PART_EXAMPLES
+        else {}
+    )
+    for kind in FILES
+}
 FILE = {
     200: Reply("The file.", FILES, FILE_HEADERS),
     206: Reply(
         "A part of it.",
-        FILES,
+        PARTS,
         {**FILE_HEADERS, "Content-Range": {"required": True, "schema": TEXT, "description": "Which part."}},
     ),
     304: Reply("The client has it already.", headers={"ETag": FILE_HEADERS["ETag"]}),
@@ -65,8 +77,11 @@ TAGS: Json = {
 FILE_NUMBER = parameter(
     "query", "file", {"type": "integer", "minimum": 0, "default": 0}, "Which file of the result, counted from 0."
 )
-# Of each event of the stream; a comment, which keeps the line open, has none of it.
-EVENT = {"type": "object", "properties": {"event": TEXT, "data": TEXT, "id": TEXT, "retry": {"type": "integer"}}}
+# The stream is text, and this is each event of it; a comment, which keeps the line open, has none of it.
+EVENT = {
+    "type": ["object", "string"],
+    "properties": {"event": TEXT, "data": TEXT, "id": TEXT, "retry": {"type": "integer"}},
+}
 EVENTS = "created, started, accepted, retry, in_doubt, failed, delivered, … with ids; progress without; last: ended."
 
 FILTERS = (

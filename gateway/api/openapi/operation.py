@@ -132,6 +132,11 @@ def _with_examples(shown: Json, examples: Mapping[str, Any]) -> Json:
     return {**shown, "content": content}
 
 
+def example_at(address: str, summary: str = "") -> Json:
+    """The examples of a media object whose literal one is too long for JSON, or no text: where it is served."""
+    return {"examples": {"usual": {"externalValue": address} | ({"summary": summary} if summary else {})}}
+
+
 def json_of(name: str) -> Mapping[str, Json]:
     """JSON content of a named schema."""
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}

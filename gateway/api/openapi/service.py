@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gateway import problems
-from gateway.api.openapi.generation import TEXT
-from gateway.api.openapi.operation import Operation, Reply, json_of, parameter
+from gateway.api.openapi.generation import FILES, TEXT
+from gateway.api.openapi.operation import Operation, Reply, example_at, json_of, parameter
 
 OPERATIONS = (
     Operation(
@@ -51,7 +51,12 @@ OPERATIONS = (
         "getDescription",
         "service",
         "This document.",
-        {200: Reply("OpenAPI 3.1.", {"application/json": {"schema": {"type": "object"}}})},
+        {
+            200: Reply(
+                "OpenAPI 3.1.",
+                {"application/json": {"schema": {"type": "object"}, **example_at("/openapi.json")}},
+            )
+        },
     ),
     Operation(
         "get",
@@ -62,7 +67,7 @@ OPERATIONS = (
         {
             200: Reply(
                 "A page that needs nothing from any other origin.",
-                {"text/html": {"schema": TEXT}},
+                {"text/html": {"schema": TEXT, **example_at("/docs")}},
                 {
                     "Content-Security-Policy": {
                         "required": True,
@@ -80,7 +85,14 @@ OPERATIONS = (
         "service",
         "A file of that page.",
         {
-            200: Reply("The file.", {"text/javascript": {"schema": TEXT}, "text/css": {"schema": TEXT}}),
+            200: Reply(
+                "The file.",
+                {
+                    "text/javascript": {"schema": TEXT, **example_at("/docs/start.js")},
+                    "text/css": {"schema": TEXT, **example_at("/docs/swagger-ui.css")},
+                    **{kind: FILES[kind] for kind in ("video/mp4", "image/png")},
+                },
+            ),
             304: Reply("The client has it already."),
         },
         (problems.NotFound,),
