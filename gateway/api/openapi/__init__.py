@@ -1,7 +1,7 @@
 """`GET /openapi.json`: OpenAPI 3.1, made from the vocabulary, the capability tables and the tree of problems.
 
 One file for each group of operations (data), `operation.py` for how one is written, `requests.py` and `schemas.py` for
-what goes in and comes out, `examples.json` for what both look like, recorded from a running gateway; files are examples by their address.
+what goes in and comes out, `examples.json` for what both look like, recorded from a running gateway
 """
 
 from __future__ import annotations
