@@ -35,6 +35,7 @@ from providers.registry import plugins
 UNITS_S = {"h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 SINCE = re.compile(r"^(\d{1,4})([hdw])$")
 SQLITE = "sqlite:///"
+PATIENCE_S = 2.0  # somebody waits at a prompt: an address that nobody answers at is told at once
 Json = Mapping[str, Any]
 
 
@@ -150,7 +151,7 @@ def _read(url: str, since: float) -> Recorded:
     """Read the records without writing a byte. Raises CommandError when they cannot be read."""
     scheme = url.partition(":")[0]
     if scheme in POSTGRES_SCHEMES:
-        return run(_read_shared(StoreSection(url=url), since))
+        return run(_read_shared(StoreSection(url=url, retry_s=PATIENCE_S), since))
     if not url.startswith(SQLITE):
         known = f"{SQLITE}path or postgresql://user@host/database"
         raise CommandError(ExitCode.USAGE, f"records are read from {known}, not from {scheme}")
