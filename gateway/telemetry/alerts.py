@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from providers.contract import FailureKind
+
 RUNBOOKS = "https://vidgate.dev/runbooks/"
 # The latency objective: this share of the videos within this many seconds (a bucket of the histogram).
 OBJECTIVE_SHARE = 0.95
@@ -51,6 +53,16 @@ def _burn(window: str) -> str:
     wanted = f"({rate(delivered % ('count', ''))} + {rate(LOST)})"
     return f"(1 - {in_time} / {wanted}) / {round(1 - OBJECTIVE_SHARE, 4)}"
 
+
+# A render of our own machines that hung, ended without memory or by a fault, or died with its worker.
+MACHINE_TROUBLES = (FailureKind.TIMEOUT, FailureKind.RENDER_FAILED, FailureKind.LOST)
+_NO_SLOT = "max by (route) (vidgate_machines_slots) == 0"
+# A route whose model no worker was ever given is not silent: it counts only where it had slots within the day, or where
+# nothing answers at all.
+_SILENT = (
+    f"({_NO_SLOT} and on (route) max by (route) (max_over_time(vidgate_machines_slots[1d])) > 0)"
+    f" or ({_NO_SLOT} unless on () max(vidgate_machines_slots) > 0)"
+)
 
 ALERTS: tuple[Alert, ...] = (
     Alert("VidgateDown", "absent(vidgate_build_info)", "2m", "critical", "No replica of vidgate is scraped."),
@@ -195,6 +207,32 @@ ALERTS: tuple[Alert, ...] = (
         "5m",
         "warning",
         "Requests are refused with 503 because a replica has too much to do: the limit {{ $labels.limit }} is reached.",
+    ),
+    Alert(
+        "VidgateGpuSilent",
+        _SILENT,
+        "10m",
+        "warning",
+        "No GPU worker answers for {{ $labels.route }}: its jobs go to vendors, or wait.",
+    ),
+    Alert(
+        "VidgateGpuQueueFull",
+        # A place that came free is taken again within seconds: the mean tells, not the moment of a scrape.
+        "max by (instance) (avg_over_time(vidgate_gpu_queue_depth[5m]))"
+        " > 0.8 * max by (instance) (vidgate_gpu_queue_max > 0)",
+        "15m",
+        "warning",
+        "The queue of the GPU worker {{ $labels.instance }} stays full: the next jobs go to vendors, or wait.",
+    ),
+    Alert(
+        "VidgateGpuRendersFailing",
+        # A job that may go nowhere else is tried four times: one job alone is none.
+        "sum by (route, outcome) (increase(vidgate_attempts_total{"
+        f'outcome=~"{"|".join(MACHINE_TROUBLES)}"'
+        "}[1h])) >= 6 and on (route) max by (route) (vidgate_machines_slots) >= 0",
+        "0m",
+        "warning",
+        "Renders of {{ $labels.route }} on our own GPUs end as {{ $labels.outcome }}, six or more within an hour.",
     ),
 )
 

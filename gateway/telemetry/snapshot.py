@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.dispatcher import Dispatcher
 from gateway.parts import Parts
 from gateway.store.database import StoreError
+from gateway.telemetry.alerts import MACHINE_TROUBLES
 from gateway.telemetry.figures import Series, read_figures, read_ledger
 from gateway.telemetry.metrics import Metrics
 from gateway.watch import DRIFT_OBSERVATIONS_MIN
@@ -64,6 +65,10 @@ class Snapshot:
         metrics.begin("route", parts.fleet.routes)
         metrics.begin("provider", parts.fleet.accounts)
         metrics.begin("operation", ("read", "write"))
+        for provider in parts.fleet.loaded():
+            for route in parts.fleet.accounts[provider].provider.routes:
+                for kind in MACHINE_TROUBLES:  # so that an alarm counts the first of them too
+                    metrics.count("vidgate_attempts", 0, provider=provider, route=route.name, outcome=kind)
 
     async def renew(self) -> None:
         """Set every gauge. What the store does not tell in time is told by a later scrape; its age says so."""

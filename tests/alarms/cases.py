@@ -55,6 +55,28 @@ def _lag(below: int) -> dict[str, str]:
     }
 
 
+def _queue(depth: str) -> dict[str, str]:
+    """A worker that lets ten renders wait, and so many do; another has no queue at all."""
+    return {
+        'vidgate_gpu_queue_depth{instance="w"}': depth,
+        'vidgate_gpu_queue_max{instance="w"}': "10x300",
+        'vidgate_gpu_queue_depth{instance="none"}': "0x300",
+        'vidgate_gpu_queue_max{instance="none"}': "0x300",
+    }
+
+
+def _machine_ends(lost: str) -> dict[str, str]:
+    """Renders that were lost on machines of our own, seen by one of two replicas; a vendor loses many more."""
+    name = "vidgate_attempts_total{"
+    return {
+        f'{name}instance="a",provider="o",route="o/one",outcome="lost"}}': lost,
+        f'{name}instance="b",provider="o",route="o/one",outcome="lost"}}': "0x300",
+        f'{name}instance="a",provider="o",route="o/one",outcome="invalid_request"}}': "0+9x300",
+        f'{name}instance="a",provider="v",route="v/one",outcome="timeout"}}': "0+9x300",
+        'vidgate_machines_slots{instance="a",route="o/one"}': "1x300",
+    }
+
+
 _BUDGET = '{team="t",scope="key",window="month"}'
 CASES: Mapping[str, Case] = {
     "VidgateDown": Case(
@@ -153,6 +175,27 @@ CASES: Mapping[str, Case] = {
         {'vidgate_requests_shed_total{limit="work"}': "0+5x200"},
         labels={"limit": "work"},
     ),
+    # One replica does not reach the worker, then none does. A model that no worker ever had is no alarm beside others.
+    "VidgateGpuSilent": Case(
+        {
+            'vidgate_machines_slots{instance="a",route="o/one"}': "0x200",
+            'vidgate_machines_slots{instance="b",route="o/one"}': "2x4 0x200",
+            'vidgate_machines_slots{instance="b",route="o/two"}': "1x300",
+        },
+        {
+            'vidgate_machines_slots{instance="a",route="o/one"}': "0x200",
+            'vidgate_machines_slots{instance="b",route="o/one"}': "1x200",
+            'vidgate_machines_slots{instance="a",route="o/never"}': "0x200",
+        },
+        labels={"route": "o/one"},
+    ),
+    "VidgateGpuQueueFull": Case(_queue("0x4 10x200"), _queue("8x200"), since=9, labels={"instance": "w"}),
+    "VidgateGpuRendersFailing": Case(
+        _machine_ends("0x4 1 2 6x200"),
+        _machine_ends("0x4 1 5x200"),
+        since=7,
+        labels={"route": "o/one", "outcome": "lost"},
+    ),
 }
 
 # Jobs that end without a video count as late ones, also where there are no others; a refused request does not.
@@ -164,4 +207,14 @@ FURTHER_CASES: tuple[tuple[str, Case], ...] = (
     ("VidgateLatencyObjectiveBurning", Case(_NO_VIDEO, _REFUSED, since=1)),
     ("VidgateLatencyObjectiveSlowBurn", Case(_burn(80, 69, expired=20), _burn(80, 71, expired=20), since=1)),
     ("VidgateLatencyObjectiveSlowBurn", Case(_NO_VIDEO, _REFUSED, since=1)),
+    # No worker ever answered since this was installed, and no route has another one.
+    (
+        "VidgateGpuSilent",
+        Case(
+            {'vidgate_machines_slots{route="o/one"}': "_x4 0x200"},
+            {'vidgate_machines_slots{route="o/one"}': "0x200", 'vidgate_machines_slots{route="o/two"}': "1x200"},
+            since=4,
+            labels={"route": "o/one"},
+        ),
+    ),
 )

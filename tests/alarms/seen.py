@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,9 +36,13 @@ def causes(*names: str) -> Callable[[F], F]:
 
 @dataclass
 class Seen:
-    """The samples of a series of scrapes, the first at minute 0; a scrape that failed ends every series."""
+    """The samples of a series of scrapes, the first at minute 0; a scrape that failed ends every series of its target.
+
+    `workers` are further targets by their `instance`: GPU workers, which tell figures of their own.
+    """
 
     every_min: int = 1
+    workers: Mapping[str, httpx.AsyncClient] = field(default_factory=dict)
     scrapes: list[dict[str, str]] = field(default_factory=list)
 
     @property
@@ -48,13 +52,12 @@ class Seen:
 
     async def scrape(self, client: httpx.AsyncClient) -> None:
         """Take one more look."""
-        try:
-            response = await client.get("/metrics")
-            text = response.text if response.status_code == 200 else ""
-        except (httpx.TransportError, RuntimeError):
-            text = ""
-        found = (match for line in text.splitlines() if (match := LINE.fullmatch(line)))
-        self.scrapes.append({match["series"]: match["value"] for match in found if match["name"] in NAMES})
+        seen = await told(client)
+        for instance, worker in self.workers.items():
+            for series, value in (await told(worker)).items():
+                name, _, labels = series.partition("{")
+                seen[f'{name}{{instance="{instance}",{labels or "}"}'] = value
+        self.scrapes.append(seen)
 
     def judge(self, folder: Path, alarm: str, *, quiet_until: int, fires_at: int, over_at: int | None = None) -> None:
         """Have Prometheus evaluate the rules over what was seen, each minute; the alarm goes off just then.
@@ -95,10 +98,23 @@ class Seen:
         return {name: " ".join(told) for name, told in values.items()}
 
 
+async def told(client: httpx.AsyncClient) -> dict[str, str]:
+    """The samples on a page of metrics of which an alarm speaks; none where it cannot be had."""
+    try:
+        response = await client.get("/metrics")
+        text = response.text if response.status_code == 200 else ""
+    except (httpx.TransportError, RuntimeError):
+        text = ""
+    found = (match for line in text.splitlines() if (match := LINE.fullmatch(line)))
+    return {match["series"]: match["value"] for match in found if match["name"] in NAMES}
+
+
 @asynccontextmanager
-async def watching(gateway: Gateway, *, every_min: int = 1) -> AsyncIterator[Seen]:
-    """Scrape a gateway each minute of its virtual time for the length of the block."""
-    seen, began_at = Seen(every_min), gateway.clock.now()
+async def watching(
+    gateway: Gateway, *, every_min: int = 1, workers: Mapping[str, httpx.AsyncClient] | None = None
+) -> AsyncIterator[Seen]:
+    """Scrape a gateway, and GPU workers beside it, each minute of its virtual time for the length of the block."""
+    seen, began_at = Seen(every_min, workers or {}), gateway.clock.now()
 
     async def scrape() -> None:
         while True:
