@@ -127,8 +127,9 @@ def test_the_gateway_is_pointed_at_every_worker() -> None:
 
 @pytest.mark.parametrize("name", ["minimal", "production"])
 def test_without_gpus_nothing_of_this_is_there(name: str) -> None:
-    """No object, no provider, no rule; the dashboards are always all."""
-    found = [one for one in objects(value_set(name)) if not one["metadata"]["name"].endswith("boards")]
+    """No object, no provider, no rule of the network; dashboards and alarms are always all."""
+    every = [one for one in objects(value_set(name)) if one["kind"] != "PrometheusRule"]
+    found = [one for one in every if not one["metadata"]["name"].endswith("boards")]
     assert found
     assert "gpu" not in yaml.safe_dump(found)
 
@@ -199,11 +200,19 @@ def test_a_worker_gets_out_to_the_hub_only_when_it_fetches_from_there() -> None:
     assert "10.0.0.0/8" in rule["to"][0]["ipBlock"]["except"]
 
 
-def test_prometheus_scrapes_the_workers() -> None:
-    """Each service of them by a monitor of its own."""
-    monitors = {one["metadata"]["name"]: one["spec"] for one in of_kind(GPU, "ServiceMonitor")}
-    assert {"demo-vidgate-gpu-worker", "demo-vidgate-gpu-ray"} <= monitors.keys()
-    assert monitors["demo-vidgate-gpu-worker"]["endpoints"][0]["path"] == "/metrics"
+@pytest.mark.parametrize("kind", ["serviceMonitor", "podMonitor"])
+def test_prometheus_scrapes_the_workers(kind: str) -> None:
+    """Each kind of them by a monitor of its own, and it is let in by the policy."""
+    metrics = {"serviceMonitor": {"enabled": False}, kind: {"enabled": True}}
+    values = merged(GPU, {"metrics": metrics})
+    monitors = {one["metadata"]["name"]: one["spec"] for one in of_kind(values, kind[0].upper() + kind[1:])}
+    for component in ("gpu-worker", "gpu-ray"):
+        spec = monitors[f"demo-vidgate-{component}"]
+        assert spec["selector"]["matchLabels"][COMPONENT] == component
+        (endpoint,) = spec.get("endpoints") or spec["podMetricsEndpoints"]
+        assert (endpoint["port"], endpoint["path"]) == ("http", "/metrics")
+    (callers,) = [rule for rule in policies(values)[1]["ingress"] if rule.get("ports")]
+    assert GPU["networkPolicy"]["ingressFrom"][0] in callers["from"]
 
 
 # The Ray cluster
@@ -254,3 +263,55 @@ def test_worker_and_head_are_told_what_the_command_line_takes(values: dict[str, 
         command = group.commands[words[0]]  # type: ignore[attr-defined]
         command.make_context(words[0], [str(word) for word in words[1:]])
     assert words_of_head(values)[1 : len(container(values)["args"])] == [str(w) for w in container(values)["args"][1:]]
+
+
+# Value, what it is set to, and the words that both programs are told for it.
+SWITCHES: tuple[tuple[str, Any, list[str]], ...] = (
+    ("revision", "9e43909513c6", ["--revision", "9e43909513c6"]),
+    ("variant", "fp16", ["--variant", "fp16"]),
+    ("dtype", "bfloat16", ["--dtype", "bfloat16"]),
+    ("compile", "inductor", ["--compile", "inductor"]),
+    ("compile", False, ["--compile", "off"]),
+    ("attention", "flash", ["--attention", "flash"]),
+    ("channelsLast", True, ["--channels-last", "on"]),
+    ("guidance", "split", ["--guidance", "split"]),
+    ("warmUp", False, ["--no-warm-up"]),
+    ("wedgedSeconds", 900, ["--wedged-s", "900"]),
+    ("startSeconds", 600, ["--start-s", "600"]),
+)
+
+
+def parsed(words: list[str]) -> dict[str, Any]:
+    """What the command line makes of a container's words."""
+    command = typer.main.get_command(program(COMMANDS)).commands[words[0]]  # type: ignore[attr-defined]
+    return dict(command.make_context(words[0], words[1:]).params)
+
+
+@pytest.mark.parametrize(("name", "value", "words"), SWITCHES, ids=str)
+def test_a_switch_reaches_worker_and_head(name: str, value: Any, words: list[str]) -> None:
+    """Under its option's name, as the command line takes it."""
+    values = merged(GPU, at(f"gpuWorker.{name}", value))
+    for told in (container(values)["args"], words_of_head(values)):
+        joined = " ".join(str(word) for word in told) + " "
+        assert " ".join(words) + " " in joined
+        parsed([str(word) for word in told])
+
+
+def test_without_values_of_ones_own_the_programs_have_their_own_defaults() -> None:
+    """Whatever the chart says of itself is what the command line would have taken anyway, places and queue aside."""
+    plain = parsed(["gpu-worker", "--model", "m"])
+    told = parsed([str(word) for word in container(GPU)["args"]])
+    named = {"model", "name", "offline", "host", "work_dir"}
+    assert {key: value for key, value in told.items() if plain[key] != value}.keys() == named
+
+
+def test_further_words_come_last_and_count() -> None:
+    """Each program has its own; what is said twice counts as it is said there."""
+    extra = {"gpuWorker": {"extraArgs": ["--threads", "4", "--guidance", "split"]}}
+    ray = {"rayCluster": {"extraArgs": ["--queue-each", "3"]}}
+    values = merged(GPU, {**extra, **ray})
+    worker_told, head_told = (
+        parsed([str(w) for w in one]) for one in (container(values)["args"], words_of_head(values))
+    )
+    assert (worker_told["threads"], worker_told["guidance"]) == (4, "split")
+    assert (head_told["threads"], head_told["guidance"], head_told["queue_each"]) == (0, "batched", 3.0)

@@ -152,9 +152,11 @@ def test_every_series_of_a_rule_is_named_as_the_charts_monitor_labels_it(name: s
     """Namespace and job stand in every selector and nothing else is changed; without a monitor nothing is added."""
     values = merged(value_set(name), at("metrics.prometheusRule.enabled", True))
     rules = of_kind(values, "PrometheusRule")[0]["spec"]["groups"][0]["rules"]
-    own = r'namespace="video",job=~"\(video/\)\?demo-vidgate"'
+    own = r'namespace="video",job=~"\(video/\)\?demo-vidgate(?:-gpu\(-\(worker\|ray\)\)\?)?"'
     for rule, alert in zip(rules, ALERTS, strict=True):
         selectors = re.findall(rf"vidgate_\w+(?:{{{own}[,}}])?", rule["expr"])
+        for one in selectors:
+            assert ("vidgate_gpu_" in one) == ("demo-vidgate-gpu" in one) or not named, one
         assert {("{" in one) for one in selectors} == {named}, rule["expr"]
         assert re.sub(own, "", rule["expr"]).replace("{}", "").replace("{,", "{") == alert.expression
         assert ({"namespace": "video", "release": "demo"}.items() <= rule["labels"].items()) is named
@@ -165,6 +167,8 @@ def test_an_alarm_looks_at_its_own_installation_only(tmp_path: Path) -> None:
     (rule,) = of_kind(value_set("production"), "PrometheusRule")
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]), encoding="utf-8")
     own = ({"namespace": "video", "job": "demo-vidgate"}, {"namespace": "video", "job": "video/demo-vidgate"})
+    names = ("demo-vidgate-gpu", "demo-vidgate-gpu-ray", "video/demo-vidgate-gpu-worker", "video/demo-vidgate-gpu-ray")
+    workers = tuple({"namespace": "video", "job": name} for name in names)
     others = ({"namespace": "music", "job": "demo-vidgate"}, {"namespace": "video", "job": "second-vidgate"})
 
     def told(name: str, labels: Mapping[str, str], alarm: str, count: int) -> dict[str, Any]:
@@ -173,8 +177,8 @@ def test_an_alarm_looks_at_its_own_installation_only(tmp_path: Path) -> None:
         samples = [{"labels": "{}", "value": count}]
         return {
             "interval": "1m",
-            "input_series": [{"series": f"{name}{{{written}}}", "values": "9999x20"}],
-            "promql_expr_test": [{"expr": firing, "eval_time": "15m", "exp_samples": samples}],
+            "input_series": [{"series": f"{name}{{{written}}}", "values": "9999x25"}],
+            "promql_expr_test": [{"expr": firing, "eval_time": "20m", "exp_samples": samples}],
         }
 
     doubt = "vidgate_attempts_in_doubt_oldest_seconds"
@@ -183,7 +187,12 @@ def test_an_alarm_looks_at_its_own_installation_only(tmp_path: Path) -> None:
         *(told("vidgate_build_info", labels, "VidgateDown", 1) for labels in others),
         *(told(doubt, labels, "VidgateDoubtAgeing", 1) for labels in own),
         *(told(doubt, labels, "VidgateDoubtAgeing", 0) for labels in others),
+        *(told("vidgate_gpu_queue_depth", labels, "VidgateGpuQueueFull", 1) for labels in workers),
+        *(told("vidgate_gpu_queue_depth", labels, "VidgateGpuQueueFull", 0) for labels in (*own, *others)),
     ]
+    for test, labels in zip(tests[8:], (*workers, *own, *others), strict=True):
+        most = ",".join(f'{key}="{value}"' for key, value in labels.items())
+        test["input_series"].append({"series": f"vidgate_gpu_queue_max{{{most}}}", "values": "9x25"})
     assert check_rules(tmp_path, tmp_path / "rules.yaml", tests) == ""
 
 

@@ -161,6 +161,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"gpuWorker": {"enabled": True, "modelVolume": {"existingClaim": "models", "hostPath": "/models"}}},
         "not both",
     ),
+    "a start that its probe cuts off": (
+        {"gpuWorker": {"startSeconds": 3600}},
+        "set gpuWorker.startupFailureThreshold to a tenth of gpuWorker.startSeconds",
+    ),
     "a hub that cannot be reached": (
         {
             "gpuWorker": {"enabled": True, "offline": False},
@@ -206,6 +210,11 @@ def test_what_cannot_work_is_refused_with_the_sentence_that_mends_it(case: str) 
         {"gpuWorker": {"model": ""}},
         {"gpuWorker": {"modelName": "sdxl"}},
         {"gpuWorker": {"gpuResource": "gpu"}},
+        {"gpuWorker": {"compile": "yes"}},
+        {"gpuWorker": {"wedgedSeconds": 0}},
+        {"gpuWorker": {"extraArgs": "--threads 4"}},
+        {"gpuWorker": {"extraArgs": ["--token=hunter2"]}},
+        {"rayCluster": {"extraArgs": ["--port", "9000"]}},
         {"rayCluster": {"workers": 0}},
         {"networkPolicy": {"egressTo": [{"ports": [5432]}]}},
     ],

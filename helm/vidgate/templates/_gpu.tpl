@@ -26,6 +26,11 @@ the addresses of all workers: a render belongs to one of them. */ -}}
 {{- end }}
 {{- end -}}
 
+{{- /* What a series of a GPU worker has: the job is the name of its service, or of its PodMonitor in the namespace. */ -}}
+{{- define "vidgate.gpu.series" -}}
+namespace="{{ .Release.Namespace }}",job=~"({{ .Release.Namespace }}/)?{{ include "vidgate.fullname" . }}-gpu(-(worker|ray))?"
+{{- end -}}
+
 {{- define "vidgate.gpu.image" -}}
 {{- with .Values.gpuWorker.image -}}
 {{- if .digest -}}
@@ -44,9 +49,30 @@ the addresses of all workers: a render belongs to one of them. */ -}}
 - --name
 - {{ . }}
 {{- end }}
+{{- with .Values.gpuWorker.variant }}
+- --variant
+- {{ . | quote }}
+{{- end }}
+{{- with .Values.gpuWorker.revision }}
+- --revision
+- {{ . | quote }}
+{{- end }}
 {{- if .Values.gpuWorker.offline }}
 - --offline
 {{- end }}
+{{- if not .Values.gpuWorker.warmUp }}
+- --no-warm-up
+{{- end }}
+- --dtype
+- {{ .Values.gpuWorker.dtype }}
+- --compile
+- {{ include "vidgate.gpu.switch" .Values.gpuWorker.compile | quote }}
+- --attention
+- {{ .Values.gpuWorker.attention }}
+- --channels-last
+- {{ include "vidgate.gpu.switch" .Values.gpuWorker.channelsLast | quote }}
+- --guidance
+- {{ .Values.gpuWorker.guidance }}
 - --host
 - 0.0.0.0
 - --port
@@ -57,8 +83,24 @@ the addresses of all workers: a render belongs to one of them. */ -}}
 - {{ .Values.gpuWorker.queueMax | quote }}
 - --keep-s
 - {{ .Values.gpuWorker.keepSeconds | quote }}
+- --wedged-s
+- {{ .Values.gpuWorker.wedgedSeconds | quote }}
+- --start-s
+- {{ .Values.gpuWorker.startSeconds | quote }}
 - --drain-s
 - {{ .Values.gpuWorker.drainSeconds | quote }}
+{{- end -}}
+
+{{- /* `on` and `off` without quotes are booleans to YAML; the command line has the words. */ -}}
+{{- define "vidgate.gpu.switch" -}}
+{{- if kindIs "bool" . }}{{ ternary "on" "off" . }}{{ else }}{{ . }}{{ end }}
+{{- end -}}
+
+{{- /* Words that an operator adds; a list that is empty adds none. */ -}}
+{{- define "vidgate.gpu.extra" -}}
+{{- range . }}
+- {{ . | quote }}
+{{- end }}
 {{- end -}}
 
 {{- define "vidgate.gpu.container" -}}

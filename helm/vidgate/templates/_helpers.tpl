@@ -196,6 +196,9 @@ imagePullSecrets:
 {{- if and (or .Values.gpuWorker.enabled .Values.rayCluster.enabled) .Values.gpuWorker.offline (not .Values.gpuWorker.modelVolume.existingClaim) (not .Values.gpuWorker.modelVolume.hostPath) -}}
 {{- fail "an offline GPU worker finds its model on a volume: set gpuWorker.modelVolume.existingClaim or .hostPath, or gpuWorker.offline to false" -}}
 {{- end -}}
+{{- if lt (mul 10 (int .Values.gpuWorker.startupFailureThreshold)) (int .Values.gpuWorker.startSeconds) -}}
+{{- fail "a GPU pod would be killed while it may still load: set gpuWorker.startupFailureThreshold to a tenth of gpuWorker.startSeconds or more" -}}
+{{- end -}}
 {{- if and .Values.gpuWorker.modelVolume.existingClaim .Values.gpuWorker.modelVolume.hostPath -}}
 {{- fail "the models lie in one place: set gpuWorker.modelVolume.existingClaim or .hostPath, not both" -}}
 {{- end -}}
