@@ -145,6 +145,7 @@ def build_app(
         app.state.service = Service(parts, dispatcher, snapshot, overload, reloader, people)
         watch = watch_loop(parts.meter.metrics, chance.clock, overload.lagged)
         loop_watch = asyncio.create_task(watch, name="loop-lag")
+        hold_watch = asyncio.create_task(app.state.service.holds.watch(), name="holds")
         warming = asyncio.create_task(workers.warm(), name="warm-up")
         try:
             await check_clocks(parts.store, chance.clock, settings.jobs.lease_s)
@@ -154,6 +155,7 @@ def build_app(
             yield
         finally:
             loop_watch.cancel()
+            hold_watch.cancel()
             if reloader is not None:
                 await reloader.stop()
             await dispatcher.drain(settings.server.drain_s)
@@ -260,6 +262,7 @@ def _endpoint(path: str, handler: Handler) -> Callable[[Request], Awaitable[Unde
         with service.parts.meter.answering(request.method, path, given) as answering:
             request.state.standing = answering.standing
             with ExitStack() as holding:
+                request.state.holding = holding
                 request.state.ticket = holding.enter_context(service.overload.admitted(path))
                 response = errors.completed(request, await handler(request, service))
                 held = holding.pop_all()

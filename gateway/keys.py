@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, Text, bindparam, cast, insert, or_, select, update
@@ -35,7 +35,8 @@ class KeyGrantError(ValueError):
 class Caller:
     """Who is asking: a live key and the team that pays. `scopes` say what it is for, `grants` narrow how it does it.
 
-    `person` names the person that the key stands for, if any.
+    `person` names the person that the key stands for, if any, and `ends_at` is when what they showed ends. `credential`
+    is the hash that led here.
     """
 
     key_id: str
@@ -46,6 +47,12 @@ class Caller:
     grants: Mapping[str, Any]
     scopes: Scopes
     person: str | None = None
+    ends_at: float | None = None
+    credential: str = field(default="", compare=False, repr=False)
+
+    def of_person(self, person: str | None, ends_at: float | None) -> Caller:
+        """The same where a person asks, whom the key stands for; None leaves it a key."""
+        return self if person is None else replace(self, person=person, ends_at=ends_at)
 
 
 def new_secret() -> str:
@@ -236,7 +243,7 @@ def _row(row: Any) -> KeyRow:
 
 
 # Asked for every request. A secret is looked up by its hash alone, so that how long it takes tells nothing of any key.
-_FOUND = Prepared(
+_CALLERS = (
     select(
         keys.c.id,
         keys.c.team_id,
@@ -246,16 +253,14 @@ _FOUND = Prepared(
         cast(keys.c.grants, Text),
         keys.c.scopes,
         keys.c.hash,
+        keys.c.old_hash,
         keys.c.old_until,
         keys.c.expires_at,
     )
     .join(teams, teams.c.id == keys.c.team_id)
-    .where(
-        or_(keys.c.hash == bindparam("hashed"), keys.c.old_hash == bindparam("hashed")),
-        keys.c.revoked_at.is_(None),
-        teams.c.deleted_at.is_(None),
-    )
+    .where(keys.c.revoked_at.is_(None), teams.c.deleted_at.is_(None))
 )
+_FOUND = Prepared(_CALLERS.where(or_(keys.c.hash == bindparam("hashed"), keys.c.old_hash == bindparam("hashed"))))
 
 
 def find_caller(connection: Connection, secret: str, at: float) -> Caller | None:
@@ -266,14 +271,28 @@ def find_caller(connection: Connection, secret: str, at: float) -> Caller | None
 def find_by_hash(connection: Connection, hashed: str, at: float) -> Caller | None:
     """The caller whose secret has this hash, or the person who stands in place of one."""
     row = _FOUND.one(connection, {"hashed": hashed})
-    if row is None:
-        return None
-    key_id, team_id, name, timezone, plan, grants, scopes, current, old_until, expires_at = row
+    return None if row is None else _caller(row, hashed, at)
+
+
+def find_callers(connection: Connection, hashes: Sequence[str], at: float) -> dict[str, Caller]:
+    """The same for many hashes at once; those that lead to nobody are left out."""
+    query = _CALLERS.where(or_(keys.c.hash.in_(hashes), keys.c.old_hash.in_(hashes)))
+    found = {}
+    for row in connection.execute(query):
+        for hashed in {row.hash, row.old_hash}.intersection(hashes):
+            if (caller := _caller(row, hashed, at)) is not None:
+                found[hashed] = caller
+    return found
+
+
+def _caller(row: Any, hashed: str, at: float) -> Caller | None:
+    key_id, team_id, name, timezone, plan, grants, scopes, current, _, old_until, expires_at = row
     if expires_at is not None and expires_at <= at:
         return None
     if current != hashed and (old_until or 0.0) <= at:
         return None
-    return Caller(key_id, team_id, name, timezone, json.loads(plan), json.loads(grants), parse_scopes(scopes))
+    known = parse_scopes(scopes)
+    return Caller(key_id, team_id, name, timezone, json.loads(plan), json.loads(grants), known, credential=hashed)
 
 
 def _is_live(row: Any, at: float) -> bool:

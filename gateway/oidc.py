@@ -69,7 +69,7 @@ class Oidc:
         found = granted(roles_in(claims, self._settings.roles_claim), self._settings.roles)
         if found is None:
             raise Forbidden(f"none of your roles ({self._settings.roles_claim}) opens anything here")
-        return Person(self._settings.issuer, subject, *found)
+        return Person(self._settings.issuer, subject, *found, ends_at=claims["exp"] + self._settings.leeway_s)
 
     async def _claims(self, token: str) -> Mapping[str, Any]:
         settings = self._settings

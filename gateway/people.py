@@ -31,12 +31,13 @@ NO_PACKAGES = "needs packages that are not installed: pip install 'vidgate[oidc]
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody whom an identity provider vouches for, with the team and the scopes of their roles."""
+    """Somebody whom an identity provider vouches for until `ends_at`, with the team and the scopes of their roles."""
 
     issuer: str
     subject: str
     team_name: str
     scopes: Scopes
+    ends_at: float | None = None
 
     @property
     def name(self) -> str:

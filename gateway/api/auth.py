@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from starlette.requests import Request
 
 from gateway.api.quota import count_request
 from gateway.audience import Audience, audience_of
 from gateway.audit import Actor
-from gateway.keys import Caller, find_caller, hash_key
+from gateway.holds import CHALLENGE, Hold
+from gateway.keys import Caller, find_caller
 from gateway.people import IdentityProvider, admit_person, find_person
 from gateway.problems import Forbidden, MissingScope, Unauthorized
-from gateway.scopes import NEEDED, scopes_text
+from gateway.scopes import NEEDED, Scope, scopes_text
 from gateway.service import Service
 from gateway.telemetry.tracing import learn_here, trust_here
 
 SECRET_LENGTH_MAX = 256
 TOKEN_DOTS = 2  # a signed token has three parts; a key has none, for its letters are base64's
-CHALLENGE = {"WWW-Authenticate": 'Bearer realm="vidgate"'}
 
 
 async def caller_of(request: Request, service: Service) -> Caller:
-    """The caller of a request, by `Authorization: Bearer` or `x-api-key`.
+    """The caller of a request, by `Authorization: Bearer` or `x-api-key`; it is held from here on (gateway/holds.py).
 
     Raises Unauthorized, QuotaExceeded, and MissingScope for a key that is not for this address.
     """
@@ -38,13 +36,16 @@ async def caller_of(request: Request, service: Service) -> Caller:
     learn_here(team=caller.team_id)
     trust_here()
     await count_request(request, service, caller)
-    _check_scope(request, caller)
+    needed = _check_scope(request, caller)
+    if not hasattr(request.state, "hold"):
+        request.state.hold = request.state.holding.enter_context(service.holds.held(caller, needed))
     return caller
 
 
-def credential_of(request: Request) -> str:
-    """What a request came with, as a name that gives nothing of it back."""
-    return hash_key("\n".join(request.headers.get(name, "") for name in ("authorization", "x-api-key")))
+def hold_of(request: Request) -> Hold:
+    """What a request whose caller is known holds: it ends with the key."""
+    hold: Hold = request.state.hold
+    return hold
 
 
 async def _key(service: Service, secret: str) -> Caller:
@@ -64,14 +65,14 @@ async def _person(service: Service, people: IdentityProvider, token: str) -> Cal
         caller = await parts.store.write(admit_person, parts.ids, person, parts.clock.now())
     if caller is None:
         raise Forbidden(f"you were shut out here, or there is no team {person.team_name!r}")
-    return replace(caller, person=person.name)
+    return caller.of_person(person.name, person.ends_at)
 
 
-def _check_scope(request: Request, caller: Caller) -> None:
-    """Whether the key is for this address: an address without a row in the table is nobody's."""
+def _check_scope(request: Request, caller: Caller) -> Scope:
+    """The scope that this address asks for, which the key has: an address without a row in the table is nobody's."""
     needed = NEEDED[request.state.template]
     if needed in caller.scopes:
-        return
+        return needed
     challenge = f'{CHALLENGE["WWW-Authenticate"]}, error="insufficient_scope", scope="{needed}"'
     raise MissingScope(
         f"this key lacks the scope {needed}; it has: {scopes_text(caller.scopes) or 'none'}",

@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from gateway.admission import Answer
 from gateway.api import errors
-from gateway.api.auth import caller_of
+from gateway.api.auth import caller_of, hold_of
 from gateway.api.generate import submit
 from gateway.api.openapi.requests import REQUESTS_MAX
 from gateway.api.quota import count_one_more, job_limits, note_standings
 from gateway.api.reading import BodyLimits, parse_json, read_body
 from gateway.api.wanted import idempotency_key, wish_of
-from gateway.keys import Caller
+from gateway.holds import Hold
 from gateway.money.idempotency import KEY_LENGTH_MAX
 from gateway.problems import BadJson, BadRequest, InvalidParameter, Problem, UnknownField, UnsupportedMediaType
 from gateway.quotas import CallerLimits
@@ -35,7 +35,7 @@ SUFFIX_LENGTH_MAX = 5
 class Order:
     """Who sends a batch of what, under which limits and key."""
 
-    caller: Caller
+    hold: Hold
     limits: CallerLimits
     media: Media
     key: str | None
@@ -53,7 +53,7 @@ async def generate_batch(request: Request, service: Service, media: Media) -> Re
     if key is not None and len(key) > KEY_LENGTH_MAX - SUFFIX_LENGTH_MAX:
         raise BadRequest(f"the Idempotency-Key of a batch has at most {KEY_LENGTH_MAX - SUFFIX_LENGTH_MAX} characters")
     wanted = await _read(request, service)
-    order, room = Order(caller, limits, media, key), asyncio.Semaphore(AT_ONCE)
+    order, room = Order(hold_of(request), limits, media, key), asyncio.Semaphore(AT_ONCE)
 
     async def answered(index: int) -> dict[str, Any]:
         async with room:
@@ -99,9 +99,9 @@ async def _answer(request: Request, service: Service, order: Order, one: tuple[i
     if not isinstance(fields, dict):
         raise BadJson(f"requests[{index}] must be a JSON object")
     if index:  # the first was counted when the batch came
-        await count_one_more(request, service, order.caller)
+        await count_one_more(request, service, order.hold.caller)
     wish = wish_of(fields, service, order.media, f"/generate/{order.media}")
-    submitted = await submit(service, wish, caller=order.caller, limits=order.limits, key=order.key_of(index))
+    submitted = await submit(service, wish, hold=order.hold, limits=order.limits, key=order.key_of(index))
     if index == 0:
         note_standings(request, submitted.answer.standings)
     return _said(submitted.answer)

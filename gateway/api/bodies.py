@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
+from gateway.api.auth import hold_of
 from gateway.api.reading import BodyLimits, parse_json, read_body
 from gateway.problems import InvalidParameter, UnknownField, UnsupportedMediaType
 
@@ -26,6 +27,7 @@ Kind = TypeVar("Kind", bound=Body)
 async def read_model(request: Request, kind: type[Kind]) -> Kind:
     """The body as this kind; none at all is an empty one. Raises the problem that names the member at fault."""
     body = await read_body(request, BODY_LIMITS)
+    hold_of(request).check()  # its key may have ended while the body came
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if body and media_type != "application/json":
         raise UnsupportedMediaType("send application/json", got=media_type or None)

@@ -7,13 +7,14 @@ credentials are never allowed: a page that has a key sends it itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.errors import ALWAYS
+from gateway.holds import KeyEndedError
 
 PREFLIGHT_S = 600
 # What a page may send, and what it may read beside the headers that every page may.
@@ -62,7 +63,8 @@ class Edge:
                     self._share(Headers(scope=scope), scope["method"], headers)
             await send(message)
 
-        await self._app(scope, receive, dressed)
+        with suppress(KeyEndedError):  # the server closes the connection of a reply that has no end
+            await self._app(scope, receive, dressed)
 
     def _share(self, asked: Headers, method: str, headers: MutableHeaders) -> None:
         """Let a page read the reply, if its origin is named; every reply depends on the origin then."""

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from gateway.api.deprecation import warned
 from gateway.api.quota import announce
+from gateway.holds import KeyEndedError
 from gateway.problems import (
     BadRequest,
     InternalError,
@@ -100,7 +101,10 @@ def store_problem(request: Request, error: Exception) -> Unavailable:
 
 
 async def on_fault(request: Request, error: Exception) -> Response:
-    """A fault of ours."""
+    """A fault of ours; a reply that is cut off with its key is none, and nothing more can be sent of it."""
+    if isinstance(error, KeyEndedError):
+        log.info("reply.cut", **_facts(request, error))
+        return Response()
     return _shown(request, fault_problem(request, error))
 
 

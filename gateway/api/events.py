@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 from sse_starlette.event import ServerSentEvent
@@ -15,17 +14,13 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.auth import audience_for, caller_of, credential_of
+from gateway.api.auth import audience_for, caller_of, hold_of
 from gateway.api.prefer import load_job, progress_shown
 from gateway.api.story import Place, place_of, story
 from gateway.jobs import TERMINAL
-from gateway.keys import Caller
-from gateway.problems import Forbidden, Unauthorized
 from gateway.service import Service
 
 PING_S = 15.0
-# A stream of a revoked key ends within a second on every replica, whatever becomes of the bus: the store is asked.
-KEY_RECHECK_S = 0.6
 # Less than the server gives its open connections.
 STOP_GRACE_S = 2.0
 
@@ -67,29 +62,21 @@ def _headers_of(stream: Response) -> Response:
     return head
 
 
-async def _still(request: Request, service: Service) -> Caller | None:
-    """The caller as the key stands now; None for one that may listen no more."""
-    try:
-        return await caller_of(request, service)
-    except (Unauthorized, Forbidden):
-        return None
-
-
 async def _follow(request: Request, service: Service, after: Place, stop: Stop) -> AsyncIterator[ServerSentEvent]:
-    """The stream; a server that stops ends it in good order, and the client goes on at another one."""
+    """The stream; a server that stops ends it in good order, and the client goes on at another one.
+
+    It ends with its key too: who asks again is told why.
+    """
     clock, bus, shown, job_id = service.parts.clock, service.parts.bus, None, request.path_params["job_id"]
-    look_at = clock.now()
-    mine, still = credential_of(request), partial(_still, request, service)
+    look_at, hold = clock.now(), hold_of(request)
     with bus.listen("job", job_id) as event:
         stop.event = event
-        while not stop.asked:
-            caller = await service.listeners.get(mine, still)
-            if caller is None:  # the key was revoked while its holder listened
-                return
+        hold.wakes(event)
+        while not (stop.asked or hold.ended):
             if event.is_set() or clock.now() >= look_at:
                 event.clear()
-                job, attempts = await service.parts.store.read(load_job, job_id, caller.team_id)
-                for line in story(job, attempts, audience_for(caller, service)):
+                job, attempts = await service.parts.store.read(load_job, job_id, hold.caller.team_id)
+                for line in story(job, attempts, audience_for(hold.caller, service)):
                     if line.place > after:
                         after = line.place
                         yield ServerSentEvent(json.dumps(line.data), event=line.name, id=line.id)
@@ -101,4 +88,4 @@ async def _follow(request: Request, service: Service, after: Place, stop: Stop) 
                     yield ServerSentEvent(json.dumps(progress), event="progress")
                 here = service.dispatcher.run_of(job_id) is not None
                 look_at = clock.now() + min(PING_S, math.inf if here else bus.recheck_s)
-            await clock.wait(event, min(KEY_RECHECK_S, look_at - clock.now()))
+            await clock.wait(event, look_at - clock.now())

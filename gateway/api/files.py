@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from gateway.holds import while_held
 from gateway.jobs import TERMINAL, JobStatus
 from gateway.media.kinds import EXTENSIONS
 from gateway.problems import Conflict, Gone, NotFound, RangeNotSatisfiable
@@ -36,7 +37,10 @@ async def result_file(request: Request, service: Service, job: Job, number: str)
 async def stored_file(
     request: Request, service: Service, file: tuple[str, str], headers: Mapping[str, str]
 ) -> Response:
-    """A file by its SHA-256, with its media type. Raises Gone when it is not there, and RangeNotSatisfiable."""
+    """A file by its SHA-256, with its media type, cut off when the key that asks for it ends.
+
+    Raises Gone when it is not there, and RangeNotSatisfiable.
+    """
     sha256, media_type = file
     artifacts = service.parts.inputs.artifacts
     size_bytes = await artifacts.size(sha256)
@@ -58,7 +62,8 @@ async def stored_file(
             async for chunk in artifacts.stream(sha256, start, end):
                 yield chunk
 
-    return StreamingResponse(body(), status, said, media_type)
+    hold = getattr(request.state, "hold", None)  # a link needs no key
+    return StreamingResponse(while_held(hold, body()), status, said, media_type)
 
 
 def _is_known(request: Request, etag: str) -> bool:

@@ -12,13 +12,14 @@ from starlette.responses import Response
 
 from gateway import admission
 from gateway.admission import Admission, Answer, IdempotencyKey
-from gateway.api.auth import audience_for, caller_of
+from gateway.api.auth import audience_for, caller_of, hold_of
 from gateway.api.prefer import Preference, preference_of, wait_for
 from gateway.api.quota import job_limits, note_standings
 from gateway.api.representation import check_forms, forms_of, represented
 from gateway.api.shown import job_json, reply_headers
 from gateway.api.wanted import Wish, idempotency_key, read_wish
 from gateway.audience import Audience
+from gateway.holds import Hold
 from gateway.inputs import given_as
 from gateway.jobs import JobStatus
 from gateway.keys import Caller
@@ -56,21 +57,25 @@ async def generate(request: Request, service: Service, media: Media) -> Response
     wish = await read_wish(request, service, media)
     check_forms(forms, media, wish.written)
     key = idempotency_key(request)
-    submitted = await submit(service, wish, caller=caller, limits=limits, key=key)
+    submitted = await submit(service, wish, hold=hold_of(request), limits=limits, key=key)
     note_standings(request, submitted.answer.standings)
     if submitted.job is None or not preference.wait_s:
         return _response(submitted.answer, preference)
     del wish  # its picture would be kept for as long as the wait
     request.state.ticket.waits()
-    job, response = await wait_for(service, submitted.job.id, caller, preference.wait_s)
+    job, response = await wait_for(service, submitted.job.id, hold_of(request), preference.wait_s)
     await caller_of(request, service)  # a key that was revoked during the wait is told nothing
     if job.finished_at is None:
         response.status_code, response.headers["location"] = 202, f"/jobs/{job.id}"
     return preference.applied(await represented(request, service, job, (response, forms)))
 
 
-async def submit(service: Service, wish: Wish, *, caller: Caller, limits: CallerLimits, key: str | None) -> Submitted:
-    """Plan and admit a wish under an idempotency key, if there is one, and begin its job. Raises its problem."""
+async def submit(service: Service, wish: Wish, *, hold: Hold, limits: CallerLimits, key: str | None) -> Submitted:
+    """Plan and admit a wish under an idempotency key, if there is one, and begin its job. Raises its problem.
+
+    A key that ended while its body or its picture came gets no job.
+    """
+    caller = hold.caller
     claim = None if key is None else IdempotencyKey(key, wish.fingerprint)
     if claim is not None:
         now = service.parts.clock.now()
@@ -81,6 +86,7 @@ async def submit(service: Service, wish: Wish, *, caller: Caller, limits: Caller
     learn_here(job=job.id)
     # A hold outlives the last moment at which an attempt can still be in doubt, so that a late success is captured.
     hold_expires_at = job.give_up_at + service.parts.settings.jobs.in_doubt_s + HOLD_MARGIN_S
+    hold.check()
     wanted = Admission(job, hold_expires_at, claim, partial(_accepted, audience_for(caller, service)), limits)
     answer = await service.parts.store.write(admission.admit, wanted)
     if answer.replayed or answer.status != 202:

@@ -9,13 +9,14 @@ from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
+from gateway.holds import Hold, while_held
 from gateway.media.artifacts import Artifacts
 
 JSON = "application/json"
 
 
 async def document_with_files(
-    artifacts: Artifacts, shown: dict[str, Any], *, headers: Mapping[str, str], bytes_max: int
+    artifacts: Artifacts, shown: dict[str, Any], *, hold: Hold | None, headers: Mapping[str, str], bytes_max: int
 ) -> Response:
     """A job that has a result, with the bytes of its files as `data`.
 
@@ -32,7 +33,9 @@ async def document_with_files(
     between = _between(shown)
     length = sum(map(len, between)) + sum(4 * -(-size // 3) for size in known)
     body = _body(artifacts, between, [file["sha256"] for file in files])
-    return StreamingResponse(body, headers={**headers, "content-length": str(length)}, media_type=JSON)
+    return StreamingResponse(
+        while_held(hold, body), headers={**headers, "content-length": str(length)}, media_type=JSON
+    )
 
 
 def _between(shown: Mapping[str, Any]) -> list[bytes]:

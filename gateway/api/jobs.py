@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.auth import audience_for, caller_of
+from gateway.api.auth import audience_for, caller_of, hold_of
 from gateway.api.files import FILE_NUMBER, result_file, stored_file
 from gateway.api.pages import ID, Page, instant, listed, page_of, whole
 from gateway.api.prefer import load_job, preference_of, show_job, wait_for
@@ -37,11 +37,11 @@ _EPOCH = re.compile(r"^\d{1,12}$", re.ASCII)
 
 async def get_job(request: Request, service: Service) -> Response:
     """One job; with `Prefer: wait=N` the reply waits for its end, with `Accept: video/mp4` it is the file then."""
-    caller = await caller_of(request, service)
+    await caller_of(request, service)
     job_id = request.path_params["job_id"]
     preference = preference_of(request, service.parts.settings.server.wait_s_max)
     forms = forms_of(request)
-    job, response = await wait_for(service, job_id, caller, preference.wait_s)
+    job, response = await wait_for(service, job_id, hold_of(request), preference.wait_s)
     if preference.wait_s:
         await caller_of(request, service)  # a key that was revoked during the wait is told nothing
     return preference.applied(await represented(request, service, job, (response, forms)))
@@ -118,7 +118,7 @@ async def cancel_job(request: Request, service: Service) -> Response:
     if job.status in TERMINAL:
         raise Conflict(f"the job has ended: {job.status}")
     await service.dispatcher.cancel(job_id)
-    _, response = await show_job(service, job_id, caller)
+    _, response = await show_job(service, job_id, hold_of(request))
     response.status_code = 202
     return response
 

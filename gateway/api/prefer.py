@@ -17,8 +17,8 @@ from gateway.api.auth import audience_for
 from gateway.api.inline import document_with_files
 from gateway.api.shown import job_json, reply_headers
 from gateway.api.story import progress_of
+from gateway.holds import Hold
 from gateway.jobs import TERMINAL
-from gateway.keys import Caller
 from gateway.problems import NotFound
 from gateway.service import Service
 from gateway.store import jobs as rows
@@ -74,33 +74,35 @@ def preference_of(request: Request, wait_s_max: float) -> Preference:
     return Preference(wait, "respond-async" in wishes)
 
 
-async def show_job(service: Service, job_id: str, caller: Caller) -> tuple[rows.Job, Response]:
+async def show_job(service: Service, job_id: str, hold: Hold) -> tuple[rows.Job, Response]:
     """A job as it stands, for its own team. Raises NotFound."""
-    job, attempts = await service.parts.store.read(load_job, job_id, caller.team_id)
-    return job, await _document(service, caller, job, attempts)
+    job, attempts = await service.parts.store.read(load_job, job_id, hold.caller.team_id)
+    return job, await _document(service, hold, job, attempts)
 
 
-async def wait_for(service: Service, job_id: str, caller: Caller, wait_s: float) -> tuple[rows.Job, Response]:
-    """The job once it has ended, or as it stands when this time is over."""
+async def wait_for(service: Service, job_id: str, hold: Hold, wait_s: float) -> tuple[rows.Job, Response]:
+    """The job once it has ended, or as it stands when this time is over. Raises the problem of a key that has ended."""
     clock, bus = service.parts.clock, service.parts.bus
     until = clock.now() + wait_s
     with bus.listen("job", job_id) as event:
+        hold.wakes(event)
         while True:
             event.clear()
-            job, attempts = await service.parts.store.read(load_job, job_id, caller.team_id)
+            hold.check()
+            job, attempts = await service.parts.store.read(load_job, job_id, hold.caller.team_id)
             if job.status in TERMINAL or clock.now() >= until:
-                return job, await _document(service, caller, job, attempts)
+                return job, await _document(service, hold, job, attempts)
             # A job that is driven elsewhere may end without a word reaching here: look again now and then.
             patience_s = math.inf if service.dispatcher.run_of(job_id) is not None else bus.recheck_s
             await clock.wait(event, min(until - clock.now(), patience_s))
 
 
-async def _document(service: Service, caller: Caller, job: rows.Job, attempts: Sequence[rows.Attempt]) -> Response:
-    shown = job_json(job, attempts, audience_for(caller, service), progress_shown(service, job, attempts))
+async def _document(service: Service, hold: Hold, job: rows.Job, attempts: Sequence[rows.Attempt]) -> Response:
+    shown = job_json(job, attempts, audience_for(hold.caller, service), progress_shown(service, job, attempts))
     headers = reply_headers(job, len(attempts))
     if job.status in TERMINAL and job.result is not None and job.parameters.get("output") == "inline":
         artifacts, most = service.parts.delivery.artifacts, service.parts.settings.server.inline_bytes_max
-        return await document_with_files(artifacts, shown, headers=headers, bytes_max=most)
+        return await document_with_files(artifacts, shown, hold=hold, headers=headers, bytes_max=most)
     return Response(json.dumps(shown), headers=headers, media_type="application/json")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.requests import Request
 
+from gateway.api.auth import hold_of
 from gateway.api.reading import BodyLimits, metadata_of, read_fields, take_image
 from gateway.money import idempotency
 from gateway.normalise import read_parameters
@@ -43,6 +44,7 @@ async def read_wish(request: Request, service: Service, media: Media) -> Wish:
     server = service.parts.settings.server
     limits = BodyLimits(server.body_bytes_max, server.body_s, server.body_bytes_per_s_min)
     fields = await read_fields(request, limits)
+    hold_of(request).check()  # its key may have ended while the body came
     return wish_of(fields, service, media, request.url.path)
 
 

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ async def test_a_good_token_names_a_person_of_a_team(bench: Callable[..., Bench]
     here = bench()
     claims = here.issuer.claims(here.clock.at, roles=["accountant", "editor"], aud=["other", AUDIENCE])
     expected = Person(here.issuer.url, "mara", "reel", frozenset({Scope.GENERATE, Scope.READ, Scope.BILLING}))
+    expected = replace(expected, ends_at=claims["exp"] + here.settings.leeway_s)
     assert await here.oidc.person_of(here.issuer.sign(claims)) == expected
     curved = here.issuer.sign(claims, key_of("EC", "curve"), "ES256", typ="at+jwt")
     assert await here.oidc.person_of(curved) == expected

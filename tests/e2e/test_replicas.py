@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from gateway.bus.redis import RedisBus
@@ -169,7 +170,7 @@ async def test_replicas_keep_one_limit_between_them(place: Stand) -> None:
 async def test_a_revoked_key_is_refused_everywhere_at_once(
     store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
-    """Callers are looked up and not remembered, and an open stream asks again: Redis has no part in it."""
+    """Callers are looked up and not remembered, and what is held open is asked about: Redis has no part in it."""
     monkeypatch.setattr(RedisBus, "recheck_s", NEVER_S)
     with redis_server(tmp_path / "redis") as server:
         async with stand(tmp_path, store_url, server.url) as place:
@@ -182,6 +183,7 @@ async def test_a_revoked_key_is_refused_everywhere_at_once(
             here, there = [
                 asyncio.ensure_future(one.client.get(f"/jobs/{job_id}/events", timeout=None)) for one in (driver, other)
             ]
+            waits = [asyncio.ensure_future(waited(one, job_id)) for one in (driver, other)]
             await asyncio.sleep(0.2)
             assert (await other.client.get("/jobs")).status_code == 200
             store = driver.service.parts.store
@@ -190,7 +192,14 @@ async def test_a_revoked_key_is_refused_everywhere_at_once(
             assert [(await one.client.get("/jobs")).status_code for one in (driver, other)] == [401, 401]
             async with asyncio.timeout(10):  # nothing but the look at the key ends them within a hundred seconds
                 told = [ids((await stream).text) for stream in (here, there)]
+                answers = [await wait for wait in waits]
             assert told == [["0.0", "1.0", "1.1"]] * 2
+            assert [(one.status_code, "attempts" in one.text) for one in answers] == [(401, False)] * 2
+
+
+async def waited(replica: Replica, job_id: str) -> httpx.Response:
+    """The answer about a job whose end is waited for, longer than the test lasts."""
+    return await replica.client.get(f"/jobs/{job_id}", headers={"prefer": "wait=90"}, timeout=None)
 
 
 async def test_without_redis_everything_goes_on_a_little_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

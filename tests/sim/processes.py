@@ -16,6 +16,7 @@ import httpx
 
 import gateway.app
 import gateway.dispatcher
+import gateway.holds
 import gateway.money.prices
 from gateway.app import Chance, build_app
 from gateway.media.artifacts import Artifacts
@@ -129,6 +130,7 @@ class Processes:
                 (gateway.app, "Outbound", VendorWire(self.wire).outbound()),
                 (gateway.dispatcher, "CLAIM_INTERVAL_S", self.world.scenario.claim_interval_s),
                 (gateway.app, "watch_loop", _unwatched),
+                (gateway.holds, "LOOK_EVERY_S", 60.0),  # no key ends here
                 (ssl, "create_default_context", _ssl_context),
                 (gateway.money.prices, "_read", _read_prices),
                 # Identifiers and keys are the only chance that is not handed in.

@@ -41,7 +41,12 @@ async def starting(folder: Path, template: Path, postgres: PostgresServer | None
     async with AsyncExitStack() as stack:
 
         async def begin(
-            *vendors: Any, claim_interval_s: float = 5.0, http: Any = None, fresh: bool = False, **settings: Any
+            *vendors: Any,
+            claim_interval_s: float = 5.0,
+            look_every_s: float = 60.0,
+            http: Any = None,
+            fresh: bool = False,
+            **settings: Any,
         ) -> Gateway:
             loop = asyncio.get_running_loop()
             assert isinstance(loop, VirtualLoop)
@@ -50,7 +55,15 @@ async def starting(folder: Path, template: Path, postgres: PostgresServer | None
             place, database = made[-1]
             if postgres is not None and database is not None:
                 settings["store"] = {"url": postgres.url(database)} | settings.get("store", {})
-            setting = Setting(place, loop, vendors, settings, http=http, claim_interval_s=claim_interval_s)
+            setting = Setting(
+                place,
+                loop,
+                vendors,
+                settings,
+                http=http,
+                claim_interval_s=claim_interval_s,
+                look_every_s=look_every_s,
+            )
             life = AsyncExitStack()
             gateway = await life.enter_async_context(running(setting))
             gateway.stop = life.aclose

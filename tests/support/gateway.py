@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 
 import gateway.app
 import gateway.dispatcher
+import gateway.holds
 import gateway.money.prices
 import gateway.store.sqlite
 import gateway.telemetry.loop_lag
@@ -65,6 +66,7 @@ class Setting:
     http: httpx.AsyncClient | None = None
     seed: int = 1
     claim_interval_s: float = 5.0
+    look_every_s: float = 60.0  # hours of virtual time are full of waits; who tests that they end sets it
     store: CountedStore = field(init=False)
 
     async def open_store(self, settings: StoreSection) -> CountedStore:
@@ -263,6 +265,7 @@ async def running(setting: Setting) -> AsyncIterator[Gateway]:
             (gateway.app, "Artifacts", _ArtifactsOpener(setting.loop)),
             (gateway.app, "Workers", shared_workers),
             (gateway.dispatcher, "CLAIM_INTERVAL_S", setting.claim_interval_s),
+            (gateway.holds, "LOOK_EVERY_S", setting.look_every_s),
             # Nothing is late in virtual time: a timer every quarter of a second would only slow it down.
             (gateway.telemetry.loop_lag, "INTERVAL_S", 3600.0),
             # What costs real time and shows nothing here: flushing to disk (tests/crash does), certificates, YAML.

@@ -29,7 +29,9 @@ def test_files_come_in_pieces_that_make_the_document(tmp_path: Path, files: list
             "result": {"files": [{"sha256": one.sha256, "url": "/x"} for one in kept], "seed": None},
             "links": {},
         }
-        response = await document_with_files(artifacts, shown, headers={"x-a": "b"}, bytes_max=len(b"".join(files)))
+        response = await document_with_files(
+            artifacts, shown, hold=None, headers={"x-a": "b"}, bytes_max=len(b"".join(files))
+        )
         assert isinstance(response, StreamingResponse)
         return int(response.headers["content-length"]), [bytes(one) async for one in response.body_iterator]  # type: ignore[arg-type]
 
