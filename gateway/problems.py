@@ -12,7 +12,8 @@ Problem
 ├── NotAcceptable              406
 ├── RequestTimeout             408
 ├── Conflict                   409
-│   └── RequestInProgress      409  an Idempotency-Key whose first request still runs
+│   ├── RequestInProgress      409  an Idempotency-Key whose first request still runs
+│   └── LastAdministrator      409  nobody would be left who could let anybody in again
 ├── Gone                       410
 ├── ContentTooLarge            413
 ├── UnsupportedMediaType       415
@@ -147,6 +148,12 @@ class RequestInProgress(Conflict):
     """The first request with this Idempotency-Key has not been answered yet."""
 
     slug, title = "request-in-progress", "The first request with this key is still running"
+
+
+class LastAdministrator(Conflict):
+    """The act would leave nobody who can manage teams and keys over HTTP."""
+
+    slug, title = "last-administrator", "This is the last administrator"
 
 
 class Gone(Problem):

@@ -28,7 +28,7 @@ from gateway.problems import (
     InvalidParameter,
     NotFound,
 )
-from gateway.scopes import USUAL, Scopes
+from gateway.scopes import USUAL, Scope, Scopes
 from gateway.service import Service
 from gateway.teams import NewTeam, StillBusy, TermsError, plan_of, zone_of
 
@@ -99,7 +99,8 @@ async def delete_team(request: Request, service: Service) -> Response:
     """Delete a team for good; refused while it has money under way."""
     caller = await caller_of(request, service)
     team_id, now = _id(request, "team_id"), service.parts.clock.now()
-    found = await service.parts.store.write(administration.end_team, team_id, actor_of(caller), now)
+    by, people_of = actor_of(caller), _teams_of_administrators(service)
+    found = await service.parts.store.write(administration.end_team, team_id, by, now, people_of=people_of)
     if found is None:
         raise NotFound(f"there is no team {team_id}")
     if isinstance(found, StillBusy):
@@ -162,7 +163,8 @@ async def revoke_key(request: Request, service: Service) -> Response:
     """End a key at once and for good, on every replica; its jobs run to their end."""
     caller = await caller_of(request, service)
     key_id, now = _id(request, "key_id"), service.parts.clock.now()
-    if not await service.parts.store.write(administration.end_key, key_id, actor_of(caller), now):
+    by, people_of = actor_of(caller), _teams_of_administrators(service)
+    if not await service.parts.store.write(administration.end_key, key_id, by, now, people_of=people_of):
         raise NotFound(f"there is no live key {key_id}")
     return _json({"id": key_id, "revoked_at": rfc3339(now)})
 
@@ -176,6 +178,12 @@ async def list_audit(request: Request, service: Service) -> Response:
         audit.entries, before=page.after_id, act=act, target=target, count_max=page.limit + 1
     )
     return listed(request, "entries", whole([{**asdict(one), "at": rfc3339(one.at)} for one in found], page.limit))
+
+
+def _teams_of_administrators(service: Service) -> frozenset[str]:
+    """The teams whose people the configuration makes administrators."""
+    oidc = service.parts.settings.security.oidc
+    return frozenset(row.team for row in (oidc.roles if oidc else ()) if Scope.ADMIN in row.scopes)
 
 
 def _given(request: Request, name: str) -> str | None:

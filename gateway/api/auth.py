@@ -36,7 +36,8 @@ async def caller_of(request: Request, service: Service) -> Caller:
     learn_here(team=caller.team_id)
     trust_here()
     await count_request(request, service, caller)
-    needed = _check_scope(request, caller)
+    needed = NEEDED[request.state.template]  # an address without a row in the table is nobody's
+    check_scope(caller, needed)
     if not hasattr(request.state, "hold"):
         request.state.hold = request.state.holding.enter_context(service.holds.held(caller, needed))
     return caller
@@ -68,14 +69,14 @@ async def _person(service: Service, people: IdentityProvider, token: str) -> Cal
     return caller.of_person(person.name, person.ends_at)
 
 
-def _check_scope(request: Request, caller: Caller) -> Scope:
-    """The scope that this address asks for, which the key has: an address without a row in the table is nobody's."""
-    needed = NEEDED[request.state.template]
+def check_scope(caller: Caller, needed: Scope, what_for: str = "") -> None:
+    """Whether the key has this scope. Raises MissingScope."""
     if needed in caller.scopes:
-        return needed
+        return
     challenge = f'{CHALLENGE["WWW-Authenticate"]}, error="insufficient_scope", scope="{needed}"'
+    asked = f"the scope {needed} {what_for}".rstrip()
     raise MissingScope(
-        f"this key lacks the scope {needed}; it has: {scopes_text(caller.scopes) or 'none'}",
+        f"this key lacks {asked}; it has: {scopes_text(caller.scopes) or 'none'}",
         headers={"WWW-Authenticate": challenge},
         scope=needed.value,
     )

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.auth import audience_for, caller_of, hold_of
+from gateway.api.auth import audience_for, caller_of, check_scope, hold_of
 from gateway.api.files import FILE_NUMBER, result_file, stored_file
 from gateway.api.pages import ID, Page, instant, listed, page_of, whole
 from gateway.api.prefer import load_job, preference_of, show_job, wait_for
@@ -21,6 +21,7 @@ from gateway.audience import Audience
 from gateway.jobs import TERMINAL, JobStatus
 from gateway.media.kinds import MEDIA_TYPES
 from gateway.problems import BadRequest, Conflict, Gone, NotFound
+from gateway.scopes import Scope
 from gateway.service import Service
 from gateway.store import jobs as rows
 from gateway.store import listing
@@ -111,10 +112,15 @@ async def get_input(request: Request, service: Service) -> Response:
 
 
 async def cancel_job(request: Request, service: Service) -> Response:
-    """Ask for a job to be stopped: 202. What a vendor has accepted and cannot stop runs to its end and is billed."""
+    """Ask for a job to be stopped: 202. What a vendor has accepted and cannot stop runs to its end and is billed.
+
+    The reply tells all of the job, so a key that may not read cancels only what it asked for itself.
+    """
     caller = await caller_of(request, service)
     job_id = request.path_params["job_id"]
     job, _ = await service.parts.store.read(load_job, job_id, caller.team_id)
+    if job.key_id != caller.key_id:
+        check_scope(caller, Scope.READ, "to cancel a job that another key asked for")
     if job.status in TERMINAL:
         raise Conflict(f"the job has ended: {job.status}")
     await service.dispatcher.cancel(job_id)

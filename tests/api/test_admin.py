@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from gateway import audit
 from gateway.app import ROUTES
 from gateway.ids import Ids
-from gateway.keys import KeyGrantError, NewKey, create_key, find_caller, rotate_key_by
+from gateway.keys import KeyGrantError, NewKey, create_key, find_caller, list_keys, revoke_key, rotate_key_by
 from gateway.money.budgets import Budget, set_budget
 from gateway.money.grants import Grants
 from gateway.money.windows import WindowKind
@@ -244,6 +245,61 @@ def test_whoever_learns_a_secret_had_all_that_it_grants(
                     attempt()
             assert find_caller(connection, before, START) is not None
         assert rotate_key_by(connection, issuer_id, issuer_id, START, overlap_s=0) is not None, "itself it may renew"
+
+
+@asynchronous
+async def test_the_last_administrator_cannot_end_itself(start: Start) -> None:
+    """Neither its key nor its team; keys that are no live administrator's do not count, and nothing is written down."""
+    gateway = await start(Scripted())
+    key_id, admin = await administrator(gateway)
+    await administrator(gateway, expires_at=gateway.clock.now() + 1.0)
+    await administrator(gateway, ALL - {Scope.ADMIN})
+    gone, _ = await administrator(gateway)
+    elsewhere, _ = await administrator(gateway, team_name="gone")
+    team_of = {one.id: one.team_id for one in await gateway.read(list_keys)}
+    await gateway.clock.sleep(2.0)
+    await call(gateway, "POST", f"/admin/keys/{gone}/revoke", admin)
+    await call(gateway, "DELETE", f"/admin/teams/{team_of[elsewhere]}", admin)
+    before = await log_of(gateway)
+    for method, path in (
+        ("POST", f"/admin/keys/{key_id}/revoke"),
+        ("DELETE", f"/admin/teams/{team_of[key_id]}"),
+    ):
+        refused = await gateway.client.request(method, path, headers=admin)
+        assert (refused.status_code, refused.json()["type"].rpartition("/")[2]) == (409, "last-administrator")
+    assert await log_of(gateway) == before
+    await call(gateway, "POST", f"/admin/keys/{key_id}/rotate", admin, overlap_s=60)
+    await call(gateway, "POST", f"/admin/keys/{gateway.key_id}/revoke", admin)
+    other, _ = await administrator(gateway, team_name="more ops")
+    await call(gateway, "POST", f"/admin/keys/{key_id}/revoke", admin)
+    assert [one.id for one in await gateway.read(list_keys, "more ops") if one.revoked_at is None] == [other]
+
+
+@asynchronous
+async def test_of_two_last_administrators_one_is_left(start_on_both: Start) -> None:
+    """Each ends itself at the same moment, by its key or with its team: never are both gone."""
+    gateway = await start_on_both(Scripted())
+    for turn in range(4):
+        names = f"ops {turn}", f"more ops {turn}"
+        made = [await administrator(gateway, team_name=name) for name in names]
+        rows = {one.id: one for one in await gateway.read(list_keys)}
+        by_team = turn % 2 == 1
+        acts = [
+            ("DELETE", f"/admin/teams/{rows[key_id].team_id}")
+            if by_team and key_id == made[0][0]
+            else ("POST", f"/admin/keys/{key_id}/revoke")
+            for key_id, _ in made
+        ]
+        answers = await asyncio.gather(
+            *(
+                gateway.client.request(method, path, headers=header)
+                for (method, path), (_, header) in zip(acts, made, strict=True)
+            )
+        )
+        assert sorted(one.status_code for one in answers) == [200, 409], [one.text for one in answers]
+        live = [one for one in await gateway.read(list_keys) if one.revoked_at is None and Scope.ADMIN in one.scopes]
+        assert len(live) == 1
+        await gateway.write(revoke_key, live[0].id, gateway.clock.now())
 
 
 @asynchronous

@@ -77,6 +77,27 @@ async def test_one_scope_is_enough_for_what_it_is_for(start: Start) -> None:
 
 
 @asynchronous
+async def test_a_key_that_may_not_read_learns_nothing_of_other_jobs_by_cancelling_them(start: Start) -> None:
+    """It is told which scope it lacks, nothing of the job, and the job goes on; ended or not makes no difference."""
+    gateway = await start(Scripted())
+    done, job_id = (await gateway.made())["id"], await gateway.submit(metadata={"project": "secret"})
+    generates = await key_for(gateway, frozenset({Scope.GENERATE}))
+    told = []
+    for name in (job_id, done):
+        refused = await gateway.client.post(f"/jobs/{name}/cancel", headers=generates)
+        assert (refused.status_code, refused.json()["scope"]) == (403, "read")
+        assert 'scope="read"' in refused.headers["www-authenticate"]
+        assert not [header for header in refused.headers if header.startswith("x-vidgate-")]
+        told.append(refused.text.replace(name, "ID"))
+    assert told[0] == told[1]
+    assert "secret" not in told[0]
+    assert (await gateway.job(job_id))["cancel_requested_at"] is None
+    both = await key_for(gateway, frozenset({Scope.GENERATE, Scope.READ}))
+    taken = await gateway.client.post(f"/jobs/{job_id}/cancel", headers=both)
+    assert (taken.status_code, taken.json()["id"]) == (202, job_id)
+
+
+@asynchronous
 async def test_a_key_with_no_scope_at_all_is_good_for_nothing(start: Start) -> None:
     """An unknown word in the database grants nothing; refused requests leave nothing behind."""
     gateway = await start(Scripted())

@@ -117,6 +117,22 @@ async def test_an_operator_acts_under_their_own_name(replica: Replica, issuer: I
     assert (entry.who, entry.act, entry.via) == (f"person ines at {issuer.url}", "team.create", "http")
 
 
+async def test_people_who_administer_count_as_administrators(replica: Replica, issuer: Issuer) -> None:
+    """One who has been here lets the last key go; the last person stays while nobody else has been."""
+    parts = replica.service.parts
+    new = NewKey("ops", "only", parts.clock.now(), scopes=frozenset({Scope.ADMIN}))
+    key_id, _, secret = await parts.store.write(create_key, parts.ids, new)
+    last, key = f"/admin/keys/{key_id}/revoke", {"authorization": f"Bearer {secret}"}
+    assert (await replica.client.post(last, headers=key)).status_code == 409
+    ines, noor = (bearer(replica, issuer, sub=name, roles=["operator"]) for name in ("ines", "noor"))
+    assert (await replica.client.get("/admin/teams", headers=ines)).status_code == 200
+    assert (await replica.client.post(last, headers=key)).status_code == 200
+    (row,) = [one for one in await parts.store.read(list_keys) if one.name.startswith("person ines at ")]
+    assert (await replica.client.post(f"/admin/keys/{row.id}/revoke", headers=ines)).status_code == 409
+    assert (await replica.client.get("/admin/teams", headers=noor)).status_code == 200
+    assert (await replica.client.post(f"/admin/keys/{row.id}/revoke", headers=ines)).status_code == 200
+
+
 async def test_without_the_issuer_people_wait_and_keys_go_on(replica: Replica, issuer: Issuer) -> None:
     """503 for a person whose token cannot be checked, 200 for the team's key, and never a fault of ours."""
     issuer.is_down = True

@@ -44,7 +44,7 @@ OPERATIONS = (
         "delete", "/admin/teams/{team_id}", "deleteTeam", "admin",
         "Delete a team for good; its books and its name stay.",
         {200: Reply("It is deleted, with what ended with it.", json_of("EndedTeam"))},
-        (problems.NotFound, problems.Conflict), (TEAM_ID,),
+        (problems.NotFound, problems.Conflict, problems.LastAdministrator), (TEAM_ID,),
     ),
     Operation(
         "get", "/admin/keys", "listKeys", "admin", "The keys of every team or of one, the newest first.",
@@ -63,7 +63,8 @@ OPERATIONS = (
     ),
     Operation(
         "post", "/admin/keys/{key_id}/revoke", "revokeKey", "admin", "End a key at once and for good.",
-        {200: Reply("It is revoked, on every replica.", json_of("RevokedKey"))}, (problems.NotFound,), (KEY_ID,),
+        {200: Reply("It is revoked, on every replica.", json_of("RevokedKey"))},
+        (problems.NotFound, problems.LastAdministrator), (KEY_ID,),
     ),
     Operation(
         "get", "/admin/audit", "listAudit", "admin", "What administrators did, the latest first.",
