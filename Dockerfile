@@ -4,7 +4,7 @@
 #     docker build -t vidgate .
 #     docker run --rm vidgate --help
 #
-# Pin PYTHON_IMAGE by digest in your own pipeline: a tag may move, what is installed here may not.
+# A tag may move: give PYTHON_IMAGE by digest in your own pipeline (docs/supply-chain.md).
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -27,7 +27,10 @@ RUN /opt/build/bin/python -m hatchling build -t wheel -d /wheels \
     --validate -o /opt/vidgate/vidgate.cdx.json
 
 FROM ${PYTHON_IMAGE}
-LABEL org.opencontainers.image.title="vidgate" \
+# What it was built on stands on the image; outside of a stage the argument is not known in it.
+ARG PYTHON_IMAGE
+LABEL org.opencontainers.image.base.name="${PYTHON_IMAGE}" \
+      org.opencontainers.image.title="vidgate" \
       org.opencontainers.image.description="A provider-agnostic gateway for generative video" \
       org.opencontainers.image.source="https://vidgate.dev" \
       org.opencontainers.image.version="0.1.0"
