@@ -11,7 +11,7 @@ import yaml
 CHART = Path(__file__).parent / "vidgate"
 PAGE = CHART / "README.md"
 LINE = re.compile(r"^(?P<indent> *)(?P<name>[A-Za-z]\w*):(?P<rest>.*)")
-HEAD = """# The vidgate chart
+HEAD = r"""# The vidgate chart
 
 Written from values.yaml by `python helm/readme.py`; a test compares the page with it.
 
@@ -29,6 +29,55 @@ Models lie on a claim or a folder of the node, or are fetched from the hub; the 
 key of the secret. Their image is one with the extra `local-gpu` (docs/local-gpu.md).
 
 `helm test` asks the gateway for its health, its readiness and its description of itself.
+
+## A first installation
+
+On a cluster with PostgreSQL, Redis and S3. The image is yours to build and to push (docs/supply-chain.md). The secret
+is there before the chart, whose migration reads it first; each of its keys becomes an environment variable:
+
+    docker build -t registry.internal/video/vidgate:0.1.0 . && docker push registry.internal/video/vidgate:0.1.0
+    kubectl create namespace video
+    kubectl -n video create secret generic vidgate-secrets \
+      --from-literal=VIDGATE_SIGNING_SECRET="$(openssl rand -base64 32)" \
+      --from-literal=VIDGATE_METRICS_TOKEN="$(openssl rand -hex 32)" \
+      --from-literal=VIDGATE_STORE_URL='postgresql://vidgate:PASSWORD@db.internal/vidgate?sslmode=require' \
+      --from-literal=VIDGATE_BUS_URL='rediss://:PASSWORD@redis.internal:6379/0' \
+      --from-literal=AWS_REGION=eu-central-1 \
+      --from-literal=AWS_ACCESS_KEY_ID=... --from-literal=AWS_SECRET_ACCESS_KEY=... \
+      --from-literal=SEGMIND_API_KEY=...
+
+A service account with a role takes the place of the two access keys (`serviceAccount.annotations`). The values:
+
+```yaml
+image: {repository: registry.internal/video/vidgate}
+replicaCount: 3
+database: {kind: postgresql}
+redis: {enabled: true}
+artifacts: {url: s3://video-artifacts/prod}
+secret: {existingSecret: vidgate-secrets}
+metrics: {tokenKey: VIDGATE_METRICS_TOKEN}
+config:
+  providers: {segmind: {api_key: "${SEGMIND_API_KEY}"}}
+```
+
+    helm install vidgate helm/vidgate -n video -f my-values.yaml
+    helm test vidgate -n video
+    kubectl -n video exec deploy/vidgate -- vidgate keys create --team film
+
+Then, as they are needed:
+
+- A changed configuration rolls the pods by itself; a changed secret does not:
+  `kubectl -n video rollout restart deploy/vidgate`.
+- What stands in front must let bodies of 32 MiB in, hold the line for `Prefer: wait` (up to `server.wait_s_max`), pass
+  events on unbuffered and never repeat a POST. Defaults of controllers do none of this: see `ingress.annotations` and
+  `httpRoute.timeouts`.
+- `sslmode=require` encrypts and trusts whoever answers. To know the database by its certificate, mount its authority
+  with `extraVolumes` and `extraVolumeMounts` and write `sslmode=verify-full&sslrootcert=/ca/root.pem`. Redis is known
+  by the public authorities, or by those in the file that `SSL_CERT_FILE` names (`extraEnv`).
+- Nothing of the start asks the object store: send a first picture to see that it takes one (docs/object-stores.md).
+- Prices of your own are the value `priceBook`; a route without a price does not start (docs/money.md).
+
+## Values
 
 | value | default | meaning |
 |---|---|---|

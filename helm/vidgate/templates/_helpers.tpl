@@ -81,6 +81,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .Values.metrics.tokenKey -}}
 {{- $_ := set $derived "telemetry" (dict "metrics_token" (printf "${%s}" .Values.metrics.tokenKey)) -}}
 {{- end -}}
+{{- if .Values.priceBook -}}
+{{- $_ := set $derived "money" (dict "price_book" "/etc/vidgate/prices.yaml") -}}
+{{- end -}}
 {{- if .Values.simulators.enabled -}}
 {{- $host := include "vidgate.simulators" . -}}
 {{- $simulated := tpl (.Files.Get "files/simulated-providers.yaml") (dict "host" $host "Template" $.Template) | fromYaml -}}
@@ -91,6 +94,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $derived = mustMergeOverwrite $derived (dict "providers" (dict "local" $local)) -}}
 {{- end -}}
 {{- mustMergeOverwrite $derived (deepCopy .Values.config) | toYaml -}}
+{{- end -}}
+
+{{- /* The files of /etc/vidgate, for a configuration. */ -}}
+{{- define "vidgate.files" -}}
+vidgate.yaml: |
+  {{- .config | nindent 2 }}
+{{- with .root.Values.priceBook }}
+prices.yaml: |
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{- /* What a series of this release has, by the labels that the Prometheus operator gives: the job is the service's name
@@ -133,6 +146,9 @@ volumeMounts:
   {{- if include "vidgate.volume" . }}
   - {name: data, mountPath: /var/lib/vidgate}
   {{- end }}
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end -}}
 
 {{- /* Where any pod of the chart may run. */ -}}
@@ -159,6 +175,9 @@ imagePullSecrets:
 {{- if include "vidgate.volume" . }}
 - name: data
   persistentVolumeClaim: {claimName: {{ .Values.persistence.existingClaim | default (include "vidgate.fullname" .) }}}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
 {{- end }}
 {{- end -}}
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from obstore.store import S3Store
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from gateway.media.artifacts import CHUNK_BYTES, Artifact, Artifacts
+from providers.serving import serve
+from tests.unit.tidy import ROOT
 
 ABSENT = "0" * 64
 
@@ -128,3 +134,57 @@ def test_a_bucket_is_opened_by_its_url(tmp_path: Path) -> None:
     assert (tmp_path / "made here").is_dir()
     with pytest.raises(ValueError, match="ftp"):
         Artifacts.open("ftp://host/folder")
+
+
+class Bucket:
+    """As much of S3 as artifacts need: objects by path, a 404 for what is not there; it keeps who asked."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.signed: set[str] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        path, body = request.url.path, await request.body()
+        self.signed.add(re.sub(r"/\d{8}/", "/DAY/", request.headers.get("authorization", "").split(",")[0]))
+        if request.method == "PUT":
+            self.objects[path] = body
+        data = self.objects.get(path)
+        first, _, last = request.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")
+        part = (data or b"")[int(first) : int(last) + 1 if last else None]
+        headers = {"etag": '"1"', "last-modified": "Wed, 01 Jan 2025 00:00:00 GMT"}
+        if "range" in request.headers and data is not None:
+            headers["content-range"] = f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}"
+        status = 404 if data is None else 206 if "content-range" in headers else 200
+        if request.method == "PUT":
+            part = b""
+        elif request.method == "HEAD" and data is not None:
+            headers["content-length"] = str(len(data))
+            part = b""
+        await Response(part, status, headers)(scope, receive, send)
+
+
+def test_a_bucket_of_another_server_is_reached_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endpoint, region and keys by the names of docs/object-stores.md; the bucket is in the path, under its prefix."""
+    page = (ROOT / "docs/object-stores.md").read_text(encoding="utf-8")
+
+    async def scenario() -> None:
+        bucket = Bucket()
+        async with serve(bucket) as url:
+            for name, value in {
+                "AWS_ENDPOINT": url,
+                "AWS_ALLOW_HTTP": "true",
+                "AWS_REGION": "eu-central-1",
+                "AWS_ACCESS_KEY_ID": "name-of-a-key",
+                "AWS_SECRET_ACCESS_KEY": "its secret",
+            }.items():
+                assert f"`{name}" in page
+                monkeypatch.setenv(name, value)
+            artifacts = Artifacts.open("s3://clips/prod")
+            stored = await artifacts.put(b"0123456789", "video/mp4")
+            assert await artifacts.get(stored.sha256) == b"0123456789"
+            assert await artifacts.read_range(stored.sha256, 2, 5) == b"234"
+        assert list(bucket.objects) == [f"/clips/prod/{stored.sha256[:2]}/{stored.sha256[2:4]}/{stored.sha256}"]
+        assert bucket.signed == {"AWS4-HMAC-SHA256 Credential=name-of-a-key/DAY/eu-central-1/s3/aws4_request"}
+
+    asyncio.run(scenario())
