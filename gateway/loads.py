@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from policies.values import InFlight
 from providers.contract import Load
+from providers.pace import mean_render_s
 from providers.vocabulary import Scalar
 
 LOAD_INTERVAL_S = 2.0
@@ -24,11 +25,8 @@ class Machines:
     queued: int
 
     def render_s(self, values: Mapping[str, Scalar]) -> float | None:
-        """Seconds of a card that a render takes by what was measured, or None before anything was."""
-        steps, step_s = values.get("num_inference_steps"), self.load.seconds_per_step
-        if step_s is None or not isinstance(steps, int):
-            return None
-        return (self.load.seconds_fixed or 0.0) + step_s * steps
+        """Seconds of a machine that a render takes by what was measured, or None before anything was."""
+        return mean_render_s(self.load.paces, values)
 
 
 @dataclass(frozen=True, slots=True)

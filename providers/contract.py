@@ -24,6 +24,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 from providers.capability import Route
+from providers.pace import Pace
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Token: TypeAlias = dict[str, Json]
@@ -268,17 +269,21 @@ class Load:
     """How busy the machines behind one route are now: renders at a time, at work, and waiting there.
 
     `offered` is false when no machine has the route's model. `full`: the next render would be refused by every one that
-    has it. `seconds_per_step` and `seconds_fixed` are measured on
-    renders, None before the first.
+    has it. `paces` is what each of them has measured so far (`providers.pace`).
     """
 
     slots: int
     running: int
     waiting: int
     offered: bool = True
-    seconds_per_step: float | None = None
-    seconds_fixed: float | None = None
     full: bool = False
+    paces: tuple[Pace, ...] = ()
+
+    @property
+    def step_s(self) -> float | None:
+        """Seconds of a step, of the render that each machine measured last; None before any did."""
+        last = [pace[0].step_s for pace in self.paces if pace]
+        return sum(last) / len(last) if last else None
 
 
 @runtime_checkable

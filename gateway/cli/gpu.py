@@ -120,6 +120,14 @@ class ServerOptions:
             rich_help_panel=SERVER_PANEL,
         ),
     ] = 300.0
+    compile_wedged_s: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="The same while the network is compiled for a shape of clip that it has not seen.",
+            rich_help_panel=SERVER_PANEL,
+        ),
+    ] = 900.0
     start_s: Annotated[
         float, typer.Option(min=1, help="How long loading and warming up may take.", rich_help_panel=SERVER_PANEL)
     ] = 1800.0

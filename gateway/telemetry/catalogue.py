@@ -95,7 +95,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "vidgate_machines_step_seconds",
         "gauge",
-        "Seconds that a step of a render takes there, as the machines measured.",
+        "Seconds of a step there, of the render that was measured last; a larger one takes longer.",
         ("route",),
     ),
     Metric(

@@ -126,9 +126,7 @@ class Snapshot:
         metrics.replace("vidgate_machines_slots", {(route,): load.slots for route, load in said.items()})
         metrics.replace("vidgate_machines_running", {(route,): load.running for route, load in said.items()})
         metrics.replace("vidgate_machines_waiting", {(route,): load.waiting for route, load in said.items()})
-        steps: Values = {
-            (route,): load.seconds_per_step for route, load in said.items() if load.seconds_per_step is not None
-        }
+        steps: Values = {(route,): load.step_s for route, load in said.items() if load.step_s is not None}
         metrics.replace("vidgate_machines_step_seconds", steps)
 
     def _routes(self, now: float) -> None:

@@ -37,12 +37,11 @@ from providers.contract import (
 from providers.local_gpu import protocol
 from providers.local_gpu.catalogue import PROVIDER
 from providers.local_gpu.settings import Settings
-from providers.local_gpu.workers import Worker, Workers
+from providers.local_gpu.workers import Asked, Worker, Workers
 from providers.transport import MaybeSent, NotSent, Reply
 
 READ_TIMEOUT_S = 20.0
 OUTPUT_TIMEOUT_S = 120.0
-STEPS_USUAL = 25
 # What each kind of route always asks for: vidgate converts the file itself.
 FORMATS: Mapping[str, str] = {"video": "mp4", "image": "jpg"}
 # A worker that refuses so says nothing against another one.
@@ -78,10 +77,7 @@ class LocalGpu:
         """
         await self._workers.look()
         route, body = request.route, wire_body(request)
-        steps = request.parameters.get("num_inference_steps")
-        workers = self._workers.in_order(
-            route.model, steps if isinstance(steps, int) else STEPS_USUAL, route.latency_nominal_s
-        )
+        workers = self._workers.in_order(Asked(route.model, request.parameters, route.latency_nominal_s))
         asked_before = self._lost_replies.get(request.attempt_id)
         workers.sort(key=lambda worker: worker.url != asked_before)
         refusals = []

@@ -21,10 +21,13 @@ from providers.contract import (
     SubmitOutcome,
     Token,
 )
+from providers.pace import Measured, Pace, Shape
 from providers.transport import Reply
 
 COUNT_MAX = 1_000_000
 SECONDS_MAX = 1e9
+PIXELS_MAX = 10**9
+SHAPES_MAX = 64
 TEXT_MAX = 300
 
 # A submit that was answered so started nothing.
@@ -67,8 +70,7 @@ class Status:
     running: int
     replicas: int
     draining: bool
-    step_s: Mapping[str, float] = field(default_factory=dict)
-    fixed_s: Mapping[str, float] = field(default_factory=dict)
+    paces: Mapping[str, Pace] = field(default_factory=dict)
 
     @property
     def is_full(self) -> bool:
@@ -98,8 +100,7 @@ def read_status(reply: Reply) -> Status | None:
         running=_count(body.get("running")) or 0,
         replicas=replicas,
         draining=body.get("draining") is True,
-        step_s=_by_model(body.get("seconds_per_step")),
-        fixed_s=_by_model(body.get("seconds_fixed")),
+        paces=_paces(body),
     )
 
 
@@ -177,6 +178,30 @@ def _code(body: Mapping[str, Json]) -> str:
     error = body.get("error")
     code = error.get("code") if isinstance(error, dict) else None
     return code if isinstance(code, str) else ""
+
+
+def _paces(body: Mapping[str, Json]) -> Mapping[str, Pace]:
+    """What was measured by shape; of a worker that tells no shapes, what it tells of any."""
+    told, fixed = body.get("pace"), _by_model(body.get("seconds_fixed"))
+    paces: dict[str, Pace] = {
+        name: (Measured(step_s, fixed.get(name, 0.0)),)
+        for name, step_s in _by_model(body.get("seconds_per_step")).items()
+    }
+    for name, rows in told.items() if isinstance(told, dict) else ():
+        read = [_measured(row) for row in rows[:SHAPES_MAX]] if isinstance(rows, list) else []
+        if measured := tuple(one for one in read if one is not None):
+            paces[name] = measured
+    return paces
+
+
+def _measured(row: Json) -> Measured | None:
+    if not isinstance(row, dict):
+        return None
+    frames, pixels, passes = (_count(row.get(name), PIXELS_MAX) for name in ("frames", "pixels", "passes"))
+    step_s, fixed_s = _seconds(row.get("seconds_per_step")), _seconds(row.get("seconds_fixed"))
+    if not frames or not pixels or not passes or step_s is None or fixed_s is None:
+        return None
+    return Measured(step_s, fixed_s, Shape(frames, pixels, passes))
 
 
 def _by_model(value: Json) -> Mapping[str, float]:

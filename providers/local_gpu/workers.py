@@ -12,6 +12,7 @@ import httpx
 
 from providers.contract import Clock, Json, Load, Tools
 from providers.local_gpu.protocol import Status, read_status
+from providers.pace import render_s
 from providers.transport import MaybeSent, NotSent, Reply, call
 
 CONNECT_TIMEOUT_S = 5.0
@@ -20,6 +21,15 @@ STATUS_TIMEOUT_S = 2.0
 STATUS_FRESH_S = 1.0
 RESOLVE_EVERY_S = 5.0
 DNS_PREFIX = "dns+"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The render that a worker is looked for; `nominal_s` is what it takes where nothing was measured yet."""
+
+    model: str
+    parameters: Mapping[str, Json]
+    nominal_s: float
 
 
 @dataclass(slots=True)
@@ -122,16 +132,16 @@ class Workers:
             worker.silent_s(self._clock.now())
         return reply
 
-    def in_order(self, model: str, steps: int, nominal_s: float) -> list[Worker]:
+    def in_order(self, asked: Asked) -> list[Worker]:
         """The workers to ask for a render, the one that would be done first before the others.
 
         One whose state is not known comes last; one that has not the model, drains, or where nothing listens, never.
         When all are full, the one that is soonest done is asked all the same: its refusal says when to come again.
         """
-        having = [w for w in self.every() if w.status is not None and model in w.status.models]
+        having = [w for w in self.every() if w.status is not None and asked.model in w.status.models]
         serving = sorted(
             (worker for worker in having if worker.status is not None and not worker.status.draining),
-            key=lambda worker: done_s(worker, model, steps, nominal_s),
+            key=lambda worker: done_s(worker, asked),
         )
         open_ones = [worker for worker in serving if worker.status is not None and not worker.status.is_full]
         unknown = [worker for worker in self.every() if worker.status is None and worker.reachable]
@@ -150,25 +160,23 @@ class Workers:
             running=sum(status.running for status in live),
             waiting=sum(status.waiting for status in live),
             offered=offered,
-            seconds_per_step=_mean([status.step_s[model] for status in live if model in status.step_s]),
-            seconds_fixed=_mean([status.fixed_s[model] for status in live if model in status.fixed_s]),
             full=bool(live) and all(status.is_full for status in live),
+            paces=tuple(status.paces[model] for status in live if model in status.paces),
         )
 
 
-def done_s(worker: Worker, model: str, steps: int, nominal_s: float) -> float:
-    """Seconds until a render that is sent to this worker now would be done, by what it has measured."""
+def done_s(worker: Worker, asked: Asked) -> float:
+    """Seconds until a render that is sent to this worker now would be done, by what it has measured.
+
+    What waits there is taken to be alike: its shapes are not told.
+    """
     status = worker.status
     assert status is not None, "only a worker that answered is compared"
-    step_s = status.step_s.get(model)
-    render_s = nominal_s if step_s is None else status.fixed_s.get(model, 0.0) + step_s * steps
+    measured_s = render_s(status.paces.get(asked.model, ()), asked.parameters)
+    own_s = asked.nominal_s if measured_s is None else measured_s
     replicas = max(1, status.replicas)
     ahead = status.waiting + status.running + worker.sending + worker.taken
-    return render_s * (1.0 + max(0, ahead + 1 - replicas) / replicas)
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+    return own_s * (1.0 + max(0, ahead + 1 - replicas) / replicas)
 
 
 async def _addresses_of(url: str) -> list[str] | None:

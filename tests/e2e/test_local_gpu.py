@@ -118,6 +118,32 @@ async def test_a_quote_goes_by_the_pace_that_the_workers_measured(begin: Begin) 
     assert "none of its machines has the model" in refusals(await world.send(**SMALL))["local/svd"]
 
 
+@pytest.mark.parametrize(
+    ("shape", "render_s"),
+    [
+        ({"num_frames": 14, "width": 512, "height": 320}, 5.0),
+        ({"num_frames": 25, "width": 1024, "height": 576}, 32.1428),
+        ({"num_frames": 14, "width": 1024, "height": 576, "max_guidance_scale": 1.0}, 10.5),
+    ],
+)
+async def test_a_quote_is_right_for_a_small_clip_and_for_a_large_one(
+    begin: Begin, shape: dict[str, Any], render_s: float
+) -> None:
+    """On one card whose pace was measured on 14 frames of 1024x576: as long and as dear as the render then is."""
+    world = await begin(sections={"local": {}})
+    (gpu,) = world.gpus
+    gpu.switch(seconds_per_step=0.6, seconds_fixed=3.0, scales=True)
+    await looked(world)
+    asked = {"image": picture_base64(), **shape}
+    quote = (await world.client.post("/generate/video/quote", json=asked)).json()["routes"]["local/svd"]
+    assert quote["time"]["p50_s"] == pytest.approx(render_s, abs=0.06)
+    job = await world.made(pin="local/svd", **shape)
+    (render,) = gpu.vendor.cards.renders.values()
+    assert render.took_s == pytest.approx(render_s, abs=1e-3)
+    assert job["bill"]["price_micros"] == pytest.approx(render_s * SECOND_USD_MICROS, abs=1)
+    assert quote["price"]["cost_micros"] == pytest.approx(job["bill"]["price_micros"], abs=1)
+
+
 async def test_what_the_workers_say_is_on_the_metrics_page(begin: Begin) -> None:
     """Slots, work, queue and pace by route; no slots once no worker answers."""
     world = await begin(sections={"local": {}}, gpus=2)

@@ -14,7 +14,7 @@ from ray import exceptions
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from providers.local_gpu.worker import pipelines, ray_engine
-from providers.local_gpu.worker.events import EngineFacts, Event, Task
+from providers.local_gpu.worker.events import EngineFacts, Event, Patience, Task
 from providers.local_gpu.worker.orders import ordered
 from providers.local_gpu.worker.plan import ModelPlan, RayPlan, ServerPlan
 from tests.support.gpu_worker import asked
@@ -192,7 +192,7 @@ def test_a_replica_renders_nothing_after_a_fault_on_its_card(
     monkeypatch.setattr(pipelines, "Renderer", FaultyRenderer)
     monkeypatch.setattr(FaultyRenderer, "device", device)
     monkeypatch.setattr(ray_engine, "REPLACED_WITHIN_S", 0.01, raising=False)
-    replica = ray_engine.Replica(ModelPlan(model="tiny:svd").model_dump(), 20.0)
+    replica = ray_engine.Replica(ModelPlan(model="tiny:svd").model_dump(), asdict(Patience(20.0, 40.0)))
 
     async def last() -> dict[str, Any]:
         async with asyncio.timeout(20):

@@ -7,15 +7,20 @@ in -1..1 moves by 8e-3.
 from __future__ import annotations
 
 import io
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from providers.local_gpu.worker import speed
+from providers.local_gpu.worker.events import Event
 from providers.local_gpu.worker.pipelines import Renderer
 from providers.local_gpu.worker.plan import ModelPlan
 from tests.support.tiny_renders import order, plain, rendered, scene
@@ -84,23 +89,64 @@ def test_split_guidance_is_batched_guidance_to_a_rounding(models: Path, stock: R
     assert max(abs(a - b) for a, b in zip(made[0].tobytes(), made[1].tobytes(), strict=True)) <= 1
 
 
+def decoded(renderer: Renderer, given: Any) -> Any:
+    """The pixels of a few latents, as the decoder gives them."""
+    with torch.no_grad():
+        return renderer.pipe.vae.decode(given, num_frames=given.shape[0]).sample
+
+
 def test_channels_last_is_the_same_to_a_rounding(models: Path, stock: Renderer) -> None:
-    """Every convolution's weights, those in time too, lie with the channels last, and the result is the same."""
+    """The weights of every convolution of the network and of the decoder, those in time too, and with them what flows
+    between; the latents and the pixels are the same."""
     turned = plain(models / "svd", channels_last="on")
     kinds = {4: torch.channels_last, 5: torch.channels_last_3d}
-    seen = set()
-    for parameter in turned.pipe.unet.parameters():
-        if parameter.dim() in kinds:
-            seen.add(parameter.dim())
-            assert parameter.is_contiguous(memory_format=kinds[parameter.dim()])
-    assert seen == {4, 5}
+    for renderer, is_turned in ((turned, True), (stock, False)):
+        for part in (renderer.pipe.unet, renderer.pipe.vae.decoder, renderer.pipe.vae.encoder):
+            wide = [one for one in part.parameters() if one.dim() in kinds and max(one.shape[2:]) > 1]
+            assert {one.dim() for one in wide} == ({4} if part is renderer.pipe.vae.encoder else {4, 5})
+            assert {one.is_contiguous(memory_format=kinds[one.dim()]) for one in wide} == {is_turned}
+    given = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    layouts: list[bool] = []
+    for renderer in (turned, stock):
+        inner = renderer.pipe.vae.decoder.conv_in
+        hook = inner.register_forward_hook(
+            lambda _module, _inputs, out: layouts.append(out.is_contiguous(memory_format=torch.channels_last))
+        )
+        decoded(renderer, given)
+        hook.remove()
+    assert layouts == [True, False]
     assert difference(latents(turned), latents(stock)) < ROUNDING
+    assert difference(decoded(turned, given), decoded(stock, given)) < ROUNDING
 
 
-@pytest.mark.parametrize("kernel", ["flash", "math"])
-def test_every_attention_kernel_is_the_same_to_a_rounding(models: Path, stock: Renderer, kernel: str) -> None:
-    """Those that a CPU has; a card's others are tried by the same switch."""
-    assert difference(latents(plain(models / "svd", attention=kernel)), latents(stock)) < ROUNDING
+class Kernels(TorchDispatchMode):
+    """Counts the attention kernels that are really called: `math` is taken apart, and calls a softmax of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Any operation on tensors comes by here."""
+        name = function.name()
+        if "_scaled_dot_product" in name or "softmax" in name:
+            self.called[name] += 1
+        return function(*args, **(kwargs or {}))
+
+
+FUSED, PLAIN = "aten::_scaled_dot_product_flash_attention_for_cpu", "aten::_safe_softmax"
+
+
+@pytest.mark.parametrize(("kernel", "is_fused"), [("default", True), ("flash", True), ("math", False)])
+def test_every_attention_kernel_is_the_same_to_a_rounding(
+    models: Path, stock: Renderer, kernel: str, is_fused: bool
+) -> None:
+    """Those that a CPU has, and they are really the ones that compute; a card's others are tried by the same switch."""
+    chosen = plain(models / "svd", attention=kernel)
+    with Kernels() as kernels:
+        made = latents(chosen)
+    assert (kernels.called[FUSED] > 0, kernels.called[PLAIN] > 0) == (is_fused, not is_fused), kernels.called
+    assert difference(made, latents(stock)) < ROUNDING
 
 
 @pytest.mark.parametrize("kind", ["mp4", "gif", "webp"])
@@ -125,10 +171,51 @@ def test_everything_together_is_one_compiled_graph_and_the_same_to_a_rounding(mo
         compile="aot_eager",
         attention="flash",
     )
+    told: list[list[str]] = []
     for parameters in ({}, {"seed": 8, "motion_bucket_id": 20}):
+        events: list[Event] = []
+        every._say = events.append
         assert difference(latents(every, **parameters), latents(stock, **parameters)) < ROUNDING
+        told.append([event.kind for event in events])
+    assert told == [["compiling", "compiled"], []]
     assert torch._dynamo.utils.counters["graph_break"] == {}
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+class Small(torch.nn.Module):
+    """Takes what a network takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = torch.nn.Linear(4, 4)
+
+    def forward(self, sample: Any, timestep: Any, encoder_hidden_states: Any, return_dict: bool = True) -> Any:
+        """Something of everything."""
+        del return_dict
+        return (self.inner(sample) * timestep + encoder_hidden_states,)
+
+
+def test_each_shape_is_compiled_once_and_apart_from_its_first_step() -> None:
+    """Also the half of a call that memory no longer holds whole; what the first call gives is what every call gives."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    unet, entered = Small(), list[str]()
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        entered.append("compiling")
+        yield
+        entered.append("compiled")
+
+    plain_forward = unet.forward
+    choices = speed.decide(ModelPlan(model="m", device="cpu", compile="aot_eager"))
+    speed.speed_up(unet, choices, one_token=False, around_first=around)
+    for rows, count in ((2, 1), (2, 1), (1, 2), (2, 2), (1, 2)):
+        given = torch.ones(rows, 4), torch.tensor(3.0), torch.ones(rows, 4)
+        with torch.no_grad():
+            assert torch.equal(unet(*given, return_dict=False)[0], plain_forward(*given)[0])
+        assert entered == ["compiling", "compiled"] * count
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 
 
 def test_what_is_automatic_is_plain_on_a_cpu() -> None:

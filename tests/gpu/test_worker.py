@@ -56,6 +56,9 @@ def test_an_order_becomes_a_real_file(worker: Worker) -> None:
     status = worker.status()
     assert status["models"] == ["svd"]
     assert status["seconds_per_step"]["svd"] > 0
+    (pace,) = [row for row in status["pace"]["svd"] if (row["frames"], row["pixels"], row["passes"]) == (4, 64 * 64, 2)]
+    assert 0 < pace["seconds_per_step"] < shown["gpu_s"]
+    assert status["warm_up_s"] > 0
 
 
 def test_a_full_queue_refuses_and_a_cancel_makes_room(worker: Worker) -> None:

@@ -37,7 +37,10 @@ def asked(**parameters: Any) -> Asked:
 
 @dataclass
 class ScriptedEngine:
-    """Steps every two seconds, unless told to do something else with a render: `script` gives its last event by id."""
+    """Steps every two seconds, unless told to do something else with a render: `script` gives its last event by id.
+
+    It compiles for `compiles_s` before the first step, and begins the steps anew when it comes to `goes_back_at`.
+    """
 
     clock: Clock
     slots: int = 1
@@ -45,6 +48,8 @@ class ScriptedEngine:
     replicas: int = 1
     models: tuple[str, ...] = MODELS
     begins_after_s: float = 0.0
+    compiles_s: float = 0.0
+    goes_back_at: int = 0
     script: dict[str, list[Event]] = field(default_factory=dict)
     begun: list[str] = field(default_factory=list)
     canceled: set[str] = field(default_factory=set)
@@ -73,7 +78,11 @@ class ScriptedEngine:
         self.begun.append(order.id)
         await self.clock.sleep(self.begins_after_s)
         yield Event("started", steps=order.steps)
-        for step in range(1, order.steps + 1):
+        if self.compiles_s:
+            yield Event("compiling")
+            await self.clock.sleep(self.compiles_s)
+            yield Event("compiled")
+        for step in [*range(1, self.goes_back_at), *range(1, order.steps + 1)]:
             await self.clock.sleep(STEP_S)
             if order.id in self.canceled:
                 yield Event("canceled")

@@ -28,6 +28,9 @@ def main(descriptor: int) -> None:
         return
     if model == "dies-at-once":
         os.kill(os.getpid(), signal.SIGKILL)
+    if model == "warms-up":
+        say(loaded=True)
+        time.sleep(0.3)
     say(ready=FACTS)
     for text in line:
         message = json.loads(text)
@@ -45,6 +48,11 @@ def act(seed: int, message: dict[str, Any], say: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif seed == 2:
         time.sleep(60)
+    elif seed in {4, 5}:
+        say(kind="compiling")
+        time.sleep(1.0 if seed == 4 else 60)
+        say(kind="compiled")
+        say(kind="failed", code="invalid", message="it was compiled")
     elif seed == 3:
         say(kind="failed", code="fault", message="the card is confused")
     else:

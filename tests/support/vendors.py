@@ -41,7 +41,7 @@ SWITCHES: Mapping[str, Mapping[str, Any]] = {
     },
     "modelslab": {"clip": "cached", "latency": {"kind": "constant", "mean_s": 10.0}},
     "openai_videos": {"clip": "cached"},  # 20 s a clip
-    "local": {"clip": "cached", "seconds_per_step": 0.6, "seconds_fixed": 1.0},  # 25 steps in 16 s
+    "local": {"clip": "cached", "seconds_per_step": 0.6, "seconds_fixed": 1.0, "scales": False},  # 25 steps in 16 s
 }
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.loads import LOAD_TTL_S, Loads
 from policies.values import InFlight
 from providers.contract import Load
+from providers.pace import Measured
 
 NOW = 1_000.0
 MINE = [InFlight("mine-1", 900.0), InFlight("mine-2", 950.0), InFlight("mine-3", 990.0)]
@@ -65,14 +66,15 @@ def test_every_render_is_at_work_or_waits(slots: int, running: int, waiting: int
 @pytest.mark.parametrize(
     ("load", "steps", "render_s"),
     [
-        (Load(1, 0, 0, True, 0.5, 2.0), 25, 14.5),
-        (Load(1, 0, 0, True, 0.5, None), 25, 12.5),
+        (Load(1, 0, 0, paces=((Measured(0.5, 2.0),),)), 25, 14.5),
+        (Load(2, 0, 0, paces=((Measured(0.5, 2.0),), (Measured(1.5, 2.0),), ())), 25, 27.0),
         (Load(1, 0, 0), 25, None),
-        (Load(1, 0, 0, True, 0.5, 2.0), None, None),
+        (Load(1, 0, 0, paces=((),)), 25, None),
+        (Load(1, 0, 0, paces=((Measured(0.5, 2.0),),)), None, None),
     ],
 )
 def test_a_render_takes_what_was_measured(load: Load, steps: int | None, render_s: float | None) -> None:
-    """A fixed part and so much a step, once there is a measurement and the steps are known."""
+    """A fixed part and so much a step, the mean of what measured, once anything did and the steps are known."""
     machines = loads(load).machines("local/svd", [], NOW)
     assert machines is not None
     values = {} if steps is None else {"num_inference_steps": steps}

@@ -9,6 +9,7 @@ import io
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 
 from PIL import Image, ImageOps
 from starlette.applications import Starlette
@@ -17,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from providers.contract import Json, SimulatorTools
-from providers.local_gpu.simulator.cards import SEED_DRAWN_MAX, Cards, Render
+from providers.local_gpu.simulator.cards import SEED_DRAWN_MAX, Cards, Render, pace_of
 from providers.local_gpu.simulator.orders import ID, OrderError, read_order
 from providers.local_gpu.simulator.switches import SANDBOX_KEY, WorkerSwitches
 from providers.simulated_faults import FAULTS, spoiled
@@ -228,8 +229,8 @@ class SimulatedWorker:
 
     async def _status(self, _request: Request) -> Response:
         switches = self.sandbox.switches
-        measured: dict[str, Json] = dict.fromkeys(switches.models, switches.seconds_per_step / switches.speed)
-        fixed: dict[str, Json] = dict.fromkeys(switches.models, switches.seconds_fixed / switches.speed)
+        paces = {name: pace_of(name, switches) for name in switches.models}
+        shaped = {name: (known.shape, known) for name, known in paces.items() if known.shape is not None}
         return JSONResponse(
             {
                 "protocol": 1,
@@ -240,8 +241,12 @@ class SimulatedWorker:
                 "queue_max": switches.queue_max,
                 "running": len(self.cards.in_state("running")),
                 "replicas": switches.replicas,
-                "seconds_per_step": measured,
-                "seconds_fixed": fixed,
+                "seconds_per_step": {name: known.step_s for name, known in paces.items()},
+                "seconds_fixed": {name: known.fixed_s for name, known in paces.items()},
+                "pace": {
+                    name: [{**asdict(shape), "seconds_per_step": known.step_s, "seconds_fixed": known.fixed_s}]
+                    for name, (shape, known) in shaped.items()
+                },
                 "draining": switches.state == "draining",
             }
         )

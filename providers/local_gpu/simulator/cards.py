@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from providers.local_gpu.simulator.orders import Order
+from providers.local_gpu.simulator.orders import NUMBERS, Order
 from providers.local_gpu.simulator.switches import Ending, WorkerSwitches
+from providers.pace import GUIDED, Measured, Shape, shape_of
 
 State = Literal["queued", "running", "succeeded", "failed", "canceled"]
 SEED_DRAWN_MAX = 2**31 - 1
+OWN_SHAPE = Shape(14, 1024 * 576, GUIDED)
 
 
 @dataclass(slots=True)
@@ -80,7 +82,7 @@ class Cards:
             render.state, render.ends_at = "canceled", now
             self._count(render)
         elif render.state == "running":
-            step_s = switches.seconds_per_step / switches.speed
+            step_s = pace_of(render.order.model, switches).at(shape_of(render.order.numbers)).step_s
             render.stopping, render.ends_at = True, min(render.ends_at, now + step_s)
 
     def forget(self) -> None:
@@ -129,4 +131,12 @@ class Cards:
 
 
 def _took_s(render: Render, switches: WorkerSwitches) -> float:
-    return (switches.seconds_fixed + switches.seconds_per_step * render.order.steps) / switches.speed
+    known = pace_of(render.order.model, switches).at(shape_of(render.order.numbers))
+    return known.fixed_s + known.step_s * render.order.steps
+
+
+def pace_of(model: str, switches: WorkerSwitches) -> Measured:
+    """What the card takes: for its own shape of a clip where that matters, for anything else alike."""
+    is_clip = "num_frames" in NUMBERS[model]
+    shape = OWN_SHAPE if switches.scales and is_clip else None
+    return Measured(switches.seconds_per_step / switches.speed, switches.seconds_fixed / switches.speed, shape)

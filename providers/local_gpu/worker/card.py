@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from providers.contract import Clock
-from providers.local_gpu.worker.events import EngineFacts, Event, StartError, Task
+from providers.local_gpu.worker.events import EngineFacts, Event, Patience, StartError, Task
 from providers.local_gpu.worker.plan import ModelPlan
 
 log = structlog.get_logger()
@@ -71,9 +71,9 @@ class Card:
 
     slots = 1
 
-    def __init__(self, plan: ModelPlan, *, wedged_s: float, start_s: float, clock: Clock) -> None:
+    def __init__(self, plan: ModelPlan, *, patience: Patience, start_s: float, clock: Clock) -> None:
         self._plan = plan
-        self._wedged_s = wedged_s
+        self._patience = patience
         self._start_s = start_s
         self._clock = clock
         self._child: _Child | None = None
@@ -102,8 +102,13 @@ class Card:
         await self._end_child()
         self._child = child = await self._spawn()
         child.send({"plan": self._plan.model_dump()})
+        loaded_at: float | None = None
         try:
-            message = await child.read(self._start_s)
+            async with asyncio.timeout(self._start_s):
+                message = await child.read(self._start_s)
+                if message is not None and "loaded" in message:
+                    loaded_at = self._clock.now()
+                    message = await child.read(self._start_s)
         except TimeoutError as error:
             await self._end_child()
             raise StartError(f"the model was not loaded and warm within {self._start_s:g} s") from error
@@ -111,7 +116,8 @@ class Card:
             await self._end_child()
             raise StartError(message["failed"] if message else "the process with the card died while loading the model")
         facts = message["ready"]
-        self._facts = EngineFacts(**{**facts, "models": tuple(facts["models"])})
+        warm_up_s = None if loaded_at is None else round(max(0.0, self._clock.now() - loaded_at), 3)
+        self._facts = EngineFacts(**{**facts, "models": tuple(facts["models"]), "warm_up_s": warm_up_s})
         self._ready.set()
         log.info("gpu.ready", models=list(self._facts.models), device=self._facts.device_name)
 
@@ -140,7 +146,7 @@ class Card:
         )
         event = Event("alive")
         while not event.ends:
-            event = await self._next(child)
+            event = await self._next(child, event)
             if event.ends:
                 self._running = ""
             if event.kind == "lost" or event.code == "wedged" or (event.code == "fault" and self._poisoned):
@@ -157,11 +163,11 @@ class Card:
             if self._child is not None:
                 self._child.send({"cancel": render_id})
 
-    async def _next(self, child: _Child) -> Event:
+    async def _next(self, child: _Child, before: Event) -> Event:
         try:
-            message = await child.read(self._wedged_s)
+            message = await child.read(self._patience.after(before))
         except TimeoutError:
-            return Event("failed", code="wedged", message=f"no step ended within {self._wedged_s:g} s")
+            return self._patience.wedged(before)
         if message is None:
             return Event("lost", message="the process with the card died")
         return Event.from_json(message)

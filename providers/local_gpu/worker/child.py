@@ -79,6 +79,7 @@ def main(descriptor: int) -> None:
     plan = ModelPlan.model_validate(line.orders.get()["plan"])
     try:
         renderer = Renderer(plan)
+        line.say({"loaded": True})
         renderer.warm_up()
     except (StartError, *FAULTS) as error:
         line.say({"failed": f"{plan.model} cannot be loaded: {type(error).__name__}: {error}"})

@@ -142,6 +142,7 @@ class Desk:
         figures.queue_max.set(self.limits.queue_max)
         figures.running.set(self.running)
         figures.ready.set(self.engine.ready and not self.draining)
+        figures.warm_up_s.set(self.engine.facts.warm_up_s or 0.0)
         return figures.exposition()
 
     def shown(self, render: Render) -> dict[str, object]:
@@ -307,18 +308,20 @@ class Desk:
         self._close(render)
 
     def _learn(self, render: Render, now: float) -> None:
-        """Steps are timed from the end of the first, which may have compiled something."""
-        if render.started_at is None or render.stepped_at is None or render.first_step_at is None:
+        """Steps are timed from the end of the first, before which the picture is encoded."""
+        if render.stepped_at is None or render.first_step_at is None or render.went_back:
             return
-        steps = render.order.steps
+        steps, gpu_s = render.order.steps, render.gpu_s(now)
         timed = render.stepped_at - render.first_step_at
-        stepping = timed * steps / (steps - 1) if steps > 1 else render.first_step_at - render.started_at
-        fixed = max(0.0, now - render.started_at - stepping)
+        after = now - render.stepped_at
+        stepping = timed * steps / (steps - 1) if steps > 1 else max(0.0, gpu_s - after)
+        fixed = max(0.0, gpu_s - stepping)
         self.pace.learn(render.order, stepping_s=stepping, fixed_s=fixed)
         self.figures.stepped(render.order.model, stepping / steps)
 
     def _close(self, render: Render) -> None:
         self.figures.ended(render, render.gpu_s(self.clock.now()))
+        self.figures.compiled(render.order.model, render.compile_s)
         if render.tries == 0:  # else the engine may be about to read it
             self._forget_picture(render)
         self._note(render)
@@ -341,7 +344,8 @@ class Desk:
         self._work.set()
 
     def _left_s(self, render: Render) -> float | None:
-        return self.pace.left_s(render.order, render.step)
+        """Seconds that a render still needs; nobody knows how long compiling takes."""
+        return None if render.compiling_since is not None else self.pace.left_s(render.order, render.step)
 
     def _forget_old(self) -> None:
         oldest = self.clock.now() - self.limits.keep_s

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from providers.local_gpu.worker.orders import Order
 
-Kind = Literal["started", "step", "alive", "finished", "failed", "canceled", "lost"]
+Kind = Literal["started", "step", "alive", "compiling", "compiled", "finished", "failed", "canceled", "lost"]
 ENDS: frozenset[Kind] = frozenset({"finished", "failed", "canceled", "lost"})
 FailureCode = Literal["out_of_memory", "wedged", "invalid", "fault", "worker_lost"]
 
@@ -29,7 +29,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One message. `lost` means that whoever rendered died: the render may be started again under its id."""
+    """One message. `lost` means that whoever rendered died: the render may be started again under its id.
+
+    Between `compiling` and `compiled` the network is made ready for a shape that it has not seen: that may take
+    minutes, and is no part of the render.
+    """
 
     kind: Kind
     step: int = 0
@@ -65,13 +69,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What is told of the engine: the models it loaded and the device they run on."""
+    """What is told of the engine: the models it loaded and the device they run on.
+
+    `warm_up_s` is how long a card rendered for nobody before it was ready, None where nobody timed that.
+    """
 
     models: tuple[str, ...] = ()
     device: str = ""
     device_name: str = ""
     replicas: int = 0
     size_multiple: int = 64
+    warm_up_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,23 @@ class Task:
     order: Order
     picture: Path
     output: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many seconds a render may say nothing before it is taken for hung: longer while something is compiled."""
+
+    wedged_s: float
+    compile_wedged_s: float
+
+    def after(self, event: Event) -> float:
+        """How long to wait for what comes after this."""
+        return max(self.wedged_s, self.compile_wedged_s) if event.kind == "compiling" else self.wedged_s
+
+    def wedged(self, event: Event) -> Event:
+        """The end of a render that said nothing for so long after this."""
+        what = "compiling took longer than" if event.kind == "compiling" else "no step ended within"
+        return Event("failed", code="wedged", message=f"{what} {self.after(event):g} s")
 
 
 class Engine(Protocol):

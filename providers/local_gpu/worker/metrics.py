@@ -34,6 +34,12 @@ class Figures:
             buckets=STEP_BUCKETS_S,
             registry=registry,
         )
+        self._compile_s = Counter(
+            "vidgate_gpu_compile_seconds",
+            "Seconds that renders waited for the network to be compiled for their shape; no part of their own.",
+            ["model"],
+            registry=registry,
+        )
         self._busy_s = Counter("vidgate_gpu_busy_seconds", "Seconds that cards worked.", registry=registry)
         self._refused = Counter("vidgate_gpu_refused", "Orders refused because the queue was full.", registry=registry)
         self._restarted = Counter(
@@ -46,6 +52,9 @@ class Figures:
         self.queue_depth = Gauge("vidgate_gpu_queue_depth", "Orders that wait for a card.", registry=registry)
         self.queue_max = Gauge("vidgate_gpu_queue_max", "Orders that may wait for a card.", registry=registry)
         self.running = Gauge("vidgate_gpu_running", "Renders that a card works on.", registry=registry)
+        self.warm_up_s = Gauge(
+            "vidgate_gpu_warm_up_seconds", "Seconds that the card rendered for nobody at its start.", registry=registry
+        )
         self.ready = Gauge("vidgate_gpu_ready", "1 when an order would be taken.", registry=registry)
 
     def ended(self, render: Render, gpu_s: float) -> None:
@@ -58,6 +67,10 @@ class Figures:
     def stepped(self, model: str, seconds: float) -> None:
         """The steps of a finished render took so long each."""
         self._step_s.labels(model).observe(seconds)
+
+    def compiled(self, model: str, seconds: float) -> None:
+        """For a render that has ended the network was compiled for so long."""
+        self._compile_s.labels(model).inc(seconds)
 
     def refused(self) -> None:
         """An order found the queue full."""

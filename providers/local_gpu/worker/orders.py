@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from providers.pace import Shape, shape_of, steps_of
+
 Kind = Literal["integer", "number", "text", "choice"]
 Value = int | float | str
 
@@ -112,17 +114,16 @@ class Order:
     parameters: Mapping[str, Value]
 
     @property
-    def work(self) -> float:
-        """How much one step is, in frames of a million pixels: what durations are compared by."""
-        pixels = float(self.parameters["width"]) * float(self.parameters["height"])
-        return pixels * float(self.parameters.get("num_frames", 1)) / 1e6
+    def shape(self) -> Shape:
+        """How much it is to compute and to hold: what durations and memory are compared by."""
+        shape = shape_of(self.parameters)
+        assert shape is not None, "every order was given a size"
+        return shape
 
     @property
     def steps(self) -> int:
-        """Denoising steps that really run: with a strength, only that share of them (WIRE 3.2)."""
-        steps = int(self.parameters["num_inference_steps"])
-        strength = self.parameters.get("strength")
-        return steps if strength is None else min(steps, int(steps * float(strength)))
+        """Denoising steps that really run (WIRE 3.2)."""
+        return steps_of(self.parameters) or 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ import hashlib
 import resource
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
@@ -21,6 +23,7 @@ from providers.local_gpu.worker.memory import Footprint, Stage, smaller
 from providers.local_gpu.worker.orders import MEDIA_TYPES, MODELS, Order
 from providers.local_gpu.worker.pictures import cropped, fitted, picture_bytes
 from providers.local_gpu.worker.plan import ModelPlan
+from providers.pace import UNGUIDED, Shape
 from providers.rendering import encode
 
 log = structlog.get_logger()
@@ -32,6 +35,12 @@ Say = Callable[[Event], None]
 FAULTS = (RuntimeError, ValueError, TypeError, OSError, ArithmeticError, LookupError, AttributeError, ImportError)
 # A CPU is warmed by something small: it has no kernels to choose and nothing to compile.
 SMALL = ((64, 64), 2)
+# Which part of a clip's pipeline computes after which: each sends the one before it away.
+CLIP_TURNS = "image_encoder->vae->unet"
+
+
+def _nobody(_event: Event) -> None:
+    """Nobody listens: nothing is rendered for anybody."""
 
 
 class CanceledError(Exception):
@@ -57,9 +66,11 @@ class Renderer:
             raise StartError(f"{plan.model} is a {type(self.pipe).__name__}: it cannot be served as {self.name}")
         self._vae_dtype = self.pipe.vae.dtype
         self._kernel = speed.fastest_kernel(self._choices)
-        self._footprints: dict[tuple[float, int], Footprint] = {}
-        self._shape = (0.0, 1)
+        # What clips of a shape were found to hold at most, and what the present render holds; it shrinks on the way.
+        self._limits: dict[Shape, Footprint] = {}
+        self.footprint = Footprint(1)
         self._offloaded = False
+        self._say: Say = _nobody
         self._speed_up()
 
     @property
@@ -68,11 +79,6 @@ class Renderer:
         device = self._choices.device
         name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
         return EngineFacts((self.name,), device, name, replicas=1)
-
-    @property
-    def footprint(self) -> Footprint:
-        """What clips of the present shape hold in memory at once; it shrinks when that was too much."""
-        return self._footprints.get(self._shape, Footprint(self._shape[1], split=self._plan.guidance == "split"))
 
     def warm_up(self) -> None:
         """Render something once and throw it away, so that the first order pays for no first time.
@@ -99,6 +105,7 @@ class Renderer:
             say(Event("step", step=number) if number else Event("alive"))
 
         say(Event("started", steps=order.steps))
+        self._say = say
         try:
             with Image.open(task.picture) as opened:
                 picture = opened.convert("RGB")
@@ -111,6 +118,8 @@ class Renderer:
         except FAULTS as error:
             log.warning("gpu.fault", render=order.id, exc_info=True)
             return Event("failed", code="fault", message=f"{type(error).__name__}: {error}"[:500])
+        finally:
+            self._say = _nobody
         return Event("finished", output=_facts_of(order, data), memory_bytes=self._memory_peak_bytes())
 
     def _memory_peak_bytes(self) -> int:
@@ -125,19 +134,18 @@ class Renderer:
         """The finished file of an order."""
         values = order.parameters
         kind = str(values["output_format"])
-        self._shape = (order.work, int(values.get("num_frames", 1)))
+        self.footprint = self._footprint(order)
         if not self.clip:
-            frame = self._with_room("denoise", lambda: self._picture(order, picture, step))
+            frame = self._with_room("denoise", order.shape, lambda: self._picture(order, picture, step))
             return picture_bytes(frame, kind)
-        latents = self._with_room("denoise", lambda: self._latents(order, picture, step))
+        latents = self._with_room("denoise", order.shape, lambda: self._latents(order, picture, step))
 
         def decode_and_encode() -> bytes:
-            chunk = min(int(values["decode_chunk_size"]), self.footprint.chunk)
-            chunks = self._decoded(latents, order, chunk, step)
+            chunks = self._decoded(latents, order, self.footprint.chunk, step)
             frames = _ahead(chunks) if self._plan.overlap_decoding else (frame for part in chunks for frame in part)
             return encode(frames, fps=int(values["fps"]), container=kind)
 
-        return self._with_room("decode", decode_and_encode)
+        return self._with_room("decode", order.shape, decode_and_encode)
 
     def _latents(self, order: Order, picture: Image.Image, step: Callable[[int], None]) -> Any:
         values = order.parameters
@@ -194,7 +202,17 @@ class Renderer:
 
     # -- memory and speed -----------------------------------------------------------------------------------------
 
-    def _with_room(self, stage: Stage, work: Callable[[], T]) -> T:
+    def _footprint(self, order: Order) -> Footprint:
+        """What an order holds at once: as asked for, and no more than its shape was found to bear."""
+        known = self._limits.get(order.shape, Footprint(order.shape.frames))
+        return Footprint(
+            min(int(order.parameters.get("decode_chunk_size", 1)), known.chunk),
+            # A render without guidance has one pass a step, and nothing to split.
+            split=known.split or self._plan.guidance == "split" or order.shape.passes == UNGUIDED,
+            offload=self._offloaded,
+        )
+
+    def _with_room(self, stage: Stage, shape: Shape, work: Callable[[], T]) -> T:
         """Do it; when the card's memory does not suffice, again with less at once, until nothing is left to give up."""
         while True:
             # Diffusers encodes in float32 and then sets the decoder back: an error between leaves it where it was.
@@ -207,13 +225,21 @@ class Renderer:
                     raise
                 log.warning("gpu.out_of_memory", stage=stage, goes_on_with=str(footprint), error=str(error)[:200])
             # What the error held is gone only here.
-            self._footprints[self._shape] = footprint
+            self.footprint = footprint
+            known = self._limits.get(shape, Footprint(shape.frames))
+            self._limits[shape] = footprint if stage == "decode" else replace(footprint, chunk=known.chunk)
             gc.collect()
             if self._choices.device.startswith("cuda"):
                 torch.cuda.empty_cache()
-                if footprint.offload and not self._offloaded:
-                    self.pipe.enable_model_cpu_offload(device=self._choices.device)
-            self._offloaded = self._offloaded or footprint.offload
+            if footprint.offload and not self._offloaded:
+                self._offload()
+
+    def _offload(self) -> None:
+        """From now on only the part that computes is on the card (the usual order leaves a clip's decoder there)."""
+        if self.clip:
+            self.pipe.model_cpu_offload_seq = CLIP_TURNS
+        self.pipe.enable_model_cpu_offload(device=self._choices.device)
+        self._offloaded = True
 
     def _speed_up(self) -> None:
         """Change the network as planned. The order matters: what is compiled has the constants' places in it."""
@@ -221,8 +247,19 @@ class Renderer:
         if choices.channels_last:
             speed.use_channels_last(unet)
             speed.use_channels_last(self.pipe.vae)
-        speed.speed_up(unet, choices, one_token=self.clip)
+        speed.speed_up(unet, choices, one_token=self.clip, around_first=self._compiling)
         speed.run_split(unet, lambda: self.footprint.split)
+
+    @contextmanager
+    def _compiling(self) -> Iterator[None]:
+        """Tell that the network is compiled while the block runs: that takes its time, and is no step."""
+        self._say(Event("compiling"))
+        try:
+            yield
+            if self._choices.device.startswith("cuda"):
+                torch.cuda.synchronize()
+        finally:
+            self._say(Event("compiled"))
 
     @property
     def _multiple(self) -> int:

@@ -47,6 +47,7 @@ class ServerPlan(BaseModel):
     queue_max: int = Field(default=8, ge=0, le=10_000)
     keep_s: float = Field(default=3600.0, gt=0)
     wedged_s: float = Field(default=300.0, gt=0)
+    compile_wedged_s: float = Field(default=900.0, gt=0)
     start_s: float = Field(default=1800.0, gt=0)
     drain_s: float = Field(default=120.0, ge=0)
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from providers.contract import Clock
 from providers.local_gpu.worker.card import Card
 from providers.local_gpu.worker.desk import Desk, Limits
-from providers.local_gpu.worker.events import Engine, StartError
+from providers.local_gpu.worker.events import Engine, Patience, StartError
 from providers.local_gpu.worker.plan import ModelPlan, RayPlan, ServerPlan
 from providers.local_gpu.worker.service import build_service
 from providers.local_gpu.worker.shelf import Shelf
@@ -50,7 +50,8 @@ async def serve_card(options: Mapping[str, Any], surroundings: Surroundings) -> 
     """Serve one card until SIGTERM. Raises UsageError, MissingExtraError, StartError or OSError."""
     server, model = _read(ServerPlan, options), _read(ModelPlan, options)
     _need(CARD_NEEDS, "local-gpu")
-    card = Card(model, wedged_s=server.wedged_s, start_s=server.start_s, clock=surroundings.clock)
+    patience = Patience(server.wedged_s, server.compile_wedged_s)
+    card = Card(model, patience=patience, start_s=server.start_s, clock=surroundings.clock)
     await _serve(card, server, surroundings)
 
 

@@ -26,7 +26,7 @@ from ray.serve.exceptions import RayServeException
 
 from providers.contract import Clock
 from providers.local_gpu.worker.card import child_environment
-from providers.local_gpu.worker.events import EngineFacts, Event, StartError, Task
+from providers.local_gpu.worker.events import EngineFacts, Event, Patience, StartError, Task
 from providers.local_gpu.worker.orders import Order
 from providers.local_gpu.worker.plan import ModelPlan, RayPlan, ServerPlan
 
@@ -48,13 +48,13 @@ OBJECT_STORE_BYTES = 512 * 1024 * 1024
 class Replica:
     """One card's renderer as an actor: one order at a time, told step by step."""
 
-    def __init__(self, plan: Mapping[str, Any], wedged_s: float) -> None:
+    def __init__(self, plan: Mapping[str, Any], patience: Mapping[str, float]) -> None:
         # Loaded where it renders: the process that hands orders over needs no PyTorch.
         from providers.local_gpu.worker.pipelines import Renderer  # noqa: PLC0415
 
         self._renderer = Renderer(ModelPlan.model_validate(plan))
         self._renderer.warm_up()
-        self._wedged_s = wedged_s
+        self._patience = Patience(**patience)
         self._broken = ""
         # A render that was called off ends at its next step; the next order begins after that and not beside it.
         self._thread = ThreadPoolExecutor(1)
@@ -85,9 +85,10 @@ class Replica:
             loop.call_soon_threadsafe(events.put_nowait, (event, data))
 
         work = loop.run_in_executor(self._thread, self._render, Order(**order), picture, say, canceled)
+        event = Event("alive")
         try:
             while True:
-                event, data = await self._next(events, work)
+                event, data = await self._next(events, work, event)
                 if event.code == "fault" and self._renderer.facts.device != "cpu":
                     self._broken = "a fault on the card: its context is not to be trusted"
                 yield self._told(event, data)
@@ -100,12 +101,12 @@ class Replica:
         return {**event.as_json(), "process": os.getpid(), "data": data}
 
     async def _next(
-        self, events: asyncio.Queue[tuple[Event, bytes]], work: asyncio.Future[None]
+        self, events: asyncio.Queue[tuple[Event, bytes]], work: asyncio.Future[None], before: Event
     ) -> tuple[Event, bytes]:
         heard = asyncio.ensure_future(events.get())
         either: set[asyncio.Future[Any]] = {heard, work}
         try:
-            await asyncio.wait(either, timeout=self._wedged_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=self._patience.after(before), return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 work.result()  # a fault of ours goes to whoever reads the stream
                 return await heard
@@ -114,7 +115,7 @@ class Replica:
         finally:
             heard.cancel()
         self._broken = "a render hangs in this process"
-        return Event("failed", code="wedged", message=f"no step ended within {self._wedged_s:g} s"), b""
+        return self._patience.wedged(before), b""
 
     def _render(self, order: Order, picture: bytes, say: Any, canceled: threading.Event) -> None:
         with tempfile.TemporaryDirectory(prefix="vidgate-") as folder:
@@ -248,7 +249,8 @@ class RayEngine:
             health_check_period_s=HEALTH_EVERY_S,
             **_size(plan),
         )
-        bound = deployment.bind(self._model.model_dump(), self._server.wedged_s)
+        patience = Patience(self._server.wedged_s, self._server.compile_wedged_s)
+        bound = deployment.bind(self._model.model_dump(), asdict(patience))
         return serve.run(bound, name=APPLICATION, route_prefix=None)
 
     async def _look(self) -> None:

@@ -15,7 +15,11 @@ TERMINAL: frozenset[State] = frozenset({"succeeded", "failed", "canceled"})
 
 @dataclass(slots=True)
 class Render:
-    """A render and its past. Times are unix seconds; `tries` counts how often it was begun."""
+    """A render and its past. Times are unix seconds; `tries` counts how often it was begun.
+
+    Compiling the network for its shape is no part of it: `compile_s` is not among its seconds of the card. `went_back`
+    is true once steps were taken again, with less memory: what it took says nothing of the next one.
+    """
 
     order: Order
     digest: str
@@ -29,6 +33,9 @@ class Render:
     ended_at: float | None = None
     cancel_wanted: bool = False
     fetched: bool = False
+    compile_s: float = 0.0
+    compiling_since: float | None = None
+    went_back: bool = False
     code: str = ""
     message: str = ""
     output: Output | None = None
@@ -45,14 +52,20 @@ class Render:
 
     def wait_again(self) -> None:
         """Whoever rendered it died: it waits for a card as if it had never had one."""
-        self.state, self.step, self.started_at = "queued", 0, None
+        self.state, self.step, self.started_at, self.compiling_since = "queued", 0, None, None
 
     def hear(self, event: Event, now: float) -> None:
         """Take in that a card began, or what it says of a step."""
+        if self.compiling_since is not None:
+            self.compile_s, self.compiling_since = self._compiled_s(now), None
         if event.kind == "started":
             self.state, self.step = "running", 0
             self.started_at, self.stepped_at, self.first_step_at = now, now, None
+            self.compile_s, self.went_back = 0.0, False
+        if event.kind == "compiling":
+            self.compiling_since = now
         if event.kind == "step":
+            self.went_back = self.went_back or event.step <= self.step
             self.step = event.step
             self.first_step_at = self.first_step_at or now
             self.stepped_at = now
@@ -79,8 +92,15 @@ class Render:
         return max(0.0, (self.started_at or self.ended_at or now) - self.accepted_at)
 
     def gpu_s(self, now: float) -> float:
-        """How long a card worked, or has worked, on its last try."""
-        return 0.0 if self.started_at is None else max(0.0, (self.ended_at or now) - self.started_at)
+        """How long a card worked, or has worked, on its last try, less what it compiled."""
+        if self.started_at is None:
+            return 0.0
+        return max(0.0, (self.ended_at or now) - self.started_at - self._compiled_s(now))
+
+    def _compiled_s(self, now: float) -> float:
+        """How long its last try has compiled."""
+        since = self.compiling_since
+        return self.compile_s + (0.0 if since is None else max(0.0, (self.ended_at or now) - since))
 
     def shown(self, *, now: float, position: int | None, eta_s: float | None) -> dict[str, Any]:
         """The render as the protocol shows it."""
@@ -96,6 +116,7 @@ class Render:
             "eta_s": None if eta_s is None else round(eta_s, 3),
             "queued_s": round(self.queued_s(now), 3),
             "gpu_s": round(self.gpu_s(now), 3),
+            "compile_s": round(self._compiled_s(now), 3),
             "seed": self.order.parameters["seed"],
             "error": {"code": self.code, "message": self.message} if self.code else None,
             "output": {**asdict(output), "url": f"/v1/renders/{self.id}/output"} if output else None,

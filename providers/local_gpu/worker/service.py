@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,6 +19,7 @@ from providers.local_gpu.worker.desk import ConflictError, Desk, DiskError, Queu
 from providers.local_gpu.worker.metrics import CONTENT_TYPE
 from providers.local_gpu.worker.orders import ID_FORM, PICTURE_BYTES_MAX, OrderError, read_asked
 from providers.local_gpu.worker.renders import Render
+from providers.pace import Measured
 
 PROTOCOL = 1
 # Base64 is a third longer than what it carries; the parameters are small.
@@ -99,7 +100,7 @@ class Service:
         """What a router wants to know: how much waits, and how long things take here."""
         del request
         desk, facts = self.desk, self.desk.engine.facts
-        durations = desk.pace.models
+        paces = {name: desk.pace.of(name) for name in facts.models}
         return JSONResponse(
             {
                 "protocol": PROTOCOL,
@@ -110,12 +111,11 @@ class Service:
                 "queue_max": desk.limits.queue_max,
                 "running": desk.running,
                 "replicas": facts.replicas,
-                "seconds_per_step": {
-                    name: known.per_step_s if (known := durations.get(name)) else None for name in facts.models
-                },
-                "seconds_fixed": {
-                    name: known.fixed_s if (known := durations.get(name)) else None for name in facts.models
-                },
+                "warm_up_s": facts.warm_up_s,
+                # Of the shape that was measured last, for readers that know of no shapes.
+                "seconds_per_step": {name: pace[0].step_s if pace else None for name, pace in paces.items()},
+                "seconds_fixed": {name: pace[0].fixed_s if pace else None for name, pace in paces.items()},
+                "pace": {name: [_pace_row(one) for one in pace] for name, pace in paces.items()},
                 "draining": desk.draining,
             }
         )
@@ -179,6 +179,12 @@ class TokenGuard:
                 await refusal(scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+
+def _pace_row(known: Measured) -> dict[str, Any]:
+    """What renders of one shape took, as the status tells it."""
+    shape = asdict(known.shape) if known.shape else {}
+    return {**shape, "seconds_per_step": known.step_s, "seconds_fixed": known.fixed_s}
 
 
 async def _body(request: Request) -> bytes | None:

@@ -9,7 +9,7 @@ kernels want, the attention kernel that is fastest there, and a compiled network
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
@@ -94,14 +94,21 @@ class ConstantCrossAttention(torch.nn.Module):
         return self.value.repeat_interleave(hidden_states.shape[0] // self.value.shape[0], dim=0)
 
 
-def speed_up(unet: Any, choices: Choices, *, one_token: bool) -> None:
+def speed_up(
+    unet: Any,
+    choices: Choices,
+    *,
+    one_token: bool,
+    around_first: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
     """Compile the network, and put constants in the place of its cross-attentions where it is given one token.
 
-    What is compiled has the constants as values that each call may change; computing them stays outside.
+    What is compiled has the constants as values that each call may change; computing them stays outside. It is compiled
+    for each shape within `around_first`.
     """
     constants = _constants(unet) if one_token and choices.constant_cross_attention else []
     if choices.compile != "off":
-        _compile(unet, choices.compile)
+        _compile(unet, choices.compile, around_first)
     inner = unet.forward
     last: list[Any] = [None]
 
@@ -133,10 +140,25 @@ def use_channels_last(module: Any) -> None:
             parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
 
 
-def _compile(unet: Any, backend: str) -> None:
-    """Compile the network as one graph: a break in it is an error here and not a slow render later."""
+def _compile(unet: Any, backend: str, around_first: Callable[[], AbstractContextManager[None]]) -> None:
+    """Compile the network as one graph: a break in it is an error here and not a slow render later.
+
+    The first call of a shape compiles. Its result is thrown away and the call repeated, so that what is measured as a
+    step is a step, for the price of one.
+    """
     torch._dynamo.config.recompile_limit = COMPILED_SHAPES_MAX
-    unet.forward = torch.compile(unet.forward, fullgraph=True, dynamic=False, backend=backend)
+    compiled = torch.compile(unet.forward, fullgraph=True, dynamic=False, backend=backend)
+    seen: set[tuple[Any, ...]] = set()
+
+    def forward(sample: Any, timestep: Any, encoder_hidden_states: Any, **rest: Unpack[Conditions]) -> Any:
+        shape = (sample.shape, sample.dtype, encoder_hidden_states.shape)
+        if shape not in seen:
+            with around_first():
+                compiled(sample, timestep, encoder_hidden_states, **rest)
+            seen.add(shape)
+        return compiled(sample, timestep, encoder_hidden_states, **rest)
+
+    unet.forward = forward
 
 
 def run_split(unet: Any, wanted: Callable[[], bool]) -> None:
@@ -171,8 +193,10 @@ def attention_kernel(name: str) -> Iterator[None]:
     if name == "default":
         yield
         return
-    # The others stay allowed behind it: a kernel that does not take a shape must not end a render.
-    order = [BACKENDS[name], *(backend for other, backend in BACKENDS.items() if other != name)]
+    # The others stay allowed behind it: a kernel that does not take a shape must not end a render. `math` takes any
+    # shape, and is passed over where it is not alone: a CPU has an order of its own.
+    others = [] if name == "math" else [backend for other, backend in BACKENDS.items() if other != name]
+    order = [BACKENDS[name], *others]
     with sdpa_kernel(order, set_priority=True):
         yield
 

@@ -22,7 +22,7 @@ RENDER_KEYS = {
 }
 STATUS_KEYS = {
     *("protocol", "models", "device", "device_name", "queue_depth", "queue_max", "running", "replicas"),
-    *("seconds_per_step", "seconds_fixed", "draining"),
+    *("seconds_per_step", "seconds_fixed", "pace", "draining"),
 }
 METRICS = (
     *("vidgate_gpu_queue_depth", "vidgate_gpu_running", "vidgate_gpu_queue_max", "vidgate_gpu_render_seconds"),
@@ -109,6 +109,9 @@ async def check_pages(talk: Talk) -> None:
     assert isinstance(status["draining"], bool)
     for timing in ("seconds_per_step", "seconds_fixed"):
         assert all(value is None or value >= 0 for value in status[timing].values())
+    for row in (row for rows in status["pace"].values() for row in rows):
+        assert set(row) >= {"frames", "pixels", "passes", "seconds_per_step", "seconds_fixed"}
+        assert min(row["frames"], row["pixels"], row["passes"]) >= 1
     for page in ("/healthz", "/readyz", "/metrics"):
         assert (await talk.http.get(page, headers={"authorization": ""})).status_code == 200, page
 

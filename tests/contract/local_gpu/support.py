@@ -20,7 +20,7 @@ from tests.contract.modelslab.support import HandClock, Switchboard
 from tests.support.pictures import SIZE, picture
 
 ROUTES = {route.name: route for route in PLUGIN.catalogue}
-PACE = {"seconds_per_step": 1.0, "seconds_fixed": 5.0, "clip": "cached"}
+PACE = {"seconds_per_step": 1.0, "seconds_fixed": 5.0, "scales": False, "clip": "cached"}
 SMALL = {"num_frames": 4, "width": 64, "height": 64}
 RENDER_S = 30.0  # 25 steps at that pace
 

@@ -33,7 +33,14 @@ SSD = Case(
 
 async def conforms(case: Case, **settings: Any) -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
-        pace = {"seconds_per_step": 0.08, "seconds_fixed": 0.02, "queue_max": 2, "clip": "cached", **settings}
+        pace = {
+            "seconds_per_step": 0.08,
+            "seconds_fixed": 0.02,
+            "queue_max": 2,
+            "scales": False,
+            "clip": "cached",
+            **settings,
+        }
         app = simulator(SimulatorTools("http://127.0.0.1", SystemClock(), Random(1), http, pace))
         async with serve(app) as url:
             await check_conformance(url, case)

@@ -13,6 +13,7 @@ from providers.local_gpu import PLUGIN
 from providers.local_gpu.simulator import simulator
 from providers.local_gpu.simulator.switches import SANDBOX_KEY
 from providers.local_gpu.workers import Workers
+from providers.pace import Measured
 from providers.serving import listen, serve
 from tests.contract.local_gpu.support import RENDER_S, Bench, accepted, bench, request
 from tests.contract.modelslab.support import HandClock
@@ -103,7 +104,8 @@ async def test_the_load_is_that_of_the_workers_that_serve() -> None:
     async with bench(3, models=["svd"]) as there:
         there.switch(1, seconds_per_step=3.0, replicas=2)
         provider = there.provider()
-        assert (await provider.load())["local/svd"] == Load(4, 0, 0, True, 5 / 3, 5.0)
+        paces = tuple((Measured(step_s, 5.0),) for step_s in (1.0, 3.0, 1.0))
+        assert (await provider.load())["local/svd"] == Load(4, 0, 0, paces=paces)
         await placed(there, 6)
         load = (await provider.load())["local/svd"]
         assert (load.slots, load.running, load.waiting) == (4, 4, 2)

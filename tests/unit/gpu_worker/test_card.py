@@ -13,13 +13,13 @@ import pytest
 from gateway.clock import SystemClock
 from providers.local_gpu.worker import card
 from providers.local_gpu.worker.card import Card, child_environment
-from providers.local_gpu.worker.events import Event, StartError, Task
+from providers.local_gpu.worker.events import Event, Patience, StartError, Task
 from providers.local_gpu.worker.orders import ordered
 from providers.local_gpu.worker.plan import ModelPlan
 from tests.support.gpu_worker import asked
 
 LIMIT_S = 60.0
-FINE, DIES, HANGS, FAULTS = 0, 1, 2, 3
+FINE, DIES, HANGS, FAULTS, COMPILES, COMPILES_FOR_EVER = 0, 1, 2, 3, 4, 5
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +29,11 @@ def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def started(model: str = "fine", wedged_s: float = 20.0) -> AsyncIterator[Card]:
+async def started(model: str = "fine", wedged_s: float = 20.0, compile_wedged_s: float = 40.0) -> AsyncIterator[Card]:
     """A card whose process is ready."""
-    made = Card(ModelPlan(model=model), wedged_s=wedged_s, start_s=20.0, clock=SystemClock())
+    made = Card(
+        ModelPlan(model=model), patience=Patience(wedged_s, compile_wedged_s), start_s=20.0, clock=SystemClock()
+    )
     try:
         await made.start()
         yield made
@@ -116,6 +118,23 @@ def test_a_render_that_hangs_is_wedged_and_its_process_is_ended(tmp_path: Path) 
     bounded(work)
 
 
+def test_a_network_that_is_compiled_may_say_nothing_for_longer(tmp_path: Path) -> None:
+    """Twice the time of a step and not killed; beyond its own bound it is, by that name, and the next one is served."""
+
+    async def work() -> None:
+        async with started(wedged_s=0.5, compile_wedged_s=3.0) as made:
+            first = made.process_id
+            last = (await events(made, tmp_path, COMPILES))[-1]
+            assert last.message == "it was compiled"
+            assert made.process_id == first
+            last = (await events(made, tmp_path, COMPILES_FOR_EVER))[-1]
+            assert (last.code, last.message) == ("wedged", "compiling took longer than 3 s")
+            assert made.process_id != first
+            assert (await events(made, tmp_path, FINE))[-1].kind == "finished"
+
+    bounded(work)
+
+
 def test_after_a_fault_on_a_card_its_process_is_replaced(tmp_path: Path) -> None:
     """A card's context is not to be trusted after a fault: the next render would fail the same way."""
 
@@ -126,6 +145,18 @@ def test_after_a_fault_on_a_card_its_process_is_replaced(tmp_path: Path) -> None
             assert (last.code, last.message) == ("fault", "the card is confused")
             assert made.process_id != first
             assert made.ready
+
+    bounded(work)
+
+
+def test_warming_up_is_timed_apart_from_loading() -> None:
+    """It is a fact of the card, and none of any render."""
+
+    async def work() -> None:
+        for model, least_s in (("warms-up", 0.3), ("fine", None)):
+            async with started(model) as made:
+                warm_up_s = made.facts.warm_up_s
+                assert warm_up_s is None if least_s is None else warm_up_s is not None and warm_up_s >= least_s
 
     bounded(work)
 

@@ -85,12 +85,12 @@ async def test_times_are_told_from_what_was_measured(clock: VirtualClock, tmp_pa
         assert desk.eta_s(first) is None
         await ended(desk, first)
         assert desk.eta_s(first) == 0.0
-        known = desk.pace.models["svd"]
-        assert known.per_step_s == pytest.approx(STEP_S)
+        (known,) = desk.pace.of("svd")
+        assert known.step_s == pytest.approx(STEP_S)
         assert known.fixed_s == pytest.approx(STEP_S)
         second, third = desk.accept("b", asked()), desk.accept("c", asked(num_frames=8))
         assert desk.eta_s(second) == pytest.approx(RENDER_S)
-        assert desk.eta_s(third) == pytest.approx(RENDER_S + 5 * STEP_S * 2 + STEP_S)
+        assert desk.eta_s(third) == pytest.approx(RENDER_S + 2 * RENDER_S)
         await until(clock, lambda: second.step == 3)
         assert desk.eta_s(second) == pytest.approx(3 * STEP_S, abs=0.5)
 
