@@ -12,11 +12,11 @@ from starlette.responses import Response
 
 from gateway.api.auth import audience_for, caller_of
 from gateway.api.negotiation import acceptable
-from gateway.api.pages import instant
+from gateway.api.pages import PAGE_MAX, instant, listed, page_of, whole
 from gateway.api.shown import rfc3339
 from gateway.audience import columns_for, visible
 from gateway.money import reports
-from gateway.money.budgets import BudgetState, budget_states
+from gateway.money.budgets import BudgetState, page_of_budget_states
 from gateway.money.exports import (
     STATEMENT_COLUMNS,
     STATEMENT_SUMS,
@@ -102,10 +102,12 @@ async def statement(request: Request, service: Service) -> Response:
 
 
 async def budgets(request: Request, service: Service) -> Response:
-    """The budgets of the team and its keys, with what is spent and held in the present window."""
+    """The budgets of the team and its keys, with what is spent and held in the present window, the newest first."""
     caller = await caller_of(request, service)
-    states = await service.parts.store.read(budget_states, caller.team_id, service.parts.clock.now())
-    return Response(json.dumps({"budgets": [_budget(state) for state in states]}), media_type="application/json")
+    page, now = page_of(request, usual=PAGE_MAX), service.parts.clock.now()
+    read, mine = service.parts.store.read, caller.team_id
+    states = await read(page_of_budget_states, mine, now, before=page.after_id, limit=page.limit + 1)
+    return listed(request, "budgets", whole([_budget(state) for state in states], page.limit))
 
 
 def _budget(state: BudgetState) -> dict[str, Any]:

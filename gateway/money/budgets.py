@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ __all__ = [
     "UnknownTeamError",
     "budget_states",
     "lock_team",
+    "page_of_budget_states",
     "reserve",
     "retire_budget",
     "set_budget",
@@ -123,9 +125,23 @@ def retire_budget(connection: Connection, budget_id: str, at: float) -> bool:
 
 def budget_states(connection: Connection, team_id: str, at: float) -> list[BudgetState]:
     """Every active budget of a team and its keys in the window of `at`; a window not begun has nothing spent."""
+    return _states(connection, team_id, _active(connection, team_id), at)
+
+
+def page_of_budget_states(
+    connection: Connection, team_id: str, at: float, *, before: str | None, limit: int
+) -> list[BudgetState]:
+    """So many of the same, the newest first; `before` is the last id of the page before."""
+    query = _ACTIVE_BUDGETS.order_by(budgets.c.id.desc()).limit(limit)
+    query = query if before is None else query.where(budgets.c.id < before)
+    found = [_budget(row) for row in connection.execute(query, {"team_id": team_id})]
+    return _states(connection, team_id, found, at)
+
+
+def _states(connection: Connection, team_id: str, of: Sequence[Budget], at: float) -> list[BudgetState]:
     timezone = _timezone(connection, team_id)
     states = []
-    for budget in _active(connection, team_id):
+    for budget in of:
         window = window_at(budget.window, at, timezone)
         states.append(BudgetState(budget, window, *counts_of(connection, budget, window)))
     return states
@@ -153,18 +169,15 @@ def reserve(
     return Reservation(tuple(counted), tuple(warning for warning in warnings if warning is not None))
 
 
-_ACTIVE = Prepared(
-    select(
-        budgets.c.id,
-        budgets.c.team_id,
-        budgets.c.window,
-        budgets.c.limit_micros,
-        budgets.c.soft_micros,
-        budgets.c.key_id,
-    )
-    .where(budgets.c.team_id == bindparam("team_id"), budgets.c.retired_at.is_(None))
-    .order_by(budgets.c.id)
-)
+_ACTIVE_BUDGETS = select(
+    budgets.c.id,
+    budgets.c.team_id,
+    budgets.c.window,
+    budgets.c.limit_micros,
+    budgets.c.soft_micros,
+    budgets.c.key_id,
+).where(budgets.c.team_id == bindparam("team_id"), budgets.c.retired_at.is_(None))
+_ACTIVE = Prepared(_ACTIVE_BUDGETS.order_by(budgets.c.id))
 
 
 def _refusal(connection: Connection, budget: Budget, window: Window, amount_micros: int) -> BudgetRefusal:
@@ -200,12 +213,12 @@ def _warning(connection: Connection, budget: Budget, window: Window, taken: Take
 
 
 def _active(connection: Connection, team_id: str) -> list[Budget]:
-    return [
-        Budget(budget_id, of_team, WindowKind(window), limit_micros, soft_micros, key_id)
-        for budget_id, of_team, window, limit_micros, soft_micros, key_id in _ACTIVE.rows(
-            connection, {"team_id": team_id}
-        )
-    ]
+    return [_budget(row) for row in _ACTIVE.rows(connection, {"team_id": team_id})]
+
+
+def _budget(row: Sequence[Any]) -> Budget:
+    budget_id, of_team, window, limit_micros, soft_micros, key_id = row
+    return Budget(budget_id, of_team, WindowKind(window), limit_micros, soft_micros, key_id)
 
 
 def _timezone(connection: Connection, team_id: str) -> str:

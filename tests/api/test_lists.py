@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import Connection, text
 
+from gateway.money.budgets import retire_budget
 from providers.contract import FailureKind, Refused
 from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
@@ -48,6 +49,28 @@ async def test_links_lead_through_the_whole_list_and_end(start: Start) -> None:
     assert [len(page) for page in found] == [2, 2, 2]
     assert [job["id"] for page in found for job in page] == sorted(made, reverse=True)
     assert await ids(gateway, limit=1, **{"metadata[n]": "1"}) == sorted(made[1::2], reverse=True)
+
+
+async def test_budgets_are_read_page_by_page(start_on_both: Start) -> None:
+    """Each once, newest first; retired ones and another team's are in no page, and a cursor from there finds none."""
+    gateway = await start_on_both(Scripted())
+    for window in ("day", "week", "month"):
+        await gateway.set_budget(1_000_000, window=window)
+        await gateway.set_budget(500_000, window=window, key_id=gateway.key_id)
+    await gateway.write(retire_budget, "budget-week-None", gateway.clock.now())
+    found = await pages(gateway, "budgets", "/budgets", limit=2)
+    assert [len(page) for page in found] == [2, 2, 1]
+    names = [budget["id"] for page in found for budget in page]
+    assert names == sorted(names, reverse=True)
+    assert len(set(names)) == 5
+    assert [budget["id"] for page in await pages(gateway, "budgets", "/budgets") for budget in page] == names
+    rest = (await gateway.client.get("/budgets", params={"before": names[2]})).json()["budgets"]
+    assert [budget["id"] for budget in rest] == names[3:]
+    cursor = (await gateway.client.get("/budgets?limit=1")).json()["next_cursor"]
+    _, _, stranger = await gateway.new_key("another team")
+    seen = await gateway.client.get("/budgets", params={"cursor": cursor}, headers=stranger)
+    assert (seen.json()["budgets"], seen.json()["next_cursor"]) == ([], None)
+    assert (await gateway.client.get("/budgets?limit=0")).status_code == 400
 
 
 async def test_jobs_are_narrowed_by_everything_at_once(start_on_both: Start) -> None:

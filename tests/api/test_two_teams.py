@@ -87,8 +87,8 @@ def deliveries_of_all(real: Any) -> Any:
 
 
 def budgets_of_all(real: Any) -> Any:
-    return lambda connection, _team_id, at: [
-        state for one in everybody(connection) for state in real(connection, one, at)
+    return lambda connection, _team_id, at, **page: [
+        state for one in everybody(connection) for state in real(connection, one, at, **page)
     ]
 
 
@@ -108,7 +108,7 @@ MUTANTS: dict[str, tuple[object, str, Callable[[Any], Any]]] = {
     "usage is everybody's": (reports, "usage", usage_of_all),
     "a statement is another team's": (reports, "statement", statement_of_another),
     "deliveries are everybody's": (outbox, "deliveries", deliveries_of_all),
-    "budgets are everybody's": (billing, "budget_states", budgets_of_all),
+    "budgets are everybody's": (billing, "page_of_budget_states", budgets_of_all),
     "an idempotency key is anybody's": (admission, "replay", replay_to_anybody),
 }
 

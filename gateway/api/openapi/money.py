@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway import problems
 from gateway.api.openapi.generation import TEXT
-from gateway.api.openapi.operation import NEXT, PAGING, Json, Operation, Reply, json_of, parameter
+from gateway.api.openapi.operation import BEFORE, LONG_PAGING, NEXT, Json, Operation, Reply, json_of, parameter
 
 GROUP_BY = parameter(
     "query", "group_by", TEXT, "Names with commas between them: key, route, provider, day, `tag:<name>`."
@@ -60,8 +60,9 @@ OPERATIONS = (
         "/budgets",
         "listBudgets",
         "money",
-        "Budgets with what is spent and held.",
-        {200: Reply("The budgets of the team and its keys.", json_of("Budgets"))},
+        "Budgets with what is spent and held, the newest first.",
+        {200: Reply("A page, of 100 where nothing is said.", json_of("Budgets"), NEXT)},
+        parameters=(*LONG_PAGING, BEFORE),
     ),
     Operation(
         "get",
@@ -71,7 +72,7 @@ OPERATIONS = (
         "What was told to the team, and how its receivers answered.",
         {200: Reply("A page, the newest event first.", json_of("Deliveries"), NEXT)},
         parameters=(
-            *PAGING,
+            *LONG_PAGING,
             parameter("query", "state", {"enum": ["pending", "delivered", "failed"]}, "Only these."),
         ),
     ),

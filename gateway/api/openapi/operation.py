@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway import problems
 from gateway.api.deprecation import deprecation_of
+from gateway.api.pages import PAGE_MAX, PAGE_USUAL
 from gateway.problems import Problem
 from gateway.scopes import NEEDED
 
@@ -147,9 +148,13 @@ def parameter(place: str, name: str, schema: Json, description: str, *, required
     return {"name": name, "in": place, "required": required, "schema": schema, "description": description}
 
 
-PAGING = (
-    parameter("query", "limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "Page size."),
-    parameter("query", "cursor", TEXT, "The `next_cursor` of the page before, as it was given."),
-)
+def paging(usual: int) -> tuple[Json, ...]:
+    """How a list is asked for: so many rows, from a cursor on."""
+    limit = {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": usual}
+    said = "The `next_cursor` of the page before, as it was given."
+    return parameter("query", "limit", limit, "Page size."), parameter("query", "cursor", TEXT, said)
+
+
+PAGING, LONG_PAGING = paging(PAGE_USUAL), paging(PAGE_MAX)
 BEFORE = parameter("query", "before", TEXT, "Instead of a cursor: the last id of the page before (`next_before`).")
 NEXT: Mapping[str, Json] = {"Link": {"schema": TEXT, "description": '`rel="next"`: the next page, if there is one.'}}

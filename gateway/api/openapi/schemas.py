@@ -288,7 +288,7 @@ def schemas() -> dict[str, Json]:
             {"team": TEXT, "period": TEXT, "closed": FLAG, "total_micros": MICROS},
             {"lines": listed(OBJECT), "groups": listed(OBJECT)},
         ),
-        "Budgets": record({"budgets": listed(BUDGET)}),
+        "Budgets": record({"budgets": listed(BUDGET), **FOLLOWING}),
         "Deliveries": record({"deliveries": listed(DELIVERY), "next_cursor": nullable(TEXT)}),
         "Health": record({"status": {"const": "ok"}}),
         "Readiness": READINESS,
