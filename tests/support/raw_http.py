@@ -55,8 +55,13 @@ def connected(url: str, *, receive_bytes: int | None = None) -> socket.socket:
     return made
 
 
-def talk(url: str, pieces: Iterable[bytes], *, pause_s: float = 0.0, quiet_s: float = WITHIN_S) -> Heard:
-    """Send pieces with a pause after each, and hear until the other side ends it or says nothing for `quiet_s`."""
+def talk(
+    url: str, pieces: Iterable[bytes], *, pause_s: float = 0.0, quiet_s: float = WITHIN_S, replies: int | None = None
+) -> Heard:
+    """Send pieces with a pause after each, and hear until the other side ends it or says nothing for `quiet_s`.
+
+    With `replies` it is enough that the heads of so many have come.
+    """
     began_s = time.monotonic()
     with connected(url) as line:
         try:
@@ -66,17 +71,19 @@ def talk(url: str, pieces: Iterable[bytes], *, pause_s: float = 0.0, quiet_s: fl
                     time.sleep(pause_s)
         except OSError:
             pass  # it was ended while we still spoke
-        raw, closed = heard(line, quiet_s)
+        raw, closed = heard(line, quiet_s, replies)
     return Heard(replies_in(raw), closed, time.monotonic() - began_s)
 
 
-def heard(line: socket.socket, quiet_s: float) -> tuple[bytes, bool]:
-    """What comes until the end or a silence, and whether it was the end."""
+def heard(line: socket.socket, quiet_s: float, replies: int | None = None) -> tuple[bytes, bool]:
+    """What comes until the end, a silence or so many replies, and whether it was the end."""
     line.settimeout(quiet_s)
     raw = b""
     try:
         while chunk := line.recv(65_536):
             raw += chunk
+            if replies is not None and raw.count(b"\r\n\r\n") >= replies:
+                return raw, False
     except TimeoutError:
         return raw, False
     except OSError:
