@@ -14,7 +14,6 @@ from random import Random, SystemRandom
 
 import httpx
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
@@ -61,13 +60,12 @@ from gateway.overload import Overload
 from gateway.parts import Parts
 from gateway.people import open_people
 from gateway.planning import Planner
-from gateway.problems import Problem
 from gateway.reload import Reloader, Source
 from gateway.service import Service
 from gateway.settings import Settings
 from gateway.shadow import make_routers
 from gateway.store.clocks import check_clocks
-from gateway.store.database import StoreError, open_store
+from gateway.store.database import open_store
 from gateway.telemetry import redaction
 from gateway.telemetry.export import open_outlet
 from gateway.telemetry.loop_lag import watch_loop
@@ -175,11 +173,7 @@ def build_app(
             # Within the edge, so that the reply about a fault of ours carries what every reply does.
             Middleware(ServerErrorMiddleware, handler=errors.on_fault),
         ],
-        exception_handlers={
-            Problem: errors.on_problem,
-            HTTPException: errors.on_http_exception,
-            StoreError: errors.on_store_error,
-        },
+        exception_handlers=errors.HANDLERS,
     )
     app.router.redirect_slashes = False  # an address has one spelling; another one is not found
     return app

@@ -16,6 +16,7 @@ from gateway import parking
 from gateway.doubts import ruled
 from gateway.engine import Engine
 from gateway.loads import LOAD_INTERVAL_S
+from gateway.media.artifacts import ArtifactsUnavailableError
 from gateway.memory import remember
 from gateway.money import idempotency, ledger
 from gateway.outbox import Outbox
@@ -33,6 +34,8 @@ from gateway.watch import HEARD_INTERVAL_S, WATCH_INTERVAL_S, MoneyWatch
 log = structlog.get_logger()
 
 CLAIM_INTERVAL_S = 1.0
+# A job whose files cannot be read or kept now is taken up again after so long.
+ARTIFACTS_PAUSE_S = 5.0
 PRUNE_INTERVAL_S = 3600.0
 OVERDUE_INTERVAL_S = 3600.0
 # So that other writes come between: thousands of leases are not renewed in one breath.
@@ -188,14 +191,17 @@ class Dispatcher:
             except StoreError as error:
                 log.error("job.store_lost", job=run.job_id, stage=run.stage, error=str(error))
                 await self._hand_back(run)
+            except ArtifactsUnavailableError as error:  # no fault of the job: it goes on when there is room for files
+                log.error("job.artifacts_lost", job=run.job_id, stage=run.stage, error=str(error))
+                await self._hand_back(run, ARTIFACTS_PAUSE_S)
             except Exception:  # the boundary of a job's task: whatever went wrong, the other jobs go on
                 log.exception("job.crashed", job=run.job_id, stage=run.stage)
                 await self._note_crash(run)
         return None
 
-    async def _hand_back(self, run: Run) -> None:
+    async def _hand_back(self, run: Run, pause_s: float = 0.0) -> None:
         """Let the next claim go on from the rows; where not even this can be written, the lease runs out by itself."""
-        changes = {"lease_owner": None, "lease_until": None, "due_at": self._parts.clock.now()}
+        changes = {"lease_owner": None, "lease_until": None, "due_at": self._parts.clock.now() + pause_s}
         try:
             await self._parts.store.write(rows.update_job, run.lease, changes)
         except (rows.LeaseLostError, StoreError) as error:

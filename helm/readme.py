@@ -74,7 +74,8 @@ Then, as they are needed:
 - `sslmode=require` encrypts and trusts whoever answers. To know the database by its certificate, mount its authority
   with `extraVolumes` and `extraVolumeMounts` and write `sslmode=verify-full&sslrootcert=/ca/root.pem`. Redis is known
   by the public authorities, or by those in the file that `SSL_CERT_FILE` names (`extraEnv`).
-- Nothing of the start asks the object store: send a first picture to see that it takes one (docs/object-stores.md).
+- Nothing of the start asks the object store: send a first picture to see that it takes one. A wrong bucket or key is a
+  503, and `request.artifacts_error` in the log (docs/object-stores.md).
 - Prices of your own are the value `priceBook`; a route without a price does not start (docs/money.md).
 
 ## Values

@@ -19,6 +19,7 @@ from gateway.api.quota import count_one_more, job_limits, note_standings
 from gateway.api.reading import BodyLimits, parse_json, read_body
 from gateway.api.wanted import idempotency_key, wish_of
 from gateway.holds import Hold
+from gateway.media.artifacts import ArtifactsUnavailableError
 from gateway.money.idempotency import KEY_LENGTH_MAX
 from gateway.problems import BadJson, BadRequest, InvalidParameter, Problem, UnknownField, UnsupportedMediaType
 from gateway.quotas import CallerLimits
@@ -70,6 +71,8 @@ def _problem(request: Request, error: BaseException) -> Problem:
         return error
     if isinstance(error, StoreError):
         return errors.store_problem(request, error)
+    if isinstance(error, ArtifactsUnavailableError):
+        return errors.artifacts_problem(request, error)
     if isinstance(error, Exception):
         return errors.fault_problem(request, error)
     raise error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 import structlog
@@ -13,6 +13,7 @@ from starlette.responses import Response
 from gateway.api.deprecation import warned
 from gateway.api.quota import announce
 from gateway.holds import KeyEndedError
+from gateway.media.artifacts import ArtifactsUnavailableError
 from gateway.problems import (
     BadRequest,
     InternalError,
@@ -22,7 +23,7 @@ from gateway.problems import (
     Unavailable,
     problem_response,
 )
-from gateway.store.database import CommitUnknownError
+from gateway.store.database import CommitUnknownError, StoreError
 from gateway.telemetry.trace_context import Trace
 from gateway.telemetry.tracing import Standing
 
@@ -100,6 +101,18 @@ def store_problem(request: Request, error: Exception) -> Unavailable:
     return Unavailable(detail, headers={"Retry-After": str(STORE_RETRY_AFTER_S)})
 
 
+async def on_artifacts_error(request: Request, error: Exception) -> Response:
+    """The store of pictures and videos is away."""
+    return _shown(request, artifacts_problem(request, error))
+
+
+def artifacts_problem(request: Request, error: Exception) -> Unavailable:
+    """For a while no picture can be taken in and no file be given out."""
+    log.error("request.artifacts_error", **_facts(request, error), detail=str(error))
+    detail = "the store of pictures and videos does not answer; nothing was written and nothing was charged"
+    return Unavailable(detail, headers={"Retry-After": str(STORE_RETRY_AFTER_S)})
+
+
 async def on_fault(request: Request, error: Exception) -> Response:
     """A fault of ours; a reply that is cut off with its key is none, and nothing more can be sent of it."""
     if isinstance(error, KeyEndedError):
@@ -112,3 +125,12 @@ def fault_problem(request: Request, error: Exception) -> InternalError:
     """A fault of ours: told without its insides, logged with them."""
     log.error("request.fault", **_facts(request, error))
     return InternalError("a fault of vidgate's own; nothing was charged for it")
+
+
+# What each kind of error becomes; a fault of ours is none of them (`on_fault`).
+HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    Problem: on_problem,
+    HTTPException: on_http_exception,
+    StoreError: on_store_error,
+    ArtifactsUnavailableError: on_artifacts_error,
+}

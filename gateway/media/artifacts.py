@@ -8,17 +8,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 CHUNK_BYTES = 256 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://")
 BUCKET_SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "memory")
+
+
+class ArtifactsUnavailableError(Exception):
+    """The bucket or folder does not take or give files now: it is away, full, or refuses what we are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,10 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Artifacts:
-    """A store of artifacts. Reading one that is not there raises FileNotFoundError."""
+    """A store of artifacts. Reading one that is not there raises FileNotFoundError.
+
+    Every call may raise ArtifactsUnavailableError, after the retries of the bucket's own client.
+    """
 
     store: ObjectStore
 
@@ -58,13 +67,15 @@ class Artifacts:
         """Store bytes, unless the same bytes are there already."""
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
         if await self.size(sha256) != len(data):
-            await self.store.put_async(_key(sha256), data, attributes=self._attributes(media_type))
+            with _telling():
+                await self.store.put_async(_key(sha256), data, attributes=self._attributes(media_type))
         return Artifact(sha256, len(data), media_type)
 
     async def get(self, sha256: str) -> bytes:
         """All bytes of an artifact."""
-        result = await self.store.get_async(_key(sha256))
-        return bytes(await result.bytes_async())
+        with _telling():
+            result = await self.store.get_async(_key(sha256))
+            return bytes(await result.bytes_async())
 
     async def read_range(self, sha256: str, start: int, end: int) -> bytes:
         """The bytes from `start` to before `end`, fewer where the artifact ends sooner.
@@ -86,20 +97,32 @@ class Artifacts:
             return
         if not 0 <= start < last:
             raise ValueError(f"bytes {start} to {end} of {size_bytes}")
-        result = await self.store.get_async(_key(sha256), options={"range": (start, last)})
+        with _telling():
+            result = await self.store.get_async(_key(sha256), options={"range": (start, last)})
         async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
             yield chunk
 
     async def size(self, sha256: str) -> int | None:
         """The size in bytes, or None when there is no such artifact."""
         try:
-            return (await self.store.head_async(_key(sha256)))["size"]
+            with _telling():
+                return (await self.store.head_async(_key(sha256)))["size"]
         except FileNotFoundError:
             return None
 
     def _attributes(self, media_type: str) -> dict[str, str] | None:
         # Folders cannot keep attributes and refuse them; buckets show the type to whoever follows a signed link.
         return None if isinstance(self.store, LocalStore | MemoryStore) else {"Content-Type": media_type}
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Translate what the store's library raises; that a file is not there is no trouble of the store."""
+    try:
+        yield
+    except BaseError as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ArtifactsUnavailableError(f"{type(error).__name__}: {said[0][:300]}") from error
 
 
 def _key(sha256: str) -> str:
