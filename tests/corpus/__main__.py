@@ -33,16 +33,31 @@ def make() -> None:
 def show(rows: list[Row], grown_mib: float) -> Table:
     """The table for people."""
     table = Table(title=f"{len(rows)} hostile files; this process grew by {grown_mib:.1f} MiB over all of them")
-    for column in ("file", "bytes", "picture", "MiB", "cpu s", "delivered", "MiB", "cpu s"):
-        table.add_column(column, justify="right" if column in {"bytes", "MiB", "cpu s"} else "left")
+    figures = ("MiB", "cpu s", "wall s")
+    for column in ("file", "bytes", "picture", *figures, "delivered", *figures):
+        table.add_column(column, justify="right" if column in {"bytes", *figures} else "left")
     for row in rows:
         costs = (
-            (cost.verdict + (" †" if cost.ended else ""), f"{cost.memory_mib:.1f}", f"{cost.cpu_s:.2f}")
+            (
+                cost.verdict + (" †" if cost.ended else ""),
+                f"{cost.memory_mib:.1f}",
+                f"{cost.cpu_s:.2f}",
+                f"{cost.wall_s:.2f}",
+            )
             for cost in (row.taken_in, row.delivered)
         )
         table.add_row(row.name, f"{row.size_bytes:,}", *(text for cost in costs for text in cost))
-    table.caption = "† the worker ended over it"
+    table.caption = f"† the worker ended over it; the dearest: {dearest(rows)}"
     return table
+
+
+def dearest(rows: list[Row]) -> str:
+    """The highest of each figure over all files."""
+    costs = [cost for row in rows for cost in (row.taken_in, row.delivered)]
+    memory_mib, cpu_s, wall_s = (
+        max(getattr(cost, name) for cost in costs) for name in ("memory_mib", "cpu_s", "wall_s")
+    )
+    return f"{memory_mib:.1f} MiB, {cpu_s:.2f} s of a processor, {wall_s:.2f} s on the wall"
 
 
 def main() -> None:
@@ -62,7 +77,7 @@ def main() -> None:
     if given.json is not None:
         given.json.write_text(json.dumps({"rows": [asdict(row) for row in rows], "grown_mib": grown_mib}))
     else:
-        Console(width=140).print(show(rows, grown_mib))
+        Console(width=160).print(show(rows, grown_mib))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What it came to: the verdict, memory above the idle worker, time, and whether the worker `ended` over it."""
+    """What it came to: the verdict, memory above the idle worker, time of a processor and on the wall, and whether the
+    worker `ended` over it.
+    """
 
     verdict: str
     memory_mib: float
