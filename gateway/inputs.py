@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from gateway.clock import Clock
 from gateway.fleet import Fleet
 from gateway.links import Links
@@ -24,6 +26,8 @@ from gateway.telemetry.tracing import span
 from policies.fit import picture
 from providers.capability import ImageForm, ImageGiven, Route
 from providers.contract import HasUpload, RenderRequest, SourceImage
+
+log = structlog.get_logger()
 
 SUBMIT_TIMEOUT_MIN_S = 60.0
 SUBMIT_TIMEOUT_FACTOR = 4.0
@@ -70,9 +74,10 @@ class Inputs:
         try:
             return (await self.outbound.fetch(url, self.fetch_limits)).data
         except OutboundError as error:
-            raise InvalidImage(
-                f"the picture cannot be fetched from its link: {error.detail}", reason="link", link=error.reason
-            ) from error
+            log.info("picture.not_fetched", reason=error.reason, detail=error.detail)
+            reason, said = error.told
+            detail = f"the picture cannot be fetched from its link: {said}"
+            raise InvalidImage(detail, reason="link", link=reason) from error
 
     def form(self, route: Route) -> ImageForm | None:
         """The first form, in the route's order of liking, in which a picture can be handed over; None if none can."""

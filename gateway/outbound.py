@@ -26,6 +26,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 Reason = Literal["forbidden", "unreachable", "too_large", "refused", "malformed"]
 
+NOTHING_CAME = "no whole answer came: it leads to no address that vidgate may reach, or nothing answers there in time"
 REDIRECTS_MAX = 3
 ADDRESSES_TRIED_MAX = 4
 PORTS = frozenset({80, 443})
@@ -60,13 +61,24 @@ ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
 
 
 class OutboundError(Exception):
-    """A URL could not be fetched. `reason` is for machines, the text for people; it never holds the whole URL."""
+    """A URL could not be fetched. `reason` is for machines, the text for people; it never holds the whole URL.
 
-    def __init__(self, reason: Reason, detail: str, status: int | None = None) -> None:
+    Both are for operators. Whoever chose the address is `told` no more than that nothing came: else links would find
+    out which names and places there are inside the network.
+    """
+
+    def __init__(self, reason: Reason, detail: str, status: int | None = None, *, leads_inside: bool = False) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
         self.status = status
+        self._leads_inside = leads_inside
+
+    @property
+    def told(self) -> tuple[Reason, str]:
+        """Reason and text for whoever chose the address: the same for one that is private, dead or silent."""
+        hidden = self._leads_inside or self.reason == "unreachable"
+        return ("unreachable", NOTHING_CAME) if hidden else (self.reason, self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,18 +183,15 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Resolve, check every answer, connect to the first that takes the connection."""
-        try:
-            answers = [ipaddress.ip_address(answer.split("%", 1)[0]) for answer in await self._resolve(host, port)]
-        except (OSError, ValueError) as error:
-            raise httpcore.ConnectError(f"{host} has no usable address") from error
-        if not answers:
-            raise httpcore.ConnectError(f"{host} has no address")
+        answers = await self._answers(host, port)
         allowed_host = self._allow.has_host(host, port)
+        if not allowed_host and port not in PORTS and not (answers and all(map(self._allow.has_address, answers))):
+            raise OutboundError("forbidden", f"port {port} is not allowed; use 443 or 80")  # wherever it leads
+        if not answers:
+            raise httpcore.ConnectError(f"{host} has no usable address")
         for address in answers:
             if not (allowed_host or is_public(address) or self._allow.has_address(address)):
-                raise OutboundError("forbidden", f"{host} is at a private or reserved address")
-        if not allowed_host and port not in PORTS and not all(map(self._allow.has_address, answers)):
-            raise OutboundError("forbidden", f"port {port} is not allowed; use 443 or 80")
+                raise OutboundError("forbidden", f"{host} is at a private or reserved address", leads_inside=True)
         failure: Exception = httpcore.ConnectError(f"{host} takes no connection")
         for address in answers[:ADDRESSES_TRIED_MAX]:
             try:
@@ -190,6 +199,13 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
+
+    async def _answers(self, host: str, port: int) -> list[Address]:
+        """Every address of a name; none where it has one that is none, or cannot be resolved."""
+        try:
+            return [ipaddress.ip_address(answer.split("%", 1)[0]) for answer in await self._resolve(host, port)]
+        except (OSError, ValueError):
+            return []
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None

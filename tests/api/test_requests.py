@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
 from providers import modelslab, preview, segmind
 from providers.serving import serve
@@ -116,10 +117,19 @@ async def test_a_link_to_a_picture_is_fetched_once_and_never_passed_on(start: St
 
 
 async def test_a_link_that_does_not_answer_leaves_nothing(start: Start) -> None:
-    """A broken link is the caller's fault, told as such."""
+    """A broken link is the caller's fault, told as such; whether it is broken or leads inside only the log says."""
     gateway = await start(Scripted())
-    response = await gateway.post(image="http://127.0.0.1:9/still.png")
-    assert (response.status_code, response.json()["reason"]) == (422, "link")
+    told = []
+    with capture_logs() as logged:
+        for link in ("http://127.0.0.1:9/still.png", "https://10.0.0.5/still.png", "https://169.254.169.254/latest"):
+            response = await gateway.post(image=link)
+            assert (response.status_code, response.json()["reason"]) == (422, "link")
+            told.append(response.json())
+    assert told[0] == told[1] == told[2]
+    assert told[0]["link"] == "unreachable"
+    failed = [(one["reason"], one["detail"]) for one in logged if one["event"] == "picture.not_fetched"]
+    assert [reason for reason, _ in failed] == ["unreachable", "forbidden", "forbidden"]
+    assert failed[1][1] == "10.0.0.5 is at a private or reserved address"
     assert await gateway.counts() == NOTHING
 
 

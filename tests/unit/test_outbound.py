@@ -11,7 +11,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.outbound import REDIRECTS_MAX, AllowList, OutboundError, embedded_ipv4, is_public, tunnelled_ipv4
+from gateway.outbound import (
+    NOTHING_CAME,
+    REDIRECTS_MAX,
+    AllowList,
+    OutboundError,
+    embedded_ipv4,
+    is_public,
+    tunnelled_ipv4,
+)
 from tests.unit.outbound_support import (
     HELLO,
     LIMITS,
@@ -179,6 +187,47 @@ async def test_a_name_without_a_usable_address_is_unreachable(addresses: list[st
     wire = Wire()
     outbound = guarded(wire, resolve=resolver({"odd.test": addresses}))
     assert reason(await refusal(outbound, "https://odd.test/")) == "unreachable"
+
+
+NOWHERE = {
+    "unknown": "https://unknown.test/",
+    "nonsense": "https://nonsense.test/",
+    "private": "https://inside.test/",
+    "written": "https://169.254.169.254/latest",
+    "half private": "https://both.test/",
+    "dead": "https://dead.test/",
+    "silent": "https://silent.test/",
+    "a redirect inside": "https://moves.test/",
+}
+
+
+@pytest.mark.parametrize("case", NOWHERE)
+async def test_who_chose_the_address_is_told_the_same_of_all_from_which_nothing_came(case: str) -> None:
+    """A name that there is not, a private place, a dead and a silent one: only the error knows which."""
+    names = {
+        "nonsense.test": ["no address"], "inside.test": ["10.0.0.5"], "169.254.169.254": ["169.254.169.254"],
+        "both.test": [PUBLIC, "10.0.0.5"], "dead.test": ["1.1.1.1"], "silent.test": [PUBLIC], "moves.test": [PUBLIC],
+    }  # fmt: skip
+    moved = answer("302 Found", "Location: https://inside.test:443/x")
+    wire = Wire([[b""]] if case != "a redirect inside" else [[moved]], dead=frozenset({"1.1.1.1"}))
+    outcome = await refusal(guarded(wire, resolve=resolver(names)), NOWHERE[case])
+    assert isinstance(outcome, OutboundError)
+    assert outcome.told == ("unreachable", NOTHING_CAME)
+    private = {"private", "written", "half private", "a redirect inside"}
+    assert (outcome.reason == "forbidden") is (case in private)
+    assert outcome.detail != NOTHING_CAME
+
+
+@pytest.mark.parametrize("host", ["public.test", "inside.test", "unknown.test"])
+async def test_another_port_is_refused_wherever_it_leads(host: str) -> None:
+    """By the text alone, so that the answer says nothing of the name; what a text shows is told."""
+    names = resolver({"public.test": [PUBLIC], "inside.test": ["10.0.0.5"]})
+    outcome = await refusal(guarded(Wire(), resolve=names), f"https://{host}:8443/")
+    assert isinstance(outcome, OutboundError)
+    assert outcome.told == ("forbidden", "port 8443 is not allowed; use 443 or 80")
+    plain = await refusal(guarded(Wire(), resolve=names), f"http://{host}/")
+    assert isinstance(plain, OutboundError)
+    assert plain.told == ("forbidden", "plain http is not fetched; use https")
 
 
 async def test_a_dead_address_is_passed_over() -> None:
