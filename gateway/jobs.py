@@ -55,9 +55,18 @@ ATTEMPT_MOVES: Mapping[AttemptState, frozenset[AttemptState]] = {
     AttemptState.FAILED: frozenset(),
 }
 
+# With a token an attempt is polled, without one it is submitted: one that is to be submitted cannot have any.
+WITHOUT_TOKEN = frozenset({AttemptState.PREPARED})
+
 
 class IllegalMoveError(RuntimeError):
     """A programmer's error: a state was to change in a way that the tables do not allow."""
+
+
+def check_token(state: AttemptState, token: object) -> None:
+    """Raise IllegalMoveError for a token where an attempt cannot have one."""
+    if state in WITHOUT_TOKEN and token is not None:
+        raise IllegalMoveError(f"an attempt that is {state} has a token")
 
 
 def move_job(old: JobStatus, new: JobStatus) -> JobStatus:

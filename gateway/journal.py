@@ -179,7 +179,9 @@ class Journal:
         now, delay_s = self._parts.clock.now(), decision.delay_s
         detail = f"{detail}; {decision.why}; again in {delay_s:.1f} s"
         event = {"at": now, "what": "retry", "detail": detail, "again_at": now + delay_s, "suspected": suspected}
-        changes = {"state": AttemptState.PREPARED, "sent_at": None, "events": [*attempt.events, event]}
+        # A token that it had is a dead one: whoever drives the job next would ask for it, and never submit.
+        unsent = dict.fromkeys(("sent_at", "accepted_at", "token", "vendor_request_id"))
+        changes = {"state": AttemptState.PREPARED, **unsent, "events": [*attempt.events, event]}
         repeat = settlement.repeat_suspected if suspected else settlement.note_attempt
         run.put(await self._store.write(repeat, run.job, attempt, changes))
         self._told("attempt.retry", run, attempt, detail=detail)

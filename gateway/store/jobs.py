@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, func, insert, or_, select, update
 
-from gateway.jobs import ACTIVE, AttemptState, JobStatus
+from gateway.jobs import ACTIVE, AttemptState, JobStatus, check_token
 from gateway.store.prepared import Prepared
 from gateway.store.schema import attempts, job_tags, jobs
 from gateway.store.schema_events import webhook_deliveries
@@ -221,6 +221,7 @@ def request_cancel(connection: Connection, job_id: str, at: float) -> bool:
 
 def insert_attempt(connection: Connection, job: Job, attempt: Attempt) -> None:
     """Write the intent to try, before anything is sent. Raises LeaseLostError as `update_job` does."""
+    check_token(attempt.state, attempt.token)
     hold_fence(connection, job)
     connection.execute(insert(attempts), _values(attempt))
 
@@ -236,6 +237,7 @@ def written_attempt(connection: Connection, job: Job, attempt: Attempt) -> tuple
 
 def update_attempt(connection: Connection, job: Job, attempt: Attempt, changes: Mapping[str, Any]) -> None:
     """Change an attempt under its job's fence. Raises LeaseLostError as `update_job` does."""
+    check_token(changes.get("state", attempt.state), changes.get("token", attempt.token))
     hold_fence(connection, job)
     statement = update(attempts).where(attempts.c.id == attempt.id, attempts.c.state == attempt.state)
     if connection.execute(statement.values(dict(changes))).rowcount != 1:

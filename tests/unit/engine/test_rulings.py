@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from gateway.doubts import Ruling, give_ruling, open_doubts, ruling_of, rulings_on
+from gateway.store.jobs import load_attempts
 from gateway.store.schema_money import entries
 from providers.contract import InDoubt, NoEvidence
 from tests.support.fixtures import Start
@@ -131,6 +132,20 @@ async def test_a_doubt_is_ruled_on_once_and_a_new_one_anew(start: Start) -> None
     job = await gateway.ended(job_id)
     assert (job["status"], len(alpha.asked)) == ("succeeded", 1)
     assert [one.token for one in await gateway.read(rulings_on, attempt.id)] == [wrong.token, {"id": "alpha-1"}]
+
+
+async def test_a_render_that_the_vendor_forgot_and_never_accepted_is_submitted_again(start: Start) -> None:
+    """The word ends the token too: the vendor is asked for the second render, and the first costs nobody anything."""
+    alpha = Scripted(checks=[_unknown_token] * 500)
+    gateway = await start(alpha, jobs=BEATING)
+    job_id = await doubted(gateway)
+    alpha.checks.clear()
+    assert await rule(gateway, WORD)
+    job = await gateway.ended(job_id, within_s=120)
+    assert (job["status"], len(alpha.asked), await gateway.read(losses)) == ("succeeded", 2, [])
+    assert job["bill"]["price_micros"] == PRICE
+    (attempt,) = await gateway.read(load_attempts, job_id)
+    assert (attempt.submits, attempt.token, attempt.vendor_request_id) == (2, {"id": "alpha-2"}, "alpha-2")
 
 
 def _unknown_token(vendor: Scripted, token: Any) -> Any:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, insert, update
 from sqlalchemy.exc import IntegrityError
 
-from gateway.jobs import TERMINAL, AttemptState, JobStatus
+from gateway.jobs import TERMINAL, AttemptState, IllegalMoveError, JobStatus
 from gateway.store import jobs as rows
 from gateway.store import schema
 from gateway.store.database import Store
@@ -166,6 +166,21 @@ async def test_an_attempt_is_changed_only_from_the_state_that_was_read(store: St
     await store.write(rows.update_attempt, job, attempt, {"state": AttemptState.ACCEPTED})
     with pytest.raises(LeaseLostError):
         await store.write(rows.update_attempt, job, attempt, {"state": AttemptState.FAILED, "finished_at": NOW})
+
+
+async def test_an_attempt_that_is_to_be_submitted_has_no_token(store: Store) -> None:
+    """Whoever drove it would ask for that token and never submit: such a row is not written, new or changed."""
+    job, token = a_job(1), {"id": "dead"}
+    await store.write(add_jobs, job)
+    with pytest.raises(IllegalMoveError, match="prepared has a token"):
+        await store.write(rows.insert_attempt, job, an_attempt(job, token=token))
+    doubted = an_attempt(job, state=AttemptState.IN_DOUBT, token=token)
+    await store.write(rows.insert_attempt, job, doubted)
+    with pytest.raises(IllegalMoveError, match="prepared has a token"):
+        await store.write(rows.update_attempt, job, doubted, {"state": AttemptState.PREPARED})
+    await store.write(rows.update_attempt, job, doubted, {"state": AttemptState.PREPARED, "token": None})
+    (attempt,) = await store.read(rows.load_attempts, job.id)
+    assert (attempt.state, attempt.token) == (AttemptState.PREPARED, None)
 
 
 async def test_leases_are_kept_and_let_go_by_their_owner(store: Store) -> None:
