@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random, SystemRandom
 
@@ -190,7 +190,8 @@ async def compose(settings: Settings, chance: Chance, client: httpx.AsyncClient,
     bus = open_bus(settings.bus.url, around, wrap=partial(MeteredLink, metrics=metrics))
     fleet = _fleet(settings, Tools(client, clock, random), bus, meter)
     meter.tracing.models.update({route.name: route.model for route in fleet.routes.values()})
-    artifacts = watched(Artifacts.open(settings.artifacts.url), "artifacts")
+    files = replace(Artifacts.open(settings.artifacts.url), troubled=meter.artifacts_failed)
+    artifacts = watched(files, "artifacts")
     decoders = Decoders(foreign.workers)
     fetch_limits = FetchLimits(settings.outbound.bytes_max, settings.outbound.timeout_s)
     inputs = Inputs(

@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
+Operation = Literal["read", "write"]
 CHUNK_BYTES = 256 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://")
@@ -40,10 +42,12 @@ class Artifact:
 class Artifacts:
     """A store of artifacts. Reading one that is not there raises FileNotFoundError.
 
-    Every call may raise ArtifactsUnavailableError, after the retries of the bucket's own client.
+    Every call may raise ArtifactsUnavailableError, after the retries of the bucket's own client; `troubled` is told
+    of it with `read` or `write`.
     """
 
     store: ObjectStore
+    troubled: Callable[[Operation], None] = lambda _operation: None
 
     @classmethod
     def open(cls, url_or_path: str | Path) -> Artifacts:
@@ -67,13 +71,13 @@ class Artifacts:
         """Store bytes, unless the same bytes are there already."""
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
         if await self.size(sha256) != len(data):
-            with _telling():
+            with self._telling("write"):
                 await self.store.put_async(_key(sha256), data, attributes=self._attributes(media_type))
         return Artifact(sha256, len(data), media_type)
 
     async def get(self, sha256: str) -> bytes:
         """All bytes of an artifact."""
-        with _telling():
+        with self._telling("read"):
             result = await self.store.get_async(_key(sha256))
             return bytes(await result.bytes_async())
 
@@ -97,7 +101,7 @@ class Artifacts:
             return
         if not 0 <= start < last:
             raise ValueError(f"bytes {start} to {end} of {size_bytes}")
-        with _telling():
+        with self._telling("read"):
             result = await self.store.get_async(_key(sha256), options={"range": (start, last)})
         async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
             yield chunk
@@ -105,24 +109,24 @@ class Artifacts:
     async def size(self, sha256: str) -> int | None:
         """The size in bytes, or None when there is no such artifact."""
         try:
-            with _telling():
+            with self._telling("read"):
                 return (await self.store.head_async(_key(sha256)))["size"]
         except FileNotFoundError:
             return None
 
+    @contextmanager
+    def _telling(self, operation: Operation) -> Iterator[None]:
+        """Translate what the store's library raises; that a file is not there is no trouble of the store."""
+        try:
+            yield
+        except BaseError as error:
+            self.troubled(operation)
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise ArtifactsUnavailableError(f"{type(error).__name__}: {said[0][:300]}") from error
+
     def _attributes(self, media_type: str) -> dict[str, str] | None:
         # Folders cannot keep attributes and refuse them; buckets show the type to whoever follows a signed link.
         return None if isinstance(self.store, LocalStore | MemoryStore) else {"Content-Type": media_type}
-
-
-@contextmanager
-def _telling() -> Iterator[None]:
-    """Translate what the store's library raises; that a file is not there is no trouble of the store."""
-    try:
-        yield
-    except BaseError as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise ArtifactsUnavailableError(f"{type(error).__name__}: {said[0][:300]}") from error
 
 
 def _key(sha256: str) -> str:

@@ -181,6 +181,13 @@ ALERTS: tuple[Alert, ...] = (
         "Transactions fail: the database is down or refuses.",
     ),
     Alert(
+        "VidgateArtifactsFailing",
+        "sum(rate(vidgate_artifacts_errors_total[5m])) > 0",
+        "5m",
+        "critical",
+        "The store of pictures and videos does not take or give files: callers are told 503, and jobs wait for it.",
+    ),
+    Alert(
         "VidgateFiguresStale",
         "max by (kind) (vidgate_store_figures_age_seconds) > 600",
         "5m",

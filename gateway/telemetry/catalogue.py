@@ -221,6 +221,12 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("vidgate_store_errors", "counter", "Transactions that the database could not carry out.", ("operation",)),
     Metric(
+        "vidgate_artifacts_errors",
+        "counter",
+        "Calls that the store of pictures and videos could not carry out, after the retries of its client.",
+        ("operation",),
+    ),
+    Metric(
         "vidgate_store_figures_age_seconds",
         "gauge",
         "Age of the figures of the store as this process tells them: the `ledger` and the rest (`indexed`).",

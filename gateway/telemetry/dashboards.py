@@ -212,6 +212,11 @@ SERVICE: tuple[Panel, ...] = (
     ),
     Panel("Store, 99 %", ((_quantile(0.99, "vidgate_store_seconds", "operation"), "{{operation}}"),), "s"),
     Panel("Store errors", ((_rate("vidgate_store_errors_total", "operation"), "{{operation}}"),), "ops"),
+    Panel(
+        "Errors of the store of files",
+        ((_rate("vidgate_artifacts_errors_total", "operation"), "{{operation}}"),),
+        "ops",
+    ),
     Panel("Age of the store's figures", (("max by (kind) (vidgate_store_figures_age_seconds)", "{{kind}}"),), "s"),
     Panel("Redis, 99 %", ((_quantile(0.99, "vidgate_bus_seconds", "command"), "{{command}}"),), "s"),
     Panel("Redis errors", ((_rate("vidgate_bus_errors_total", "command"), "{{command}}"),), "ops"),

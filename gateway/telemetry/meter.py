@@ -148,6 +148,10 @@ class Meter:
         if isinstance(decision, NextRoute) and decision.budget_spent:
             self.metrics.count("vidgate_retry_budget_exhausted", provider=attempt.account)
 
+    def artifacts_failed(self, operation: str) -> None:
+        """The store of pictures and videos did not carry out a call."""
+        self.metrics.count("vidgate_artifacts_errors", operation=operation)
+
     def doubted(self, attempt: Attempt) -> None:
         """Nobody knows whether a submit was accepted."""
         self.metrics.count("vidgate_outcomes_in_doubt", route=attempt.route)

@@ -157,6 +157,10 @@ CASES: Mapping[str, Case] = {
         {'vidgate_store_errors_total{operation="read"}': "0x4 1+1x200"},
         {'vidgate_store_errors_total{operation="read"}': "7x200"},
     ),
+    "VidgateArtifactsFailing": Case(
+        {'vidgate_artifacts_errors_total{operation="write"}': "0x4 1+1x200"},
+        {'vidgate_artifacts_errors_total{operation="write"}': "7x200"},
+    ),
     "VidgateFiguresStale": Case(
         {
             'vidgate_store_figures_age_seconds{instance="a",kind="ledger"}': "600x4 601x200",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from obstore.exceptions import GenericError
 from sqlalchemy import Connection, insert
 
 import gateway.dispatcher
@@ -18,6 +19,7 @@ from gateway.watch import DRIFT_OBSERVATIONS_MIN
 from gateway.webhooks import NewWebhook
 from providers.contract import CheckOutcome, FailureKind, InDoubt, Pending, Refused, Token
 from tests.alarms.seen import causes, every_minute, minutes, watching
+from tests.support.bucket import Bucket
 from tests.support.fixtures import Start
 from tests.support.scripted import Lost, Scripted, delivers
 
@@ -289,3 +291,24 @@ async def test_a_replica_has_too_much_to_do(start: Start, tmp_path: Path) -> Non
         well = seen.minute
         await minutes(gateway, 8)
     seen.judge(tmp_path, "VidgateLoadShed", quiet_until=late + 5, fires_at=late + 10, over_at=well + 7)
+
+
+@causes("VidgateArtifactsFailing")
+async def test_the_bucket_is_away(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures cannot be kept for a quarter of an hour, and then they can."""
+    gateway = await start(Scripted(), claim_interval_s=SELDOM_S)
+    bucket = Bucket(gateway, monkeypatch)
+
+    async def asked() -> None:
+        status = (await gateway.post("/generate/video")).status_code
+        assert status == (202 if bucket.trouble is None else 503)
+
+    async with watching(gateway) as seen:
+        await every_minute(gateway, 4, asked)
+        away = seen.minute
+        bucket.trouble = GenericError("Generic S3 error: timed out")
+        await every_minute(gateway, 12, asked)
+        back = seen.minute
+        bucket.trouble = None
+        await minutes(gateway, 8)
+    seen.judge(tmp_path, "VidgateArtifactsFailing", quiet_until=away + 5, fires_at=away + 9, over_at=back + 7)

@@ -11,6 +11,7 @@ from obstore.exceptions import GenericError, PermissionDeniedError
 
 from gateway.parking import CRASH_PAUSE_S
 from providers.contract import CheckOutcome, Pending, Token
+from tests.support.bucket import Bucket
 from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
 from tests.support.pictures import picture_base64
@@ -19,24 +20,6 @@ from tests.support.scripted import Scripted
 pytestmark = pytest.mark.anyio
 # Longer than five crashes would be apart.
 AWAY_S = 10 * CRASH_PAUSE_S
-
-
-class Bucket:
-    """The gateway's own store of files; while it is away every call ends as the library's do."""
-
-    def __init__(self, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.trouble: Exception | None = None
-        inner = gateway.service.parts.inputs.artifacts.store
-        for name in ("put_async", "get_async", "head_async"):
-            monkeypatch.setattr(inner, name, self._around(getattr(inner, name)))
-
-    def _around(self, call: Any) -> Any:
-        async def called(*args: Any, **kwargs: Any) -> Any:
-            if self.trouble is not None:
-                raise self.trouble
-            return await call(*args, **kwargs)
-
-        return called
 
 
 async def calm(gateway: Gateway, job_id: str) -> dict[str, Any]:
