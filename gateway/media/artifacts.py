@@ -10,16 +10,23 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
+from gateway.clock import Clock, SystemClock
+
+if TYPE_CHECKING:  # the library's names for types are in its stubs alone
+    from obstore import ObjectMeta
+
 Operation = Literal["read", "write"]
 CHUNK_BYTES = 256 * 1024
+# Bytes that come again after so long are written again, so that a rule that deletes by age counts from their last use.
+FRESH_S = 86_400
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://")
 BUCKET_SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "memory")
@@ -48,6 +55,7 @@ class Artifacts:
 
     store: ObjectStore
     troubled: Callable[[Operation], None] = lambda _operation: None
+    clock: Clock = field(default_factory=SystemClock)
 
     @classmethod
     def open(cls, url_or_path: str | Path) -> Artifacts:
@@ -68,9 +76,10 @@ class Artifacts:
         return cls(from_url(text))
 
     async def put(self, data: bytes, media_type: str) -> Artifact:
-        """Store bytes, unless the same bytes are there already."""
+        """Store bytes, unless the same bytes were stored within the last day."""
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
-        if await self.size(sha256) != len(data):
+        kept = await self._head(sha256)
+        if kept is None or kept["size"] != len(data) or self._age_s(kept) > FRESH_S:
             with self._telling("write"):
                 await self.store.put_async(_key(sha256), data, attributes=self._attributes(media_type))
         return Artifact(sha256, len(data), media_type)
@@ -108,11 +117,18 @@ class Artifacts:
 
     async def size(self, sha256: str) -> int | None:
         """The size in bytes, or None when there is no such artifact."""
+        kept = await self._head(sha256)
+        return None if kept is None else kept["size"]
+
+    async def _head(self, sha256: str) -> ObjectMeta | None:
         try:
             with self._telling("read"):
-                return (await self.store.head_async(_key(sha256)))["size"]
+                return await self.store.head_async(_key(sha256))
         except FileNotFoundError:
             return None
+
+    def _age_s(self, kept: ObjectMeta) -> float:
+        return self.clock.now() - kept["last_modified"].timestamp()
 
     @contextmanager
     def _telling(self, operation: Operation) -> Iterator[None]:

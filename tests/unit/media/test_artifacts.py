@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.media.artifacts import CHUNK_BYTES, Artifact, Artifacts
+from gateway.media.artifacts import CHUNK_BYTES, FRESH_S, Artifact, Artifacts
 from providers.serving import serve
 from tests.unit.tidy import ROOT
 
@@ -48,6 +50,22 @@ def test_the_same_bytes_are_stored_once_in_a_sharded_place(tmp_path: Path) -> No
 
     asyncio.run(scenario())
     assert len([file for file in tmp_path.rglob("*") if file.is_file()]) == 1
+
+
+def test_bytes_that_come_again_are_as_young_as_their_last_use(tmp_path: Path) -> None:
+    """A rule that deletes files by their age takes none that a job of today was made with."""
+
+    async def scenario() -> None:
+        artifacts = Artifacts.open(tmp_path)
+        stored = await artifacts.put(b"a logo", "image/png")
+        path = tmp_path / stored.sha256[:2] / stored.sha256[2:4] / stored.sha256
+        for age_s, is_written in ((FRESH_S - 600, False), (FRESH_S + 600, True)):
+            then = int(time.time() - age_s)
+            os.utime(path, (then, then))
+            await artifacts.put(b"a logo", "image/png")
+            assert (path.stat().st_mtime > then) is is_written
+
+    asyncio.run(scenario())
 
 
 def test_a_file_of_the_wrong_size_is_written_anew(tmp_path: Path) -> None:
