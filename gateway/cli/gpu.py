@@ -158,6 +158,12 @@ class RayOptions:
     queue_each: Annotated[
         float, typer.Option(min=0.1, help="Orders a replica before Ray adds another.", rich_help_panel=RAY_PANEL)
     ] = 1.0
+    upscale_s: Annotated[
+        float, typer.Option(min=0, help="For how long they must be more before it does.", rich_help_panel=RAY_PANEL)
+    ] = 30.0
+    downscale_s: Annotated[
+        float, typer.Option(min=0, help="And fewer before it takes one away.", rich_help_panel=RAY_PANEL)
+    ] = 600.0
 
 
 @unfolded()

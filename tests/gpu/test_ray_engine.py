@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -100,10 +101,10 @@ def events(made: Any, folder: Path) -> list[Event]:
     return asyncio.run(heard())
 
 
-def raises(error: BaseException) -> Callable[[], Any]:
+def raises(error: BaseException) -> Callable[..., Any]:
     """What raises this."""
 
-    def act() -> None:
+    def act(*_arguments: Any, **_rest: Any) -> None:
         raise error
 
     return act
@@ -182,6 +183,24 @@ class FaultyRenderer:
         """A fault, always."""
         self.renders += 1
         return FAULT
+
+
+def test_a_full_disk_under_a_replica_is_no_fault_of_the_render(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given back with the disk's own word, and the replica renders on."""
+    monkeypatch.setattr(pipelines, "Renderer", FaultyRenderer)
+    monkeypatch.setattr(FaultyRenderer, "device", "cuda")
+    monkeypatch.setattr(
+        ray_engine.tempfile, "TemporaryDirectory", raises(OSError(errno.ENOSPC, "No space left on device"))
+    )
+    replica = ray_engine.Replica(ModelPlan(model="tiny:svd").model_dump(), asdict(Patience(20.0, 40.0)))
+
+    async def last() -> dict[str, Any]:
+        async with asyncio.timeout(20):
+            return [told async for told in replica.render(asdict(ORDER), b"picture")][-1]
+
+    told = asyncio.run(last())
+    assert (told["code"], told["message"]) == ("worker_lost", "the worker's disk failed: No space left on device")
+    replica.check_health()
 
 
 @pytest.mark.parametrize(("device", "is_poisoned"), [("cuda", True), ("cpu", False)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 
-from providers.local_gpu.worker.events import Event, StartError
+from providers.local_gpu.worker.events import Event, StartError, Task
 from providers.local_gpu.worker.memory import Footprint
 from providers.local_gpu.worker.pictures import fitted
 from providers.local_gpu.worker.pipelines import Renderer
@@ -192,7 +193,7 @@ def test_a_full_card_denoises_in_halves_and_then_offloads(models: Path, tmp_path
 
 def test_a_card_full_while_it_encodes_computes_in_half_precision_all_the_same(models: Path, tmp_path: Path) -> None:
     """The picture is encoded in float32: memory that runs out there must not leave half of the model in it."""
-    renderer = plain(models / "svd", dtype="float16")
+    renderer, one_step = plain(models / "svd", dtype="float16"), order(num_frames=1, num_inference_steps=1)
     assert (renderer.pipe.vae.config.force_upcast, renderer.pipe.vae.dtype) == (True, torch.float16)
     inner, failures = renderer.pipe.vae.encode, [torch.cuda.OutOfMemoryError("CUDA out of memory")]
 
@@ -204,13 +205,13 @@ def test_a_card_full_while_it_encodes_computes_in_half_precision_all_the_same(mo
 
     renderer.pipe.vae.encode = encode
     for _ in range(2):
-        last, data = rendered(renderer, tmp_path, order())
+        last, data = rendered(renderer, tmp_path, one_step)
         assert (last.kind, last.message) == ("finished", "")
         assert data
     assert failures == []
     failures.append(RuntimeError("the driver is gone"))
-    assert rendered(renderer, tmp_path, order())[0].code == "fault"
-    assert rendered(renderer, tmp_path, order())[0].kind == "finished"
+    assert rendered(renderer, tmp_path, one_step)[0].code == "fault"
+    assert rendered(renderer, tmp_path, one_step)[0].kind == "finished"
 
 
 @pytest.mark.parametrize("where", ["unet", "vae"])
@@ -242,6 +243,30 @@ def test_a_fault_is_told_by_its_name(models: Path, tmp_path: Path) -> None:
     assert (last.kind, last.code, last.message) == ("failed", "fault", "RuntimeError: the driver is gone")
     renderer.pipe.unet.forward = inner
     assert rendered(renderer, tmp_path, order())[0].kind == "finished"
+
+
+def no_space(*_arguments: Any, **_rest: Any) -> Any:
+    """What a write to a full disk comes to."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("where", ["the file", "the encoder's own"])
+def test_a_full_disk_is_no_fault_of_the_render(
+    svd: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """It is given back, so that it is made elsewhere; the process goes on."""
+    task = Task(order(num_inference_steps=1), tmp_path / "picture", tmp_path / "output")
+    task.picture.write_bytes(scene())
+    if where == "the file":
+        task.output.symlink_to("/dev/full")
+    else:
+        monkeypatch.setattr("providers.local_gpu.worker.pipelines.encode", no_space)
+    last = svd.render(task, say=lambda _event: None, canceled=lambda: False)
+    assert (last.kind, last.code) == ("failed", "worker_lost")
+    assert last.message == "the worker's disk failed: No space left on device"
+    monkeypatch.undo()
+    task.output.unlink(missing_ok=True)
+    assert rendered(svd, tmp_path, order(num_inference_steps=1))[0].kind == "finished"
 
 
 def test_a_model_is_served_as_what_it_is(models: Path, tmp_path: Path) -> None:

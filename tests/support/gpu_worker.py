@@ -39,7 +39,8 @@ def asked(**parameters: Any) -> Asked:
 class ScriptedEngine:
     """Steps every two seconds, unless told to do something else with a render: `script` gives its last event by id.
 
-    It compiles for `compiles_s` before the first step, and begins the steps anew when it comes to `goes_back_at`.
+    It compiles for `compiles_s` before the first step, and begins the steps anew when it comes to `goes_back_at`. It
+    loses a render so often before it begins as `loses_unbegun` says.
     """
 
     clock: Clock
@@ -50,6 +51,7 @@ class ScriptedEngine:
     begins_after_s: float = 0.0
     compiles_s: float = 0.0
     goes_back_at: int = 0
+    loses_unbegun: dict[str, int] = field(default_factory=dict)
     script: dict[str, list[Event]] = field(default_factory=dict)
     begun: list[str] = field(default_factory=list)
     canceled: set[str] = field(default_factory=set)
@@ -77,6 +79,10 @@ class ScriptedEngine:
         order = task.order
         self.begun.append(order.id)
         await self.clock.sleep(self.begins_after_s)
+        if self.loses_unbegun.get(order.id, 0) > 0:
+            self.loses_unbegun[order.id] -= 1
+            yield Event("lost", message="no replica took it")
+            return
         yield Event("started", steps=order.steps)
         if self.compiles_s:
             yield Event("compiling")

@@ -28,6 +28,9 @@ log = structlog.get_logger()
 ENGINE_TROUBLES = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OSError)
 # A render whose card dies under it is begun once more: twice may be chance, a third time it is the render.
 TRIES_MAX = 2
+# One that the engine loses before a card began has cost nobody anything: the engine is given time to come back.
+LOST_UNBEGUN_MAX = 5
+LOST_UNBEGUN_WAIT_S = 2.0
 WAIT_TICK_S = 0.05
 # A client that has not fetched a file this long after its end does not want it soon: it is not waited for.
 FETCHED_WITHIN_S = 20.0
@@ -182,6 +185,7 @@ class Desk:
             if render.ended:
                 continue
             render.wait_again()
+            render.lost_unbegun = 0
             if render.cancel_wanted:
                 render.cancel(self.clock.now())
             elif render.tries >= TRIES_MAX:
@@ -250,9 +254,12 @@ class Desk:
 
     async def _drive(self, render: Render) -> None:
         """Have a render made. What the disk does to one ends that one, as lost, and not the worker."""
-        render.tries += 1
+        await self.clock.sleep(render.lost_unbegun * LOST_UNBEGUN_WAIT_S)
+        if render.state != "queued":  # it was called off meanwhile
+            return
+        render.handed_over = True
         try:
-            self.shelf.keep(render)  # before it runs: a render that ends the whole worker is counted too
+            self.shelf.keep(render)  # a disk that takes nothing is found before a card works for it
             await self._make(render)
         except OSError as error:
             log.warning("gpu.disk", render=render.id, why=str(error))
@@ -271,6 +278,8 @@ class Desk:
                     continue
                 now = self.clock.now()
                 render.hear(event, now)
+                if event.kind == "started":
+                    self._note(render)  # a render that ends the whole worker is counted too
                 if event.ends:
                     told = True
                     self._end(render, event, now)
@@ -290,7 +299,7 @@ class Desk:
         return [render for render in self._renders.values() if render.state == "queued"]
 
     def _end(self, render: Render, event: Event, now: float) -> None:
-        if event.kind == "lost" and not render.cancel_wanted and render.tries < TRIES_MAX and not self.draining:
+        if event.kind == "lost" and self._goes_again(render):
             self.figures.restarted()
             log.warning("gpu.render_restarted", render=render.id, why=event.message)
             render.wait_again()
@@ -307,6 +316,15 @@ class Desk:
             render.fail("worker_lost" if event.kind == "lost" else event.code or "fault", event.message, now)
         self._close(render)
 
+    def _goes_again(self, render: Render) -> bool:
+        """Whether a render that was lost is begun anew: only so often, whoever is to blame."""
+        if render.cancel_wanted or self.draining:
+            return False
+        if render.started_at is not None:
+            return render.tries < TRIES_MAX
+        render.lost_unbegun += 1
+        return render.lost_unbegun < LOST_UNBEGUN_MAX
+
     def _learn(self, render: Render, now: float) -> None:
         """Steps are timed from the end of the first, before which the picture is encoded."""
         if render.stepped_at is None or render.first_step_at is None or render.went_back:
@@ -322,7 +340,7 @@ class Desk:
     def _close(self, render: Render) -> None:
         self.figures.ended(render, render.gpu_s(self.clock.now()))
         self.figures.compiled(render.order.model, render.compile_s)
-        if render.tries == 0:  # else the engine may be about to read it
+        if not render.handed_over:  # else the engine may be about to read it
             self._forget_picture(render)
         self._note(render)
         log.info("gpu.render_ended", render=render.id, state=render.state, code=render.code or None)

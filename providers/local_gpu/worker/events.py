@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -134,6 +135,16 @@ class Engine(Protocol):
 
     async def cancel(self, render_id: str) -> None:
         """Ask for the end of a render; its own events say when it ended, and how."""
+
+
+# What the system says of a disk that takes nothing. That is no fault of the render's, which can be made elsewhere.
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
+def disk_failed(error: OSError) -> Event:
+    """The end of a render whose file the disk did not take: it is given back, as by the desk what its disk strikes."""
+    message = f"the worker's disk failed: {error.strerror or error}"
+    return Event("failed", code="worker_lost", message=message[:500])
 
 
 class StartError(RuntimeError):

@@ -17,7 +17,7 @@ from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 
 from providers.local_gpu.worker import speed
-from providers.local_gpu.worker.events import EngineFacts, Event, Output, StartError, Task
+from providers.local_gpu.worker.events import DISK_ERRORS, EngineFacts, Event, Output, StartError, Task, disk_failed
 from providers.local_gpu.worker.loading import load, served_name
 from providers.local_gpu.worker.memory import Footprint, Stage, smaller
 from providers.local_gpu.worker.orders import MEDIA_TYPES, MODELS, Order
@@ -116,6 +116,9 @@ class Renderer:
         except torch.OutOfMemoryError as error:
             return Event("failed", code="out_of_memory", message=f"the card's memory does not suffice: {error}"[:500])
         except FAULTS as error:
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                log.warning("gpu.disk", render=order.id, why=str(error))
+                return disk_failed(error)
             log.warning("gpu.fault", render=order.id, exc_info=True)
             return Event("failed", code="fault", message=f"{type(error).__name__}: {error}"[:500])
         finally:

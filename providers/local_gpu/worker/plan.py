@@ -63,3 +63,5 @@ class RayPlan(BaseModel):
     gpus_each: float = Field(default=1.0, ge=0, le=64)
     cpus_each: float = Field(default=1.0, gt=0, le=1024)
     queue_each: float = Field(default=1.0, gt=0, le=1000)
+    upscale_s: float = Field(default=30.0, ge=0, le=3600)
+    downscale_s: float = Field(default=600.0, ge=0, le=86_400)

@@ -26,7 +26,7 @@ from ray.serve.exceptions import RayServeException
 
 from providers.contract import Clock
 from providers.local_gpu.worker.card import child_environment
-from providers.local_gpu.worker.events import EngineFacts, Event, Patience, StartError, Task
+from providers.local_gpu.worker.events import EngineFacts, Event, Patience, StartError, Task, disk_failed
 from providers.local_gpu.worker.orders import Order
 from providers.local_gpu.worker.plan import ModelPlan, RayPlan, ServerPlan
 
@@ -39,9 +39,12 @@ LOOPBACK = "127.0.0.1"
 # The controller and the driver do next to nothing, and want a place all the same.
 CPUS_BESIDE = 1
 LOOK_EVERY_S = 2.0
-HEALTH_EVERY_S = 5.0
+HEALTH_EVERY_S = 2.0
 # Ray asks several times before it replaces a replica; an order that was sent there waits that long at most.
 REPLACED_WITHIN_S = 60.0
+# How often Ray counts orders, and over how long it takes their mean before it adds replicas.
+MEASURED_EVERY_S = 1.0
+LOOK_BACK_MAX_S = 30.0
 OBJECT_STORE_BYTES = 512 * 1024 * 1024
 
 
@@ -118,11 +121,15 @@ class Replica:
         return self._patience.wedged(before), b""
 
     def _render(self, order: Order, picture: bytes, say: Any, canceled: threading.Event) -> None:
-        with tempfile.TemporaryDirectory(prefix="vidgate-") as folder:
-            task = Task(order, Path(folder) / "picture", Path(folder) / "output")
-            task.picture.write_bytes(picture)
-            last = self._renderer.render(task, say=say, canceled=canceled.is_set)
-            say(last, task.output.read_bytes() if last.kind == "finished" else b"")
+        try:
+            with tempfile.TemporaryDirectory(prefix="vidgate-") as folder:
+                task = Task(order, Path(folder) / "picture", Path(folder) / "output")
+                task.picture.write_bytes(picture)
+                last = self._renderer.render(task, say=say, canceled=canceled.is_set)
+                data = task.output.read_bytes() if last.kind == "finished" else b""
+        except OSError as error:  # of this machine's disk: the renderer tells its own
+            last, data = disk_failed(error), b""
+        say(last, data)
 
 
 class RayEngine:
@@ -275,5 +282,9 @@ def _size(plan: RayPlan) -> dict[str, Any]:
             "min_replicas": plan.replicas_min,
             "max_replicas": plan.replicas_max,
             "target_ongoing_requests": plan.queue_each,
+            "upscale_delay_s": plan.upscale_s,
+            "downscale_delay_s": plan.downscale_s,
+            "look_back_period_s": min(LOOK_BACK_MAX_S, max(2 * MEASURED_EVERY_S, plan.upscale_s)),
+            "metrics_interval_s": MEASURED_EVERY_S,
         }
     }

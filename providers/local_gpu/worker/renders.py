@@ -17,8 +17,10 @@ TERMINAL: frozenset[State] = frozenset({"succeeded", "failed", "canceled"})
 class Render:
     """A render and its past. Times are unix seconds; `tries` counts how often it was begun.
 
-    Compiling the network for its shape is no part of it: `compile_s` is not among its seconds of the card. `went_back`
-    is true once steps were taken again, with less memory: what it took says nothing of the next one.
+    `handed_over` is true while the engine has it, which may hold many that wait; `lost_unbegun` counts how often the
+    engine lost it before a card began. Compiling the network for its shape is no part of it: `compile_s` is not among
+    its seconds of the card. `went_back` is true once steps were taken again, with less memory: what it took says
+    nothing of the next one.
     """
 
     order: Order
@@ -27,6 +29,8 @@ class Render:
     state: State = "queued"
     step: int = 0
     tries: int = 0
+    handed_over: bool = False
+    lost_unbegun: int = 0
     started_at: float | None = None
     stepped_at: float | None = None
     first_step_at: float | None = None
@@ -53,13 +57,14 @@ class Render:
     def wait_again(self) -> None:
         """Whoever rendered it died: it waits for a card as if it had never had one."""
         self.state, self.step, self.started_at, self.compiling_since = "queued", 0, None, None
+        self.handed_over = False
 
     def hear(self, event: Event, now: float) -> None:
         """Take in that a card began, or what it says of a step."""
         if self.compiling_since is not None:
             self.compile_s, self.compiling_since = self._compiled_s(now), None
         if event.kind == "started":
-            self.state, self.step = "running", 0
+            self.state, self.step, self.tries = "running", 0, self.tries + 1
             self.started_at, self.stepped_at, self.first_step_at = now, now, None
             self.compile_s, self.went_back = 0.0, False
         if event.kind == "compiling":
