@@ -56,6 +56,14 @@ def test_a_size_that_no_block_divides_is_kept_exactly(svd: Renderer, tmp_path: P
     assert {frame.size for frame in frames_of(data)} == {(size[0], max(64, size[1]))}
 
 
+@pytest.mark.parametrize("lowest", [1.0, 2.0])
+def test_a_clip_may_have_a_single_frame(svd: Renderer, tmp_path: Path, lowest: float) -> None:
+    """Its guidance is the lowest of the two, with which the pipeline alone would fail."""
+    last, data = rendered(svd, tmp_path, order(num_frames=1, min_guidance_scale=lowest))
+    assert last.kind == "finished", last.message
+    assert len(frames_of(data)) == 1
+
+
 @pytest.mark.parametrize(("kind", "form"), [("gif", "GIF"), ("webp", "WEBP")])
 def test_other_containers_move_too(svd: Renderer, tmp_path: Path, kind: str, form: str) -> None:
     """GIF and WebP with every frame."""

@@ -161,7 +161,8 @@ class Renderer:
                 num_frames=values["num_frames"],
                 num_inference_steps=values["num_inference_steps"],
                 min_guidance_scale=values["min_guidance_scale"],
-                max_guidance_scale=values["max_guidance_scale"],
+                # Of a single frame the pipeline takes the lowest, and stumbles where only the highest wants guidance.
+                max_guidance_scale=values["max_guidance_scale" if order.shape.frames > 1 else "min_guidance_scale"],
                 fps=values["fps"],
                 motion_bucket_id=values["motion_bucket_id"],
                 noise_aug_strength=values["noise_aug_strength"],
