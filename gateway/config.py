@@ -9,7 +9,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gateway.config_checks import advice, price_problems, read_accounts, relations
-from gateway.config_errors import ConfigurationError, ConfigurationProblem, ConfigurationWarning, problems_of
+from gateway.config_errors import (
+    ConfigurationError,
+    ConfigurationProblem,
+    ConfigurationWarning,
+    KeyPath,
+    is_secret,
+    problems_of,
+)
 from gateway.config_file import read_document
 from gateway.settings import Settings
 from providers.capability import Route
@@ -46,7 +53,7 @@ def load_text(
     text: str, source: str, *, environment: Mapping[str, str], plugins: Mapping[str, ProviderPlugin], at: float
 ) -> Configuration:
     """Like `load`, for a text at hand; `source` names it in errors."""
-    document = read_document(text, source, environment)
+    document = read_document(text, source, environment, lambda path: _is_secret(path, plugins))
     problems: Sequence[ConfigurationProblem]
     try:
         configuration = check(Settings.model_validate(document.values), plugins, at=at)
@@ -62,6 +69,14 @@ def load_text(
     found = [*document.problems, *(problem for problem in problems if problem.path not in gaps)]
     placed = [replace(problem, line=problem.line or document.line(problem.path)) for problem in found]
     raise ConfigurationError(source, sorted(placed, key=lambda problem: problem.line or 0))
+
+
+def _is_secret(path: KeyPath, plugins: Mapping[str, ProviderPlugin]) -> bool:
+    """Whether a setting is a secret: one of ours, or of the provider whose section it stands in."""
+    if path[0] == "providers" and len(path) > 1:
+        plugin = plugins.get(str(path[1]))
+        return plugin is not None and is_secret(plugin.settings, path[2:])
+    return is_secret(Settings, path)
 
 
 def check(settings: Settings, plugins: Mapping[str, ProviderPlugin], *, at: float) -> Configuration:

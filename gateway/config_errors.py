@@ -6,9 +6,9 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 KeyPath = tuple[str | int, ...]
 UNKNOWN_KEY = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
@@ -86,12 +86,27 @@ def _keys(model: Any, path: KeyPath) -> Sequence[str]:
     """The keys that a section may have; none where the section is not a model."""
     if dataclasses.is_dataclass(model):
         return [field.name for field in dataclasses.fields(model)]
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+    if not _is_model(model):
         return []
     if not path:
         return list(model.model_fields)
     field = model.model_fields.get(str(path[0]))
     return _keys(field.annotation, path[1:]) if field else []
+
+
+def is_secret(model: Any, path: KeyPath) -> bool:
+    """Whether a setting of a model is a secret, which is never written into a file."""
+    kinds = (model, *get_args(model))
+    if not path:
+        return SecretStr in kinds
+    if isinstance(path[0], int):
+        return any(is_secret(kind, path[1:]) for kind in kinds[1:])
+    fields = [kind.model_fields.get(path[0]) for kind in kinds if _is_model(kind)]
+    return any(is_secret(field.annotation, path[1:]) for field in fields if field is not None)
+
+
+def _is_model(model: Any) -> bool:
+    return isinstance(model, type) and issubclass(model, BaseModel)
 
 
 def _description(model: type[BaseModel], path: KeyPath) -> str:

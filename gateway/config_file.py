@@ -8,7 +8,7 @@ comes out empty counts as not written.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,12 +45,17 @@ class Document:
         return None
 
 
-def read_document(text: str, source: str, environment: Mapping[str, str]) -> Document:
-    """Read a YAML text whose top is a mapping. Raises ConfigurationError when it cannot be read at all."""
+def read_document(
+    text: str, source: str, environment: Mapping[str, str], is_secret: Callable[[KeyPath], bool] = lambda path: False
+) -> Document:
+    """Read a YAML text whose top is a mapping. Raises ConfigurationError when it cannot be read at all.
+
+    `is_secret` says of which settings no default is to be written into the file.
+    """
     try:
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
-        reader = _Reader(loader, environment)
+        reader = _Reader(loader, environment, is_secret)
         values = reader.value(root, ()) if root else {}
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
@@ -69,6 +74,7 @@ class _Reader:
 
     loader: yaml.SafeLoader
     environment: Mapping[str, str]
+    is_secret: Callable[[KeyPath], bool]
     lines: dict[KeyPath, int] = field(default_factory=dict)
     problems: list[ConfigurationProblem] = field(default_factory=list)
     _open: set[int] = field(default_factory=set)
@@ -143,7 +149,8 @@ class _Reader:
         value = self.environment.get(match["name"]) or match["default"]
         if value is None:
             state = "empty" if match["name"] in self.environment else "not set"
-            detail = f"the environment variable {match['name']} is {state}; set it, or write "
-            self.problems.append(ConfigurationProblem(path, f"{detail}${{{match['name']}:-default}}", line))
+            mend = "set it" if self.is_secret(path) else f"set it, or write ${{{match['name']}:-default}}"
+            detail = f"the environment variable {match['name']} is {state}; {mend}"
+            self.problems.append(ConfigurationProblem(path, detail, line))
             return "?"
         return value

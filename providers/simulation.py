@@ -8,6 +8,7 @@ Nothing here knows a vendor. Faults are in `providers.simulated_faults`, picture
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -266,7 +267,7 @@ def _admin_routes(sandbox: Sandbox[S]) -> list[BaseRoute]:
             try:
                 sandbox.change(await _json_object(request))
             except ValidationError as error:
-                told = error.errors(include_url=False, include_context=False, include_input=False)
+                told = refusal_text(error, type(sandbox.switches).model_fields)
                 return JSONResponse({"error": told}, status_code=422)
         return JSONResponse(sandbox.switches.model_dump(mode="json"))
 
@@ -301,6 +302,21 @@ def _admin_routes(sandbox: Sandbox[S]) -> list[BaseRoute]:
         Route("/invoice", invoice, methods=["GET"]),
         Route("/clock", clock, methods=["POST"]),
     ]
+
+
+def refusal_text(error: ValidationError, switches: Iterable[str]) -> str:
+    """What is wrong with switches, as sentences for a person; an unknown one is told the nearest there is."""
+    sentences = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        name = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+            near = difflib.get_close_matches(name, list(switches), n=1)
+            mend = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(switches))}"
+            sentences.append(f"there is no switch {name}; {mend}")
+        else:
+            text = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+            sentences.append(f"{name}: {text[:1].lower()}{text[1:]}")
+    return "; ".join(sentences)
 
 
 def _advance(clock: Clock, seconds: object) -> Response:

@@ -140,7 +140,7 @@ async def _show_ledger(console: Console, service: Service) -> bool:
     store = service.parts.store
     balances = await store.read(audit.trial_balance)
     broken = await store.read(audit.check)
-    rows = table("account", ">balance", show_footer=True)
+    rows = table("account", ">balance")
     for account, micros in balances.items():
         rows.add_row(f"team {TEAM}" if account.startswith("team:") else account.replace(":", " "), usd(micros))
     total_micros = sum(balances.values())

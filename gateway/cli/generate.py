@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -146,10 +146,18 @@ async def _routes(gateway: Gateway, capabilities: bool, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    console = result_console()
+    show_routes(found)
+    if capabilities:
+        for route in found:
+            show_capabilities(route)
+
+
+def show_routes(found: Sequence[Mapping[str, Any]]) -> None:
+    """The routes, a line each where the terminal is wide enough for a line."""
     rows = table(
-        "route", "makes", ">price", ">p50", ">p95", ">success", "breaker", ">credit", ">lasts", ">in flight", ""
-    )
+        "route", "makes", ">price", ">p50", ">p95", ">success", "breaker", ">credit", ">lasts", ">in flight", "summary",
+        spare=("summary", "in flight", "lasts", "makes", "success", "p95", "credit"),
+    )  # fmt: skip
     for route in found:
         price, seen = route["price"], route["statistics"]
         rows.add_row(
@@ -165,10 +173,7 @@ async def _routes(gateway: Gateway, capabilities: bool, as_json: bool) -> None:
             str(route["in_flight"]),
             route["summary"],
         )
-    console.print(rows)
-    if capabilities:
-        for route in found:
-            show_capabilities(route)
+    result_console().print(rows)
 
 
 def hours(runway_h: float | None) -> str:

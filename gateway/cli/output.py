@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.exit_codes import CommandError
+from gateway.cli.fitting import FittingTable
 from gateway.config_errors import ConfigurationError, place
 
 MICROS = 1_000_000
+PIPE_WIDTH = 10_000
 STATUS_STYLES: Mapping[str, str] = {
     "succeeded": "green",
     "captured": "green",
@@ -40,8 +42,9 @@ STATUS_STYLES: Mapping[str, str] = {
 
 
 def result_console() -> Console:
-    """Where the result of a command goes: standard output."""
-    return Console(highlight=False)
+    """Where the result of a command goes: standard output. In a pipe no line is wrapped, unless COLUMNS is set."""
+    unbounded = not sys.stdout.isatty() and not os.environ.get("COLUMNS")
+    return Console(highlight=False, width=PIPE_WIDTH if unbounded else None)
 
 
 def note_console() -> Console:
@@ -87,21 +90,12 @@ def state(word: str) -> Text:
     return Text(word.replace("_", " "), style=STATUS_STYLES.get(word, ""))
 
 
-def table(*columns: str, title: str = "", show_footer: bool = False) -> Table:
-    """An empty table in the one style of this command line; a column that begins with `>` is set to the right."""
-    made = Table(
-        box=box.SIMPLE_HEAD,
-        title=title or None,
-        title_justify="left",
-        title_style="bold cyan",
-        header_style="dim",
-        show_edge=False,
-        show_footer=show_footer,
-    )
-    for column in columns:
-        side: Literal["right", "left"] = "right" if column.startswith(">") else "left"
-        made.add_column(column.removeprefix(">"), justify=side, overflow="fold")
-    return made
+def table(*columns: str, title: str = "", spare: Sequence[str] = ()) -> FittingTable:
+    """An empty table in the one style of this command line; a column that begins with `>` is set to the right.
+
+    Where there is no room for all columns, those in `spare` are left out, the first one first.
+    """
+    return FittingTable(columns, title=title, spare=spare)
 
 
 def show_command_error(error: CommandError) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from gateway.cli.fitting import FittingTable
 from gateway.cli.output import duration, size, state, table, usd
 
 Json = Mapping[str, Any]
@@ -20,7 +20,7 @@ BORING_OUTCOMES = frozenset({"defaulted"})
 
 def heading(title: str, about: str = "") -> RenderableType:
     """The title of a part, and a few words about it."""
-    return Padding(Text.assemble((title, "bold cyan"), (f"  {about}", "dim")), (1, 0, 0, 0))
+    return Padding(Text.assemble((title, "bold cyan"), (f"  {about}", "dim")), (1, 0, 0, 0), expand=False)
 
 
 def show_job(console: Console, job: Json) -> None:
@@ -45,10 +45,10 @@ def show_plan(console: Console, job: Json) -> None:
     if plan["ranked"]:
         console.print(ranked)
     if plan["refused"]:
-        console.print(Padding(_refused(plan["refused"]), (1 if plan["ranked"] else 0, 0, 0, 0)))
+        console.print(Padding(_refused(plan["refused"]), (1 if plan["ranked"] else 0, 0, 0, 0), expand=False))
 
 
-def _refused(refusals: Iterable[Json]) -> Table:
+def _refused(refusals: Iterable[Json]) -> FittingTable:
     """The refused routes; those with the same reasons share a row."""
     routes: dict[tuple[str, ...], list[str]] = {}
     for one in refusals:
@@ -71,7 +71,6 @@ def show_receipt(console: Console, job: Json) -> None:
             outcome.append(f"  {line['reason']}", style="not bold default")
         style = "dim" if line["outcome"] in BORING_OUTCOMES else ""
         lines.add_row(line["parameter"], _value(line["asked"]), _sent(line), outcome, style=style)
-    lines.columns[0].no_wrap = True
     console.print(lines)
 
 
@@ -84,7 +83,7 @@ def show_attempts(console: Console, job: Json) -> None:
     """Every attempt with its events, so that retries and failovers can be seen."""
     console.print(heading("Attempts"))
     for attempt in job["attempts"]:
-        console.print(Padding(_attempt(attempt), (0, 0, 0, 1)))
+        console.print(Padding(_attempt(attempt), (0, 0, 0, 1), expand=False))
     if not job["attempts"]:
         console.print(Text("  none yet", style="dim"))
 

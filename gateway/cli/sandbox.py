@@ -66,14 +66,14 @@ async def _sandbox(plan: SimulatorPlan, as_json: bool) -> None:
         if as_json:
             print_json({"simulators": urls, "providers": sections})
         else:
-            _introduce(urls, {name: sections[name] for name in urls})
+            _introduce(urls, {name: sections[name] for name in urls}, plan.port_base)
         stopped = asyncio.Event()
         for number in SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         await stopped.wait()
 
 
-def _introduce(urls: dict[str, str], sections: dict[str, dict[str, Any]]) -> None:
+def _introduce(urls: dict[str, str], sections: dict[str, dict[str, Any]], port_base: int) -> None:
     console = result_console()
     rows = table("provider", "simulated at", "steered and counted at")
     for name, url in urls.items():
@@ -85,11 +85,11 @@ def _introduce(urls: dict[str, str], sections: dict[str, dict[str, Any]]) -> Non
     }
     console.print("To point a gateway at them, in its configuration:\n", style="bold")
     console.print(yaml.safe_dump(config, sort_keys=False), markup=False, soft_wrap=True)
-    first = next(iter(urls))
+    first, url = next(iter(urls.items()))
+    where = "" if port_base == PORT_BASE else f" --port-base {port_base}" if port_base else f" --url {url}"
     console.print("To spoil calls while they run, from another terminal:\n", style="bold")
-    console.print(f"  vidgate sandbox fault {first} 502-after-accept --count 1")
-    console.print(f"  vidgate sandbox set {first} speed=100")
-    console.print(f"  vidgate sandbox show {first}")
+    for words in (f"fault {first} 502-after-accept --count 1", f"set {first} speed=100", f"show {first}"):
+        console.print(f"  vidgate sandbox {words}{where}", soft_wrap=True)
     console.print("\nCtrl-C stops it.", style="dim")
 
 

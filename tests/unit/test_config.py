@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -47,9 +48,27 @@ def test_the_smallest_configuration_is_a_secret_and_one_account() -> None:
     assert configuration.warnings == ()
 
 
-def test_the_example_file_is_good_and_documents_what_it_needs() -> None:
-    """`examples/vidgate.yaml` passes its own check once its variables are set."""
-    configuration = load(EXAMPLE, environment=ENVIRONMENT, plugins=PLUGINS, at=NOW)
+def example_with_every_provider() -> str:
+    """The example with every vendor's section taken in, as its comments say."""
+    head, rest = EXAMPLE.read_text(encoding="utf-8").split("\nproviders:\n")
+    sections, tail = rest.split("\njobs:\n")
+    taken_in = re.sub(r"^  # ( *[a-z_0-9]+:)", r"  \1", sections, flags=re.MULTILINE)
+    return f"{head}\nproviders:\n{taken_in}\njobs:\n{tail}"
+
+
+def test_the_example_file_needs_the_secrets_of_one_vendor_alone() -> None:
+    """`examples/vidgate.yaml` passes its own check with the two variables that the README sets."""
+    variables = {name: ENVIRONMENT[name] for name in ("VIDGATE_SIGNING_SECRET", "SEGMIND_API_KEY")}
+    configuration = load(EXAMPLE, environment=variables, plugins=PLUGINS, at=NOW)
+    assert set(configuration.accounts) == {"segmind", "preview"}
+    readme = (EXAMPLE.parents[1] / "README.md").read_text(encoding="utf-8")
+    (line,) = [line for line in readme.splitlines() if "VIDGATE_SIGNING_SECRET" in line]
+    assert set(re.findall(r"([A-Z_]{8,})=", line)) == set(variables)
+
+
+def test_the_example_file_is_good_with_every_vendor_taken_in() -> None:
+    """What is commented out works, too, once its variables are set."""
+    configuration = read(example_with_every_provider(), ENVIRONMENT)
     assert set(configuration.accounts) == set(PLUGINS)
     only_links, open_metrics = configuration.warnings
     assert "server.public_base_url" in only_links.detail
@@ -58,11 +77,28 @@ def test_the_example_file_is_good_and_documents_what_it_needs() -> None:
 
 def test_the_example_file_lists_every_missing_variable_and_nothing_else() -> None:
     """A first try tells at once all that must be set, without follow-up errors about the gaps."""
-    with pytest.raises(ConfigurationError) as caught:
-        load(EXAMPLE, environment={}, plugins=PLUGINS, at=NOW)
-    said = [problem.detail for problem in caught.value.problems]
+    said = faults(example_with_every_provider())
     assert len(said) == len(ENVIRONMENT)
     assert all(any(name in detail for detail in said) for name in ENVIRONMENT)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_secret"),
+    [
+        ("security: {signing_secret: '${NAME}'}", True),
+        ("providers: {segmind: {api_key: '${NAME}'}}", True),
+        ("providers: {local: {workers: [http://x], token: '${NAME}'}}", True),
+        ("telemetry: {otlp_headers: '${NAME}'}", True),
+        ("money: {usage_webhook: {url: https://example.com, secret: '${NAME}'}}", True),
+        ("server: {port: '${NAME}'}", False),
+        ("providers: {segmind: {base_url: '${NAME}'}}", False),
+        ("providers: {nobody: {api_key: '${NAME}'}}", False),
+    ],
+)
+def test_a_default_is_offered_for_settings_and_never_for_secrets(line: str, is_secret: bool) -> None:
+    """Whatever section it stands in, a secret is to be set and not to be written."""
+    (fault,) = [fault for fault in faults(line + "\n") if "NAME" in fault]
+    assert ("${NAME:-default}" not in fault) is is_secret
 
 
 def test_every_fault_is_told_at_once_in_the_order_of_the_file() -> None:

@@ -55,11 +55,18 @@ def test_a_value_that_comes_out_empty_counts_as_not_written() -> None:
 
 
 def test_a_missing_variable_is_named_with_its_place_and_line() -> None:
-    """A missing variable is an error that says which one, where, and how to give a default."""
+    """A missing variable is an error that says which one, where, and how to give a default where one may be written."""
     (fault,) = faults(read("a: 1\nproviders:\n  vendor:\n    api_key: ${VENDOR_KEY}\n"))
     assert fault.startswith("test.yaml:4: providers.vendor.api_key: ")
     assert "VENDOR_KEY is not set" in fault
     assert "${VENDOR_KEY:-default}" in fault
+
+
+def test_no_default_is_offered_for_a_secret() -> None:
+    """A secret in the file would be one in the repository."""
+    document = read_document("a: {key: '${KEY}'}\n", "test.yaml", {}, lambda path: path == ("a", "key"))
+    (fault,) = faults(document)
+    assert fault.endswith("KEY is not set; set it")
 
 
 def test_an_empty_variable_is_as_bad_as_a_missing_one() -> None:

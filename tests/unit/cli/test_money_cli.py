@@ -298,3 +298,24 @@ def test_webhooks_are_added_rotated_replayed_and_removed(vidgate: Run, database:
     assert vidgate("webhooks", "rotate", hook["webhook"], "--json")[0] == 0
     assert vidgate("webhooks", "remove", hook["webhook"])[0] == 0
     assert read_json(vidgate("webhooks", "list", "--json")[1]) == []
+
+
+@pytest.mark.parametrize("columns", ["80", "100", ""])
+def test_amounts_and_identifiers_are_whole_at_any_width(
+    vidgate: Run, columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a narrow terminal and in a pipe: an amount that is cut is a wrong amount to whoever copies it."""
+    monkeypatch.setenv("COLUMNS", columns)
+    assert vidgate("budgets", "set", "--team", "film", "--window", "month", "--limit-usd", "1234.567899")[0] == 0
+    (budget,) = read_json(vidgate("budgets", "list", "--json")[1])
+    for arguments, whole in (
+        (("usage", "--by", "team,route"), {"segmind/svd", "$0.39908", "$0.3318"}),
+        (("budgets", "list"), {budget["budget"], "$1234.567899"}),
+        (("accounts",), {"segmind", "$8.00"}),
+        (("statement", "film", period_of(NOW - DAY_S)), {"$0.19908", "job1", "segmind/svd"}),
+        (("reconcile", "segmind", "--no-book"), {"-$0.4977", "r0"}),
+    ):
+        code, out, err = vidgate(*arguments)
+        assert code in {0, ExitCode.DRIFT}, err
+        assert whole <= set(out.split()), (arguments, out)
+        assert not columns or max(map(len, out.splitlines())) <= int(columns)

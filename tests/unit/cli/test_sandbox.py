@@ -88,3 +88,36 @@ def test_a_refusal_of_a_simulator_is_told_in_its_words(provider: str) -> None:
             assert (await sandbox._show(address))["settings"]["speed"] == 10.0
 
     run(work())
+
+
+@pytest.mark.parametrize(
+    ("port_base", "where"), [(sandbox.PORT_BASE, ""), (9300, " --port-base 9300"), (0, " --url http://127.0.0.1:41234")]
+)
+def test_the_commands_that_are_shown_reach_the_simulators_that_run(
+    port_base: int, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody copies them: with the ports that were chosen, or the address of a free one."""
+    url = "http://127.0.0.1:41234" if not port_base else f"http://127.0.0.1:{port_base}"
+    sandbox._introduce({NAMES[0]: url}, {NAMES[0]: {}}, port_base)
+    shown = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    commands = [line for line in shown if line.startswith("vidgate sandbox ")]
+    assert [command.split()[2] for command in commands] == ["fault", "set", "show"]
+    assert commands[2] == f"vidgate sandbox show {NAMES[0]}{where}"
+    assert all(command.endswith(where) for command in commands)
+
+
+def test_a_mistyped_switch_is_told_in_a_sentence_with_the_nearest_one(provider: str) -> None:
+    """And a value out of range with its range; nothing of how the simulator checks them."""
+
+    async def work() -> None:
+        async with simulators(PLUGINS, SimulatorPlan(0, 10.0)) as urls:
+            address = sandbox._address(provider, 0, urls[provider]) + "/settings"
+            for changes, sentence in (
+                ({"sped": 1}, "the simulator refused: there is no switch sped; did you mean speed?"),
+                ({"speed": 0}, "the simulator refused: speed: must be greater than 0"),
+            ):
+                with pytest.raises(CommandError) as caught:
+                    await sandbox._ask("PATCH", address, changes)
+                assert caught.value.what == sentence
+
+    run(work())
