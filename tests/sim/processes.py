@@ -42,7 +42,7 @@ class Processes:
         self.world = world
         self.database = database
         self.folder = folder
-        self.vendors = [Vendor.of(plan, world) for plan in world.scenario.vendors]
+        self.vendors = [Vendor.of(plan, world, database) for plan in world.scenario.vendors]
         self.objects: dict[str, bytes] = {}
         self.wire = GatedWire(world)
         self.real = self._real() if world.scenario.real_vendors else None

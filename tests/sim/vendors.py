@@ -31,6 +31,7 @@ from providers.contract import (
     SubmitOutcome,
     Token,
 )
+from tests.sim.database import Database
 from tests.sim.scenario import VendorPlan, pick
 from tests.sim.world import OWNER, World, context_of, permit
 from tests.support.pictures import clip
@@ -65,19 +66,37 @@ class Asked:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How long a 429 asked to be left alone: until when, in which words, and which process it answered."""
+
+    until: float
+    words: str
+    process: str
+
+    def binds(self, process: str, story: str) -> bool:
+        """Whether a process can know of it: the reply was its own, or the attempt's story has the words.
+
+        A reply that dies with the process which waited for it tells nobody anything. Whoever takes the attempt over
+        finds a lost submit, and that the records do not have it, and may submit at once.
+        """
+        return process == self.process or self.words in story
+
+
 @dataclass
 class Vendor(Scripted):
     """A scripted vendor with moods. `renders` is its own record of the work it took on."""
 
     plan: VendorPlan = None  # type: ignore[assignment]
     world: World = None  # type: ignore[assignment]
+    database: Database = None  # type: ignore[assignment]
     renders: dict[str, Render] = field(default_factory=dict)
     calls: list[Asked] = field(default_factory=list)
-    not_before: dict[str, float] = field(default_factory=dict)
+    rests: dict[str, Rest] = field(default_factory=dict)
     broke: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, plan: VendorPlan, world: World) -> Vendor:
+    def of(cls, plan: VendorPlan, world: World, database: Database) -> Vendor:
         return cls(
             name=plan.name,
             mode=plan.mode,
@@ -89,6 +108,7 @@ class Vendor(Scripted):
             balance_micros=plan.credit_micros,
             plan=plan,
             world=world,
+            database=database,
         )
 
     def __post_init__(self) -> None:
@@ -135,14 +155,23 @@ class Vendor(Scripted):
         self.calls.append(Asked(self.now(), attempt_id, owner.name, number))
         self.asked_at.append(self.now())
         self.world.log(f"{owner.name} submits {attempt_id} at {self.name}")
-        # Whoever takes a job over knows when by the clock of the one before: nothing is promised across wrong clocks.
-        early = self.now() < self.not_before.get(attempt_id, 0.0) - 0.001
-        if early and not self.world.scenario.jumps:
-            self.world.violated(f"a submit of {attempt_id} came before the Retry-After of {self.name} was over")
+        self._check_rest(owner.name, attempt_id)
         if self.balance_micros is not None and self.charged_micros + self.price_micros > self.balance_micros:
             self.world.happened("submit at a dry account")
             return Refused(FailureKind.NO_CREDIT, "402", status=402)
         return await self._answer(request, self._draw(self.plan.submit, "submit"))
+
+    def _check_rest(self, process: str, attempt_id: str) -> None:
+        """A 429 is obeyed by whoever knows of it."""
+        rest = self.rests.get(attempt_id)
+        # Whoever takes a job over knows when by the clock of the one before: nothing is promised across wrong clocks.
+        if rest is None or self.now() >= rest.until - 0.001 or self.world.scenario.jumps:
+            return
+        story = self.database.rows("SELECT events FROM attempts WHERE id = ?", attempt_id)[0][0]
+        if rest.binds(process, story):
+            self.world.violated(f"a submit of {attempt_id} came before the Retry-After of {self.name} was over")
+        else:
+            self.world.happened("submit after a 429 that nobody heard")
 
     async def _answer(self, request: RenderRequest, fault: str | None) -> SubmitOutcome:
         refusals = {
@@ -172,8 +201,10 @@ class Vendor(Scripted):
         at = datetime.fromtimestamp(int(self.now()) + wait_s, UTC)
         text = str(wait_s) if form == "429_seconds" else format_datetime(at, usegmt=True)
         told_s = retry_after_s(text, self.now())
-        self.not_before[request.attempt_id] = self.now() + (told_s or 0.0)
-        return Refused(FailureKind.RATE_LIMITED, f"429, Retry-After {text}", told_s, 429)
+        asked = self.calls[-1]
+        words = f"429 to submit {asked.number}, Retry-After {text}"
+        self.rests[request.attempt_id] = Rest(self.now() + (told_s or 0.0), words, asked.process)
+        return Refused(FailureKind.RATE_LIMITED, words, told_s, 429)
 
     async def _spoil(self, request: RenderRequest, fault: str) -> InDoubt:
         """Accept it or not, and lose the answer."""
