@@ -175,7 +175,7 @@ class Engine:
 
     async def _has_slot(self, run: Run, attempt: Attempt) -> bool:
         """Take a slot where replicas share limits; when none is free, wait as long as told. The next step sees anew."""
-        wait_s = attempt.rest_left_s(self._parts.clock.now())  # what the vendor asked for outlives a process
+        wait_s = attempt.rest_left_s(self._parts.clock.now(), slept=run.slept)  # it outlives a process
         wait_s = wait_s or await self._parts.fleet.take_slot(attempt.route, attempt.id)
         if wait_s > 0:
             run.stage = "waiting"

@@ -80,7 +80,7 @@ class Fleet:
     _flights: dict[str, _Flight] = field(default_factory=dict)
     _by_route: dict[str, dict[str, InFlight]] = field(init=False)
     _shown: dict[str, tuple[InFlight, ...]] = field(default_factory=dict)
-    _elsewhere: dict[str, tuple[float, tuple[InFlight, ...]]] = field(default_factory=dict)
+    _elsewhere: dict[str, tuple[float, float, tuple[InFlight, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Index the routes of every account by name."""
@@ -100,8 +100,8 @@ class Fleet:
         shown = self._shown.get(route_name)
         if shown is None:
             shown = self._shown[route_name] = tuple(sorted(self._by_route[route_name].values(), key=started_at))
-        until, others = self._elsewhere.get(route_name, (0.0, ()))
-        if until > self.clock.now():
+        since, until, others = self._elsewhere.get(route_name, (0.0, 0.0, ()))
+        if since <= self.clock.now() < until:
             return tuple(sorted(shown + others, key=started_at))
         return shown
 
@@ -176,7 +176,7 @@ class Fleet:
         self.arrive(attempt_id)
         others = max(0, refused.busy - len(self._by_route[route_name]))
         taken = tuple(InFlight(f"elsewhere-{number}", now) for number in range(others))
-        self._elsewhere[route_name] = (now + refused.wait_s, taken)
+        self._elsewhere[route_name] = (now, now + refused.wait_s, taken)
         return refused.wait_s
 
     def take_over(self, attempt: Attempt) -> None:

@@ -81,7 +81,7 @@ class Journal:
         except CommitUnknownError:  # nothing was sent, so nothing need be in doubt: the intent is there or it is not
             run.job, attempt = await self._parts.store.read(rows.written_attempt, run.job, attempt)
         run.put(attempt)
-        self._parts.fleet.account(attempt.route).budget.deposit(attempt.prepared_at)
+        self._parts.fleet.account(attempt.route).budget.deposit(self._parts.clock.now())
         self._parts.meter.started(run.job, attempt)
         self._told("attempt.started", run, attempt)
         return attempt

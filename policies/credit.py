@@ -34,6 +34,7 @@ class Burn:
 
     def rate_per_s(self, now: float) -> float:
         """Micro-USD per second, over about one and a half half-lives."""
+        self._at = min(self._at, now)  # after a clock was set back, what was spent fades from here on
         return self._faded(now) * LN_2 / self._half_life_s
 
     def _faded(self, now: float) -> float:

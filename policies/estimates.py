@@ -147,6 +147,8 @@ class LatencyEstimate:
 
     def law(self, now: float, ages_s: Sequence[float] = ()) -> LatencyLaw:
         """Predict a render that starts now; `ages_s` of unfinished ones are evidence of slowness when high."""
+        if self._seen_at is not None and now < self._seen_at:
+            self._seen_at = now  # the clock was set back: what was learned ages from here on
         level, variance = self._at(now)
         sigma, median_s = sqrt(self._noise_variance + variance), exp(level)
         if ages_s:
@@ -241,8 +243,8 @@ class OutcomeEstimate:
 
     def success_rate(self, now: float, overdue: int = 0) -> float:
         """The chance that a render started now ends in a video; each overdue one in flight counts as half a failure."""
-        age_s = now - self._at
-        kept = exp(self._fade_per_s * age_s) if age_s > 0.0 else 1.0
+        self._at = min(self._at, now)  # after a clock was set back, what was learned ages from here on
+        kept = exp(self._fade_per_s * (now - self._at))
         good = self._succeeded * kept
         return (good + self._prior_good) / (good + self._failed * kept + self._prior + 0.5 * overdue)
 

@@ -15,7 +15,7 @@ def slot_wait_s(slots: int, ages_s: Sequence[float], ahead: int, service_s: floa
     """Seconds until a slot is free for a job with `ahead` others before it, when each takes `service_s`."""
     if slots <= 0:
         return 1e4
-    free = [max(service_s - age_s, 0.12 * service_s) for age_s in ages_s]
+    free = [max(service_s - max(0.0, age_s), 0.12 * service_s) for age_s in ages_s]
     free.extend([0.0] * (slots - len(free)))
     heapq.heapify(free)
     for _ in range(ahead):
@@ -45,7 +45,7 @@ class Held:
 
 
 class WaitingRoom:
-    """The jobs held for one scarce thing. A job that is not seen for a while has left."""
+    """The jobs held for one scarce thing. A job that is not seen for a while has left, by a clock set back too."""
 
     __slots__ = ("_jobs", "_patience_s")
 
@@ -63,7 +63,7 @@ class WaitingRoom:
 
     def ahead(self, job: str, place: Place, now: float) -> int:
         """How many others would go before a job at this place."""
-        for name in [name for name, held in self._jobs.items() if now - held.seen_at > self._patience_s]:
+        for name in [name for name, held in self._jobs.items() if abs(now - held.seen_at) > self._patience_s]:
             del self._jobs[name]
         return sum(1 for name, held in self._jobs.items() if name != job and held.place < place)
 

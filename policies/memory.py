@@ -8,6 +8,7 @@ from policies.estimates import LatencyEstimate, OutcomeEstimate
 from policies.rates import RateGuard
 from policies.settings import RoutingSettings
 from policies.values import Observation
+from policies.waits import Waits
 
 # A failure of these kinds is the caller's or the content's: it says nothing against the route.
 BLAMELESS = frozenset({"moderated", "invalid_request"})
@@ -15,14 +16,14 @@ ACCOUNT_PAUSES = frozenset({"no_credit", "unauthorized"})
 
 
 class AccountMemory:
-    """One vendor account: its rate, its burn, and until when it is out."""
+    """One vendor account: its rate, its burn, and how long it is out."""
 
-    __slots__ = ("burn", "paused_for", "paused_until", "rate")
+    __slots__ = ("burn", "pause", "paused_for", "rate")
 
     def __init__(self, settings: RoutingSettings) -> None:
         self.rate = RateGuard(settings)
         self.burn = Burn(settings.credit_half_life_s)
-        self.paused_until = 0.0
+        self.pause = Waits()
         self.paused_for = ""
 
 
@@ -107,7 +108,7 @@ class Memory:
         elif seen.kind in {"abandoned", "canceled"}:
             route.breaker.forgotten()
         elif seen.balance_micros and account.paused_for == "no_credit":
-            account.paused_until = 0.0
+            account.pause.forget()
         if seen.kind in {"succeeded", "failed", "abandoned", "canceled"}:
             self._started.pop(seen.attempt, None)
             self._etas.pop(seen.attempt, None)
@@ -143,7 +144,8 @@ class Memory:
         elif seen.failure in ACCOUNT_PAUSES:
             route.breaker.forgotten()
             empty = seen.failure == "no_credit"
-            account.paused_until = seen.at + (settings.no_credit_pause_s if empty else settings.unauthorized_pause_s)
+            account.pause.forget()
+            account.pause.ask(seen.at, settings.no_credit_pause_s if empty else settings.unauthorized_pause_s)
             account.paused_for = seen.failure
         else:
             self._blamed(route, seen)

@@ -178,5 +178,10 @@ class RetryBudget:
 
     def _expire(self, now: float) -> None:
         for times in (self._deposits, self._withdrawals):
+            ahead = 0
+            while times and times[-1] > now:  # the clock was set back: what lies ahead of it is taken for new
+                times.pop()
+                ahead += 1
+            times.extend([now] * ahead)
             while times and times[0] <= now - self.ttl_s:
                 times.popleft()

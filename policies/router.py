@@ -259,7 +259,7 @@ class Router:
                 continue
             memory = self._memory.route(route, one.candidate.account)
             law = memory.latency(one.candidate.size_class, one.candidate.nominal_latency_s).law(decision.now)
-            age_s = decision.now - self._memory.started_at(flight.attempt, flight.started_at)
+            age_s = max(0.0, decision.now - self._memory.started_at(flight.attempt, flight.started_at))
             unseen = memory.outcome.shape.unseen(age_s)
             dead = memory.outcome.stuck_share + (1.0 - memory.outcome.success_rate(decision.now)) * unseen
             flights.append(Flight(law, age_s, dead))

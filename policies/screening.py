@@ -134,7 +134,7 @@ class Screen:
 
     def _pause(self, memory: AccountMemory) -> str | None:
         """Why the account is out for a while, or None. When it recovers is a guess: no wait to plan with."""
-        pause_s = memory.paused_until - self._now
+        pause_s = memory.pause.left_s(self._now)
         if pause_s <= self._settings.start_slack_s:
             return None
         return f"the account answered {memory.paused_for}: out for another {pause_s:.0f} s"

@@ -109,12 +109,17 @@ class Attempt:
         """When its last submit was sent, or else when it was prepared."""
         return self.sent_at or self.prepared_at
 
-    def rest_left_s(self, now: float) -> float:
-        """Seconds for which the vendor is to be left alone before this is submitted again, by its last event."""
+    def rest_left_s(self, now: float, *, slept: bool) -> float:
+        """Seconds for which the vendor is to be left alone before this is submitted again, by its last event.
+
+        No longer than was meant, however clocks jump: while the event lies ahead of the clock, all of it, and nothing
+        once that was slept through.
+        """
         last = self.events[-1] if self.events else {}
-        again_at = float(last.get("again_at", now))
-        rest_s = again_at - float(last.get("at", now))
-        return max(0.0, min(again_at - now, rest_s))  # no longer than was meant, however the clocks jump
+        at, again_at = float(last.get("at", now)), float(last.get("again_at", now))
+        if at > now:
+            return 0.0 if slept else max(0.0, again_at - at)
+        return max(0.0, again_at - now)
 
 
 _NAMES = {row: tuple(column.name for column in fields(row)) for row in (Job, Attempt)}

@@ -42,6 +42,26 @@ async def test_a_wait_that_a_vendor_asked_for_outlives_the_process(start: Start)
     assert (job["status"], repeated_at - refused_at >= 60.0) == ("succeeded", True)
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_wait_is_no_longer_than_was_meant_when_the_clock_is_set_back(
+    start: Start, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    """An hour that is set back in the middle of a Retry-After of 60 s is not added to it, nor is it cut short."""
+    alpha = Scripted(submits=[Refused(FailureKind.RATE_LIMITED, "429", retry_after_s=60.0)])
+    gateway = await start(alpha)
+    job_id = await gateway.submit()
+    await gateway.until(job_id, "retrying")
+    monkeypatch.setattr(tests.support.clock, "START", START - 3_600.0)
+    if restarted:
+        await gateway.crash()
+        await gateway.stop()
+        gateway = await start(alpha)
+    job = await gateway.ended(job_id)
+    refused_at, repeated_at = alpha.asked_at
+    waited_s = repeated_at - (refused_at - 3_600.0)
+    assert (job["status"], 60.0 <= waited_s < 70.0) == ("succeeded", True), waited_s
+
+
 async def test_a_process_does_not_claim_what_it_drives_itself(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a jump of the clock past the lease the job stays with the task that drives it, under the same fence."""
     alpha = Scripted(trouble=Pending(), trouble_s=7_200.0)
