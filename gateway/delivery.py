@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.media.artifacts import Artifacts
+import structlog
+
+from gateway.clock import Clock
+from gateway.media.artifacts import Artifact, Artifacts, ArtifactsUnavailableError
 from gateway.media.decoders import Decoders
 from gateway.media.kinds import MEDIA_TYPES
 from gateway.media.verify import BadMedia, MediaInfo, deviations
@@ -23,6 +26,10 @@ from providers.vocabulary import Scalar
 
 # What vendors deliver when all is well: to convert one of these is vidgate's own part and no deviation.
 USUAL_CONTAINERS = ("mp4", "mov")
+# A file that came in a reply and cannot be stored is held for so long, and tried again after each pause.
+IN_HAND_S = 600.0
+IN_HAND_PAUSE_S = 5.0
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,7 @@ class Delivery:
     artifacts: Artifacts
     decoders: Decoders
     limits: FetchLimits
+    clock: Clock
     deviations_fail: bool
     accepts_other_model: bool
 
@@ -85,7 +93,7 @@ class Delivery:
     async def _collect(self, file: ResultFile, ordered: Mapping[str, Scalar]) -> dict[str, Any]:
         """One file. A fetched one that is broken is fetched once more: that is free, and another render is not."""
         if isinstance(file, InlineFile):
-            return await self._keep(file.data, ordered)
+            return await self._keep(file.data, ordered, in_hand=True)
         try:
             return await self._keep(await self._fetch(file.url), ordered)
         except BadMedia:
@@ -95,7 +103,7 @@ class Delivery:
         with span("fetch result", "client"):
             return (await self.outbound.fetch(url, self.limits)).data
 
-    async def _keep(self, data: bytes, ordered: Mapping[str, Scalar]) -> dict[str, Any]:
+    async def _keep(self, data: bytes, ordered: Mapping[str, Scalar], *, in_hand: bool = False) -> dict[str, Any]:
         with span("verify"):
             info = await self.decoders.inspect(data)
         differing = deviations(info, **_expected(ordered))
@@ -108,13 +116,24 @@ class Delivery:
                 info = await self.decoders.inspect(data)
         media_type = MEDIA_TYPES[info.container]
         with span("store"):
-            artifact = await self.artifacts.put(data, media_type)
+            artifact = await self._put(data, media_type, self.clock.now() + (IN_HAND_S if in_hand else 0.0))
         return _shown(info) | {
             "sha256": artifact.sha256,
             "size_bytes": artifact.size_bytes,
             "media_type": media_type,
             "deviations": list(differing),
         }
+
+    async def _put(self, data: bytes, media_type: str, until: float) -> Artifact:
+        """Store a file; while the store is away, one that cannot be had again is held in memory and tried again."""
+        while True:
+            try:
+                return await self.artifacts.put(data, media_type)
+            except ArtifactsUnavailableError as error:
+                if self.clock.now() >= until:
+                    raise
+                log.warning("result.held", size_bytes=len(data), error=str(error))
+            await self.clock.sleep(IN_HAND_PAUSE_S)
 
 
 def _miscounted(delivered: int, samples: Scalar | None) -> str:

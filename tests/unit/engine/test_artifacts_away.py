@@ -52,6 +52,28 @@ async def test_a_result_waits_until_it_can_be_kept(start: Start, monkeypatch: py
     assert (await gateway.balances())["provider:alpha"] == -alpha.price_micros
 
 
+async def test_a_result_that_came_in_the_reply_is_held_until_it_can_be_kept(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot be had again: five minutes without the bucket cost neither the clip nor a second render."""
+    alpha = Scripted(mode="sync")
+    gateway = await start(alpha)
+    bucket = Bucket(gateway, monkeypatch)
+
+    async def away(moment: str, call: str) -> None:
+        if (moment, call) == ("after", "submit"):
+            bucket.trouble = GenericError("Generic S3 error: 503 Slow Down")
+
+    alpha.hook = away
+    job_id = await gateway.submit(routing={"deadline_s": 3600})
+    await gateway.when(lambda: bucket.trouble is not None)
+    await calm(gateway, job_id)
+    bucket.trouble = None
+    job = await gateway.ended(job_id)
+    assert (job["status"], len(job["attempts"]), len(alpha.asked)) == ("succeeded", 1, 1)
+    assert (await gateway.balances())["provider:alpha"] == -alpha.price_micros
+
+
 async def test_a_picture_that_cannot_be_read_is_sent_later(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job is there and its vendor is not asked until its picture can be had."""
     alpha = Scripted()

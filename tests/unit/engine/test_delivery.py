@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.clock import SystemClock
 from gateway.delivery import Delivery, Undelivered
 from gateway.media.artifacts import Artifacts
 from gateway.outbound import FetchLimits, Outbound
@@ -112,6 +113,7 @@ async def test_a_result_that_is_short_of_pictures_is_not_stored(tmp_path: Path) 
         artifacts,
         decoders(),
         FetchLimits(1, 1.0),
+        SystemClock(),
         deviations_fail=True,
         accepts_other_model=False,
     )
