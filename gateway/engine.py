@@ -32,6 +32,7 @@ from gateway.orders import order_of, tried_of
 from gateway.parts import Parts
 from gateway.planning import Option, Plan
 from gateway.problems import DeadlinePassed, JobProblem, NoRouteLeft
+from gateway.retrying import Retrying
 from gateway.runs import Render, Run
 from gateway.settlement import AttemptEnd, JobEnd, never_told
 from gateway.store.jobs import Attempt, LeaseLostError
@@ -51,6 +52,7 @@ from providers.contract import (
     Refused,
     RenderRequest,
     Report,
+    SubmitOutcome,
 )
 
 log = structlog.get_logger()
@@ -65,6 +67,7 @@ class Engine:
         self._parts = parts
         self._journal = Journal(parts)
         self._evidence = Evidence(parts)
+        self._retrying = Retrying(parts)
 
     async def drive(self, run: Run) -> float | None:
         """Take a job on until it may sleep: the seconds to its next step, or None when it is over for this process."""
@@ -155,6 +158,8 @@ class Engine:
             if not await self._has_slot(run, attempt):
                 return
             request = await self._parts.inputs.request(run.job, attempt)
+            if isinstance(request, Refused):  # nothing is sent, and whoever finds the row may submit
+                attempt = replace(attempt, sent_at=None)
             run.critical = True
             attempt = await self._journal.start(run, attempt, plan, option)
         await self._send(run, attempt, request)
@@ -169,7 +174,8 @@ class Engine:
             return
         request = await self._parts.inputs.request(run.job, attempt)
         run.critical = True
-        changes = {"submits": attempt.submits + 1, "sent_at": self._parts.clock.now()}
+        sent_at = None if isinstance(request, Refused) else self._parts.clock.now()
+        changes = {"submits": attempt.submits + 1, "sent_at": sent_at}
         attempt = await self._journal.note(run, attempt, "submit", f"submit {attempt.submits + 1}", changes)
         await self._send(run, attempt, request)
 
@@ -182,14 +188,16 @@ class Engine:
             run.sleep(wait_s)
         return wait_s <= 0
 
-    async def _send(self, run: Run, attempt: Attempt, request: RenderRequest) -> None:
-        """Submit once. The intent is committed; what comes back is written before anything else happens."""
+    async def _send(self, run: Run, attempt: Attempt, request: RenderRequest | Refused) -> None:
+        """Submit once. The intent is committed; what comes back is written before anything else happens.
+
+        Where the vendor did not even take the picture, that is what came back.
+        """
         self._parts.fleet.depart(attempt.route, attempt.id, self._parts.clock.now())
         self._journal.observe(attempt, "dispatched")
         try:
             await self._journal.keep_lease(run)
-            with permitted_by(lambda: self._journal.check_lease(run)):
-                outcome = await self._parts.fleet.account(attempt.route).provider.submit(request)
+            outcome = request if isinstance(request, Refused) else await self._call(run, attempt, request)
             match outcome:
                 case Accepted():
                     await self._journal.accept(run, attempt, outcome)
@@ -202,13 +210,15 @@ class Engine:
         finally:
             run.critical = False
 
+    async def _call(self, run: Run, attempt: Attempt, request: RenderRequest) -> SubmitOutcome:
+        with permitted_by(lambda: self._journal.check_lease(run)):
+            return await self._parts.fleet.account(attempt.route).provider.submit(request)
+
     async def _refused(self, run: Run, attempt: Attempt, outcome: Refused) -> None:
         self._parts.fleet.arrive(attempt.id)
         self._journal.observe(attempt, "failed", failure=outcome.kind, retry_after_s=outcome.retry_after_s)
-        situation, rules = self._parts.fleet.situation(attempt, run.job.deadline_at), self._parts.settings.retry.rules
-        decision = retry.after_refusal(outcome.kind, outcome.retry_after_s, situation, rules, self._parts.random)
+        decision = self._retrying.after_refusal(run, attempt, outcome)
         if isinstance(decision, RetryHere):
-            self._parts.fleet.withdraw(attempt.route)
             await self._again(run, attempt, decision, outcome.detail, suspected=False)
         else:
             await self._journal.close(run, attempt, decision, outcome.kind, outcome.detail)
@@ -226,7 +236,7 @@ class Engine:
         run.stage = "in_doubt"
         if attempt.state is AttemptState.PREPARED:
             attempt = await self._journal.lost_reply(run, attempt)
-        decision = self._after_doubt(run, attempt, "not_looked")
+        decision = self._retrying.after_doubt(run, attempt, "not_looked")
         found: retry.Evidence = "not_looked"
         if isinstance(decision, LookForEvidence):
             if self._evidence.can_tell(attempt) and not run.slept:
@@ -236,7 +246,7 @@ class Engine:
             attempt = run.attempts[-1]
             if attempt.state is AttemptState.ACCEPTED:
                 return
-            decision = self._after_doubt(run, attempt, found)
+            decision = self._retrying.after_doubt(run, attempt, found)
         if isinstance(decision, StayInDoubt | LookForEvidence):
             await self._outlast(run, attempt)
         else:
@@ -260,7 +270,7 @@ class Engine:
         if ruling.verdict == "accepted":
             await self._journal.accept(run, attempt, Accepted(ruling.token or {}), ruling.told)
         elif ruling.verdict == "not_accepted":
-            decision = self._after_doubt(run, attempt, "not_accepted")
+            decision = self._retrying.after_doubt(run, attempt, "not_accepted")
             assert isinstance(decision, RetryHere | NextRoute)
             await self._leave(run, attempt, decision, ruling.told, suspected=False)
         else:
@@ -268,18 +278,6 @@ class Engine:
             end = AttemptEnd(FailureKind.LOST, ruling.told, self._parts.clock.now(), charged, reason=ruling.told)
             job_end = never_told(attempt) if ruling.verdict == "lost" else None
             await self._journal.fail(run, attempt, end, Report(cost_micros=charged), job_end)
-
-    def _after_doubt(
-        self, run: Run, attempt: Attempt, found: retry.Evidence
-    ) -> RetryHere | NextRoute | LookForEvidence | StayInDoubt:
-        if attempt.route not in self._parts.fleet.routes:
-            return NextRoute("the configuration no longer has this route")
-        billing, rules = self._parts.fleet.routes[attempt.route].ambiguous_billing, self._parts.settings.retry.rules
-        situation = self._parts.fleet.situation(attempt, run.job.deadline_at, answered=run.doubt_answered)
-        decision = retry.after_doubt(found, billing, situation, rules, self._parts.random)
-        if isinstance(decision, RetryHere):
-            self._parts.fleet.withdraw(attempt.route)
-        return decision
 
     async def _look(self, run: Run, attempt: Attempt) -> retry.Evidence:
         """Ask the vendor's own records, which have had time to settle; a render that they have is followed."""

@@ -16,7 +16,7 @@ from gateway.parts import Parts
 from gateway.runs import Run
 from gateway.store import jobs as rows
 from gateway.store.jobs import Attempt
-from providers.contract import Accepted, HasLookup, LookupOutcome, NoEvidence, SentAttempt
+from providers.contract import Accepted, HasLookup, LookupOutcome, NoEvidence, Refused, SentAttempt
 
 RIVALS_WINDOW_S = 86_400.0
 
@@ -74,6 +74,8 @@ class Evidence:
         assert isinstance(provider, HasLookup)
         rivals = await self._parts.store.read(rows.rivals, attempt, since - RIVALS_WINDOW_S)
         request = await self._parts.inputs.request(run.job, attempt)
+        if isinstance(request, Refused):
+            return NoEvidence(request.detail)
         sent = SentAttempt(request, since, until, attempt.credits_before_micros, rivals.claimed)
         found = await provider.lookup(sent)
         if isinstance(found, Accepted) and rivals.twin:

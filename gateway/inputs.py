@@ -25,7 +25,7 @@ from gateway.store.jobs import Attempt, Job
 from gateway.telemetry.tracing import span
 from policies.fit import picture
 from providers.capability import ImageForm, ImageGiven, Route
-from providers.contract import HasUpload, RenderRequest, SourceImage
+from providers.contract import FailureKind, HasUpload, Refused, RenderRequest, SourceImage
 
 log = structlog.get_logger()
 
@@ -84,20 +84,30 @@ class Inputs:
         uploads = isinstance(self.fleet.account(route.name).provider, HasUpload)
         return next((form for form in route.image_forms if form != "url" or self.links_are_public or uploads), None)
 
-    async def request(self, job: Job, attempt: Attempt) -> RenderRequest:
-        """What the vendor is asked for with an attempt: its parameters, and the picture in the form that it takes."""
+    async def request(self, job: Job, attempt: Attempt) -> RenderRequest | Refused:
+        """What the vendor is asked for with an attempt: its parameters, and the picture in the form that it takes.
+
+        Refused where the picture cannot be had in that form, because the vendor did not store it or nobody prepares it.
+        """
         route = self.fleet.routes[attempt.route]
+        try:
+            image = await self.source(job, route)
+        except Unavailable as error:
+            return Refused(FailureKind.UNAVAILABLE, error.detail)
         return RenderRequest(
             route=route,
             attempt_id=attempt.id,
             parameters=attempt.wire,
-            image=await self.source(job, route),
+            image=image,
             callback_url=self.callback_url(attempt.id),
             timeout_s=max(SUBMIT_TIMEOUT_MIN_S, SUBMIT_TIMEOUT_FACTOR * route.latency_nominal_s),
         )
 
     async def source(self, job: Job, route: Route) -> SourceImage:
-        """The job's picture as this route takes it: cropped and sized where vidgate must, as bytes or as a link."""
+        """The job's picture as this route takes it: cropped and sized where vidgate must, as bytes or as a link.
+
+        Raises Unavailable.
+        """
         wanted, given = picture(route, job.parameters), job.input
         as_it_is = wanted.crop is None and wanted.size is None
         if as_it_is and self.links_are_public and self.form(route) == "url":  # it need not be read to be linked to

@@ -24,6 +24,7 @@ from providers.contract import (
     RenderRequest,
     Report,
     SentAttempt,
+    SourceImage,
     SubmitOutcome,
     Token,
     Tools,
@@ -58,8 +59,9 @@ class Scripted:
     """One scripted vendor with one route, `<name>/one`.
 
     `submits`, `checks` and `lookups` are answered from in turn, the scripted ones first; then submits are accepted (or
-    finished, where the route is `sync`), checks finish, and lookups tell the truth. `looks_up`, `cancels` and
-    `balance_micros` give abilities that the provider does not have without them. While `trouble` lasts, for `trouble_s`
+    finished, where the route is `sync`), checks finish, and lookups tell the truth. `looks_up`, `cancels`,
+    `balance_micros` and `uploads`, which says of each upload in turn whether it succeeds, give abilities that the
+    provider does not have without them. While `trouble` lasts, for `trouble_s`
     from the first submit, it is what every check is answered with. `hook` is told `before` and `after` every call.
     """
 
@@ -73,6 +75,7 @@ class Scripted:
     looks_up: bool = False
     cancels: bool | None = None
     balance_micros: int | None = None
+    uploads: deque[bool] | None = None
     trouble: CheckOutcome | None = None
     trouble_s: float = 0.0
     hook: Hook | None = None
@@ -98,6 +101,8 @@ class Scripted:
             self.cancel = self._cancel
         if self.balance_micros is not None:
             self.balance = self._balance
+        if self.uploads is not None:
+            self.upload = self._upload
 
     @property
     def route(self) -> Route:
@@ -198,6 +203,11 @@ class Scripted:
     async def _balance(self) -> Balance | None:
         assert self.balance_micros is not None
         return Balance(self.balance_micros - self.charged_micros)
+
+    async def _upload(self, image: SourceImage) -> str | None:
+        assert self.uploads is not None
+        succeeds = self.uploads.popleft() if self.uploads else True
+        return f"https://{self.name}.test/{len(image.data or b'')}" if succeeds else None
 
     def _run(self, request: RenderRequest) -> str:
         request_id = f"{self.name}-{len(self.running) + 1}"
