@@ -76,7 +76,8 @@ class Evidence:
         request = await self._parts.inputs.request(run.job, attempt)
         if isinstance(request, Refused):
             return NoEvidence(request.detail)
-        sent = SentAttempt(request, since, until, attempt.credits_before_micros, rivals.claimed)
+        drawn = attempt.seed is not None and run.job.parameters.get("seed") == -1
+        sent = SentAttempt(request, since, until, attempt.credits_before_micros, rivals.claimed, is_unique=drawn)
         found = await provider.lookup(sent)
         if isinstance(found, Accepted) and rivals.twin:
             return NoEvidence("the records have a render of these inputs, which another lost attempt may have started")

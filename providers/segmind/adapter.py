@@ -110,13 +110,18 @@ class Segmind:
         return await self._look_up(sent)
 
     async def _look_up(self, sent: SentAttempt) -> LookupOutcome:
-        rows = await history.requests_between(self._account, sent.sent_at, sent.until)
+        rows = await history.requests_around(self._account, sent.sent_at, sent.until, self._clock.now())
         if rows is None:
             return NoEvidence("the request history could not be read completely")
         matches = history.matching(rows, sent)
-        if matches:
-            name = matches[0].request_id
+        timely = [row for row in matches if history.in_time(row, sent)]
+        # Inputs that were drawn for this attempt alone name it, whatever the clock of the records says.
+        found = timely or (list(matches) if sent.is_unique else [])
+        if found:
+            name = found[0].request_id
             return Accepted(outcomes.token_for(name), report=Report(request_id=name))
+        if matches:
+            return NoEvidence("the request history has these inputs at another time: a clock may be wrong")
         if history.unreadable(rows, sent):
             return NoEvidence("the request history has a request of that time without its inputs")
         return NotFound(f"not among {len(rows)} requests in the history of that time")

@@ -21,6 +21,9 @@ PAGES_MAX = 20
 DAY_S = 86_400.0
 WINDOW_MAX_S = 29 * DAY_S  # the vendor serves 31 days at a time; the dates asked for are a day wider on either side
 CLOCK_SKEW_S = 120.0
+# Further than any time zone is from another: the clock behind the records may be wrong, or tell a local time. Less than
+# a day, so that whatever else the gateway sent on the account at such a time is among the claimed.
+CLOCK_WRONG_MAX_S = 20 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +40,28 @@ class Row:
     reply: Mapping[str, Json]
 
 
-async def requests_between(account: Account, since: float, until: float) -> tuple[Row, ...] | None:
-    """Every request recorded between two unix times; None when the records could not be read completely.
+async def requests_around(account: Account, since: float, until: float, now: float) -> tuple[Row, ...] | None:
+    """Every request that can have been recorded between two unix times, also by a clock that is hours off.
 
-    The vendor's own filter by model is not used: a row that it hides could be the one that was paid for.
+    None when the records could not be read completely. They are read back from the newest, as far as is needed: a clock
+    is no further behind than the newest row is old. The vendor's own filter by model is not used: a row that it hides
+    could be the one that was paid for.
     """
     if until - since > WINDOW_MAX_S:
         return None
     found: list[Row] = []
+    behind_s = CLOCK_WRONG_MAX_S
     for page in range(1, PAGES_MAX + 1):
         rows = await _page(account, page, since, until)
         if rows is None:
             return None
-        found.extend(row for row in rows if _inside(row, since, until))
+        newest = rows[0].created_at if rows and page == 1 else None
+        if newest is not None:
+            behind_s = min(CLOCK_WRONG_MAX_S, max(0.0, now - newest))
+        found.extend(rows)
         oldest = rows[-1].created_at if rows else None
-        if len(rows) < PAGE_ROWS or (oldest is not None and oldest < since - CLOCK_SKEW_S):
-            return tuple(found)
+        if len(rows) < PAGE_ROWS or (oldest is not None and oldest < since - behind_s - CLOCK_SKEW_S):
+            return tuple(row for row in found if _inside(row, since, until, CLOCK_WRONG_MAX_S))
     return None
 
 
@@ -77,6 +86,11 @@ def matching(rows: tuple[Row, ...], sent: SentAttempt) -> tuple[Row, ...]:
         if row.request_id not in sent.claimed and row.body is not None and _same_inputs(row.body, sent)
     }
     return tuple(sorted(matches.values(), key=lambda row: row.created_at or 0.0))
+
+
+def in_time(row: Row, sent: SentAttempt) -> bool:
+    """Whether a row was recorded in the time of the submit, by a clock that is right; also when it tells no time."""
+    return _inside(row, sent.sent_at, sent.until, CLOCK_SKEW_S)
 
 
 def unreadable(rows: tuple[Row, ...], sent: SentAttempt) -> bool:
@@ -156,8 +170,8 @@ def _inputs(value: Json) -> Mapping[str, Json] | None:
     return value if isinstance(value, dict) else None
 
 
-def _inside(row: Row, since: float, until: float) -> bool:
-    return row.created_at is None or since - CLOCK_SKEW_S <= row.created_at <= until + CLOCK_SKEW_S
+def _inside(row: Row, since: float, until: float, skew_s: float) -> bool:
+    return row.created_at is None or since - skew_s <= row.created_at <= until + skew_s
 
 
 def _day(moment_s: float) -> str:

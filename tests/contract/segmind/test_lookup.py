@@ -80,11 +80,56 @@ async def test_a_request_that_belongs_to_another_attempt_is_left_alone(bench: Be
 
 
 async def test_a_request_of_another_day_is_not_the_one(bench: Bench) -> None:
-    """Only the time in which the submit was made is looked at."""
+    """What was recorded a day from the submit is no evidence of it, however wrong a clock may be."""
     request = made_request("svd")
     await bench.adapter.submit(request)
-    bench.clock.advance(3_600)
+    bench.clock.advance(86_400)
     assert isinstance(await bench.adapter.lookup(bench.sent(request)), NotFound)
+
+
+# A vendor's clock that is off by minutes, and records that tell a local time as if it were universal.
+WRONG_CLOCKS_S = [300.0, -300.0, 3_600.0, -8 * 3_600.0, 14 * 3_600.0]
+
+
+@pytest.mark.parametrize("off_s", WRONG_CLOCKS_S)
+async def test_a_clock_that_is_wrong_never_makes_a_paid_run_absent(answering: Answering, off_s: float) -> None:
+    """The same inputs at another time may be this submit: no evidence, and never "it is not there"."""
+    other = row(request_id="r-2", request_body={"seed": 1})
+    shown = page(row(model_created=START + off_s), other)
+    assert isinstance(await look_up(answering, shown), NoEvidence)
+    assert isinstance(await look_up(answering, shown, claimed=frozenset({"r-1"})), NotFound)
+
+
+@pytest.mark.parametrize("off_s", WRONG_CLOCKS_S)
+async def test_a_drawn_seed_names_its_run_whatever_the_clock_says(answering: Answering, off_s: float) -> None:
+    """Inputs that were drawn for one attempt are nobody else's: the run is followed, wherever its time is."""
+    found = await look_up(answering, page(row(model_created=START + off_s)), is_unique=True)
+    assert found == Accepted({"request_id": "r-1"}, report=Report("r-1"))
+
+
+async def test_a_run_of_the_right_time_goes_before_one_of_another(answering: Answering) -> None:
+    """With the same inputs twice, the one whose time fits is the submit's."""
+    shown = page(row(request_id="r-2"), row(model_created=START - 3_600))
+    assert (await look_up(answering, shown)).report.request_id == "r-2"
+    assert (await look_up(answering, shown, is_unique=True)).report.request_id == "r-2"
+
+
+async def test_records_behind_a_late_clock_are_read_as_far_back_as_that_clock_can_be(answering: Answering) -> None:
+    """The newest row is an hour old, so the clock may be an hour late: the run on the second page is found."""
+    filler, late = row(request_body={"seed": 1}), START - 3_600
+    first = [filler | {"request_id": f"f-{index}", "model_created": late - index} for index in range(PAGE_ROWS)]
+    second = page(row(model_created=late - PAGE_ROWS))
+    assert isinstance(await look_up(answering, page(*first), second, is_unique=True), Accepted)
+
+
+async def test_a_busy_account_is_not_read_to_its_end(answering: Answering) -> None:
+    """A row of this minute shows that the clock is right: reading stops where the submit cannot be any more."""
+    filler = row(request_body={"seed": 1})
+    times = [START, *(START - 400 - index for index in range(PAGE_ROWS - 1))]
+    rows = [filler | {"request_id": f"f-{index}", "model_created": at} for index, at in enumerate(times)]
+    adapter, seen = answering(page(*rows))
+    found = await adapter.lookup(SentAttempt(made_request("svd"), sent_at=START, until=START))
+    assert (isinstance(found, NotFound), len(seen)) == (True, 1)
 
 
 async def test_a_history_that_lags_is_given_time_before_it_is_believed(bench: Bench) -> None:

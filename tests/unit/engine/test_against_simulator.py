@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from gateway.store.jobs import load_attempts
+from providers.simulation import SandboxClock
 from tests.support.clock import VirtualLoop
 from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
@@ -84,6 +85,19 @@ async def test_a_lost_reply_is_found_in_the_vendors_history_by_what_was_sent(sta
     assert (bench.meter.submits_accepted, bench.meter.charged_micros) == (1, PRICE)
     told = [event["what"] for event in job["attempts"][0]["events"]]
     assert told == ["submit", "in_doubt", "looked_up", "accepted", "delivered"]
+
+
+@pytest.mark.parametrize("off_s", [300.0, -300.0, 7_200.0])
+async def test_a_vendors_wrong_clock_costs_no_second_render(start: Start, bench: Bench, off_s: float) -> None:
+    """Its records show the lost submit at another time: found all the same, one run, one charge, nothing suspected."""
+    wrong = SandboxClock(bench.vendor.sandbox.clock)
+    wrong.advance(off_s)
+    bench.vendor.sandbox.clock = wrong
+    gateway = await started(start, bench)
+    bench.spoil("submit", "502_after_accept")
+    job = await gateway.made()
+    assert (job["status"], bench.meter.submits_accepted, bench.meter.charged_micros) == ("succeeded", 1, PRICE)
+    assert (await gateway.balances()).get("suspense", 0) == 0
 
 
 async def test_a_429_waits_for_the_reset_that_the_vendor_names(start: Start, bench: Bench) -> None:
