@@ -85,4 +85,4 @@ class Evidence:
 
 
 def _of_job(connection: Connection, job_id: str) -> list[InSuspense]:
-    return in_suspense(connection, job_id=job_id)
+    return [one for one in in_suspense(connection, job_id=job_id) if not one.is_cost]

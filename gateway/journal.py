@@ -12,10 +12,12 @@ from typing import Any
 import structlog
 
 from gateway import settlement
+from gateway.costs import Costs, with_cost
 from gateway.delivery import Delivered, reported_deviations
 from gateway.jobs import AttemptState, JobStatus
+from gateway.money.amounts import AMOUNT_MAX_MICROS
 from gateway.money.losses import InSuspense
-from gateway.money.true_cost import BalanceDelta, true_cost
+from gateway.money.true_cost import true_cost
 from gateway.orders import order_of, routing_kind
 from gateway.parts import Parts
 from gateway.planning import Option, Plan, size_class
@@ -40,6 +42,7 @@ class Journal:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._store = OutwaitingStore(parts.store, parts.clock)
+        self._costs = Costs(parts)
 
     def new_attempt(self, run: Run, option: Option) -> Attempt:
         """The intent to try a route, with a seed drawn in place of "random"; not written yet.
@@ -240,11 +243,12 @@ class Journal:
         suspected: bool = False,
     ) -> None:
         """Close an attempt; with `Stop` close the job too, otherwise the next step looks for another route."""
-        cost_micros = report.cost_micros if report is not None else None
-        now = self._parts.clock.now()
-        end = AttemptEnd(kind, detail, now, cost_micros or 0, suspected=suspected, then=decision.why)
+        cost = self._costs.of_failure(attempt, report or Report())
+        end = AttemptEnd(kind, detail, self._parts.clock.now(), suspected=suspected, then=decision.why)
+        if cost is not None:
+            end = replace(end, loss_micros=cost.amount_micros, disputed_micros=cost.disputed_micros)
         refused = JobEnd(JobStatus.FAILED, RequestRefused(f"{attempt.route}: {detail}", reason=kind))
-        await self.fail(run, attempt, end, report or Report(), refused if isinstance(decision, Stop) else None)
+        await self.fail(run, attempt, end, with_cost(report, cost), refused if isinstance(decision, Stop) else None)
         self._parts.meter.decided(attempt, decision)
 
     async def fail(
@@ -255,9 +259,9 @@ class Journal:
         A vendor that accepted it and does not say what it charged is believed by the fall of its balance. With
         `job_end` the job ends in the same transaction.
         """
-        source = "reported" if report.cost_micros is not None else None
+        source = None if report.cost_micros is None else "book" if end.disputed_micros else "reported"
         if source is None and attempt.token is not None:
-            balance = await self._balance_delta(attempt)
+            balance = await self._costs.balance_delta(attempt)
             fell = true_cost(reported_micros=None, balance=balance, book_micros=attempt.price_micros)
             if fell.source == "balance":
                 source, report = "balance", replace(report, cost_micros=fell.amount_micros)
@@ -283,16 +287,7 @@ class Journal:
     async def succeed(self, run: Run, attempt: Attempt, report: Report, delivered: Delivered) -> None:
         """Close attempt and job, and bill the true cost with the team's margin, never above the caller's own limit."""
         now = self._parts.clock.now()
-        balance = await self._balance_delta(attempt) if report.cost_micros is None else None
-        prices = self._parts.planner.prices
-        cost = true_cost(
-            reported_micros=report.cost_micros,
-            balance=balance,
-            measured_micros=prices.measured_micros(
-                attempt.route, run.job.parameters, run.job.created_at, report.inference_s
-            ),
-            book_micros=attempt.price_micros,
-        )
+        cost = await self._costs.of_delivery(run.job, attempt, report)
         order = order_of(run.job)
         price = order.team_plan.price_micros(cost.amount_micros, attempt.route)
         limit = order.limit_micros
@@ -301,15 +296,18 @@ class Journal:
         success = Success(
             result={"files": delivered.files, "seed": seed, "model": report.model, "deviations": differing},
             cost=cost,
-            price_micros=price if limit is None else min(price, limit),
+            price_micros=min(price, AMOUNT_MAX_MICROS if limit is None else limit),
             provider=attempt.account,
             at=now,
         )
+        stored = "verified and stored"
+        if cost.disputed_micros:
+            stored += "; the cost that the vendor reports is beyond belief, what was expected is billed"
         changes = {
             "seed": seed,
             "model": report.model,
             "vendor_request_id": report.request_id or attempt.vendor_request_id,
-            "events": [*attempt.events, {"at": now, "what": "delivered", "detail": "verified and stored"}],
+            "events": [*attempt.events, {"at": now, "what": "delivered", "detail": stored}],
         }
         run.job, attempt = await self._store.write(settlement.succeed, run.job, attempt, success, changes)
         run.put(attempt)
@@ -319,13 +317,6 @@ class Journal:
         self.observe(attempt, "succeeded", billed_micros=cost.amount_micros)
         self._parts.meter.succeeded(run.job, attempt, run.rendered_at)
         self._told("job.succeeded", run, attempt, price_micros=success.price_micros)
-
-    async def _balance_delta(self, attempt: Attempt) -> BalanceDelta | None:
-        """What left the account, where the vendor does not say what it charged and nothing else could be charged."""
-        before = self._parts.fleet.balance_before(attempt.id)
-        after = await self._parts.fleet.refresh_balance(attempt.account) if before is not None else None
-        alone = self._parts.fleet.balance_before(attempt.id) is not None
-        return BalanceDelta(before, after, alone) if before is not None and after is not None else None
 
     async def cancel(self, run: Run, attempt: Attempt | None) -> None:
         """Close a job that the caller stopped while no vendor was working for it, or whose vendor stopped."""
@@ -359,6 +350,8 @@ class Journal:
     ) -> None:
         """Feed the router one fact about an attempt."""
         now = self._parts.clock.now()
+        if failure is not None:
+            billed_micros = self._costs.believed_micros(attempt, billed_micros)
         fact = Observation(
             kind=kind,
             at=now,

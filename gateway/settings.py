@@ -220,6 +220,13 @@ class MoneySection(Section):
         le=10,
         description="How far a route's reported costs may be from the price book before it is told, as a share.",
     )
+    reported_cost_max_ratio: Decimal = Field(
+        default=Decimal(5),
+        ge=1,
+        le=1000,
+        description="How many times a route's worst price a vendor's reported cost may be; of a higher one the price "
+        "book's figure is billed, and the rest waits in suspense for the operator.",
+    )
     usage_webhook: UsageWebhookSection | None = Field(
         default=None, description="Sends an event for every billed job to a metering service."
     )

@@ -15,7 +15,7 @@ from gateway import events
 from gateway.jobs import AttemptState, IllegalMoveError, JobStatus, move_attempt, move_job
 from gateway.money import ledger
 from gateway.money.drift import PriceObservation, observe_price
-from gateway.money.losses import InSuspense
+from gateway.money.losses import COST_SUFFIX, InSuspense
 from gateway.money.true_cost import TrueCost
 from gateway.problems import JobProblem, OutcomeUnknown
 from gateway.store import jobs as rows
@@ -64,7 +64,8 @@ def note_attempt(connection: Connection, job: Job, attempt: Attempt, changes: Ma
 class AttemptEnd:
     """How an attempt ended without a result. `loss_micros` is what the vendor charged for it: the operator's loss.
 
-    `suspected` says that nobody knows whether it charged anything. `reason` explains the booking, where the kind does
+    `suspected` says that nobody knows whether it charged anything, `disputed_micros` is what it says above what can be
+    believed. `reason` explains the booking, where the kind does
     not say it all; `then` tells in the attempt's story what follows.
     """
 
@@ -75,6 +76,7 @@ class AttemptEnd:
     suspected: bool = False
     reason: str = ""
     then: str = ""
+    disputed_micros: int = 0
 
     @property
     def told(self) -> str:
@@ -111,6 +113,7 @@ def fail_attempt(
             job.id, attempt.id, attempt.account, end.loss_micros, end.at, reason, attempt.route, request_id
         )
         ledger.book_loss(connection, loss)
+    dispute_cost(connection, attempt, end.disputed_micros, end.at, changes.get("vendor_request_id"))
     return note_attempt(connection, job, attempt, changes)
 
 
@@ -168,6 +171,7 @@ def succeed(
     if not isinstance(captured, ledger.Captured):
         rows.hold_fence(connection, job)  # whoever has taken the job over may have ended it: no fault of anybody's
         raise IllegalMoveError(f"job {job.id} is active and its hold was settled before: {captured.kind}")
+    dispute_cost(connection, attempt, success.cost.disputed_micros, success.at, capture.provider_request_id)
     if success.cost.source == "reported":
         observe_price(
             connection,
@@ -259,5 +263,22 @@ def suspect_charge(connection: Connection, job: Job, attempt: Attempt) -> None:
         reason="the outcome of a submit is not known",
         route=attempt.route,
         provider_request_id=attempt.vendor_request_id,
+    )
+    ledger.suspend(connection, suspense)
+
+
+def dispute_cost(
+    connection: Connection, attempt: Attempt, disputed_micros: int, at: float, request_id: str | None
+) -> None:
+    """Put what a vendor reported above what can be believed into the operator's suspense account; nothing for 0."""
+    suspense = ledger.Suspense(
+        job_id=attempt.job_id,
+        attempt_id=f"{attempt.id}{COST_SUFFIX}",
+        provider=attempt.account,
+        amount_micros=disputed_micros,
+        at=at,
+        reason="the vendor reports a cost that is beyond belief: this much above what was expected",
+        route=attempt.route,
+        provider_request_id=request_id,
     )
     ledger.suspend(connection, suspense)

@@ -178,7 +178,7 @@ def _listed(connection: Connection) -> list[dict[str, Any]]:
             "job": one.job_id,
             "team": teams.get(one.job_id),
             "route": one.route,
-            "state": "given up",
+            "state": "cost in dispute" if one.is_cost else "given up",
             "amount_micros": one.amount_micros,
             "since": when(one.at),
             "until": None,
@@ -281,7 +281,8 @@ def _settle(connection: Connection, name: str, ruling: Ruling) -> dict[str, Any]
     if suspense is None:
         raise _nothing_open(connection, name, attempt)
     if ruling.verdict == "accepted":
-        what = f"{name} was given up and its job has moved on: a token cannot be followed any more"
+        gone = "its render is known" if suspense.is_cost else "it was given up and its job has moved on"
+        what = f"{name}: {gone}; a token cannot be followed any more"
         raise CommandError(ExitCode.USAGE, what, "--charged USD, --not-accepted or --lost settle its charge")
     return _end_suspense(connection, suspense, ruling)
 

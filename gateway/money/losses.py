@@ -22,6 +22,9 @@ from gateway.money.amounts import require_micros
 from gateway.money.transfers import LOSS, SUSPENSE, TREASURY, Fact, book, provider_account, team_account
 from gateway.store.schema_money import entries, holds
 
+# After an attempt's id: the suspense of what its vendor reported above what can be believed.
+COST_SUFFIX = "/cost"
+
 
 class CorrectionError(ValueError):
     """A correction that cannot be: the sentence says why."""
@@ -77,7 +80,10 @@ class Suspense:
 
 @dataclass(frozen=True, slots=True)
 class InSuspense:
-    """A suspense that nobody has cleared yet. `name` is its attempt's id, with `/2` for a second submit's."""
+    """A suspense that nobody has cleared yet.
+
+    `name` is its attempt's id, with `/2` for a second submit's, and `COST_SUFFIX` for a reported cost in dispute.
+    """
 
     name: str
     job_id: str
@@ -91,6 +97,11 @@ class InSuspense:
     def attempt_id(self) -> str:
         """The attempt whose submit it was."""
         return self.name.partition("/")[0]
+
+    @property
+    def is_cost(self) -> bool:
+        """Whether the render is known and only what it cost is not."""
+        return self.name.endswith(COST_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def mend(connection: Connection, found: Reconciliation, at: float, *, accept_unm
 def _end_suspense(connection: Connection, found: Reconciliation, at: float) -> tuple[int, int]:
     charged = returned = 0
     for verdict in found.verdicts:
-        attempt_id = verdict.ours.attempt_id
+        attempt_id = verdict.ours.suspended_as
         if attempt_id is None:
             continue
         if verdict.theirs is None:
@@ -50,7 +50,7 @@ def _end_suspense(connection: Connection, found: Reconciliation, at: float) -> t
         ended = clear_suspense(
             connection,
             attempt_id,
-            charged_micros=verdict.theirs.amount_micros,
+            charged_micros=max(0, verdict.theirs.amount_micros - verdict.ours.settled_micros),
             at=at,
             reason="on the vendor's list of charges",
             provider_request_id=verdict.theirs.request_id,

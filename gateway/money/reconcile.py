@@ -41,7 +41,8 @@ class ImportResult:
 class OurCharge:
     """What our books say a vendor charged for one render, corrections included. `in_suspense_micros` waits in doubt.
 
-    `corrections` counts those booked so far; `hold_id` is only known of a render that was billed.
+    `corrections` counts those booked so far; `hold_id` is only known of a render that was billed. `suspended_as` is the
+    name of what waits.
     """
 
     request_id: str | None
@@ -54,6 +55,12 @@ class OurCharge:
     job_id: str | None = None
     route: str | None = None
     corrections: int = 0
+    suspended_as: str | None = None
+
+    @property
+    def settled_micros(self) -> int:
+        """What is booked for good."""
+        return self.amount_micros - self.in_suspense_micros
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +297,7 @@ def _our_charge(row: Any, request_id: str | None) -> OurCharge:
         job_id=row.job_id,
         route=row.route,
         corrections=int(row.corrections),
+        suspended_as=row.attempt_id if row.suspense and row.in_suspense_micros else None,
     )
 
 
@@ -308,6 +316,7 @@ def _merge(merged: dict[tuple[str, str | None], OurCharge], identity: tuple[str,
         job_id=before.job_id or one.job_id,
         route=before.route or one.route,
         corrections=before.corrections + one.corrections,
+        suspended_as=before.suspended_as or one.suspended_as,
     )
 
 

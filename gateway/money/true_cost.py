@@ -4,10 +4,10 @@ our own at the seconds that were measured). Pure."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from gateway.money.amounts import require_micros
+from gateway.money.amounts import AMOUNT_MAX_MICROS, require_micros
 
 Source = Literal["reported", "balance", "measured", "book"]
 SOURCES: Mapping[Source, str] = {
@@ -22,10 +22,14 @@ BALANCE_TRUST_FACTOR = 5
 
 @dataclass(frozen=True, slots=True)
 class TrueCost:
-    """A cost in micro-USD and where the figure is from."""
+    """A cost in micro-USD and where the figure is from.
+
+    `disputed_micros` is what a vendor reported above it and nobody believes.
+    """
 
     amount_micros: int
     source: Source
+    disputed_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,31 @@ class BalanceDelta:
 
 
 def true_cost(
-    *, reported_micros: int | None, balance: BalanceDelta | None, book_micros: int, measured_micros: int | None = None
+    *,
+    reported_micros: int | None,
+    balance: BalanceDelta | None,
+    book_micros: int,
+    measured_micros: int | None = None,
+    most_micros: int = AMOUNT_MAX_MICROS,
 ) -> TrueCost:
-    """Choose the best known figure. A balance counts only when it fell, alone, by a believable amount."""
-    require_micros(book_micros, "book_micros")
-    if reported_micros is not None:
-        return TrueCost(require_micros(reported_micros, "reported_micros"), "reported")
+    """Choose the best known figure. A balance counts only when it fell, alone, by a believable amount.
+
+    What a vendor reports beyond `most_micros` is disputed, whatever its size; what is no amount was not reported.
+    """
+    reported = reported_micros if _is_amount(reported_micros) else None
+    if reported is not None and reported <= most_micros:
+        return TrueCost(reported, "reported")
+    known = _unreported(balance, require_micros(book_micros, "book_micros"), measured_micros)
+    if reported is None:
+        return known
+    return replace(known, disputed_micros=max(0, min(reported, AMOUNT_MAX_MICROS) - known.amount_micros))
+
+
+def _is_amount(reported: object) -> bool:
+    return isinstance(reported, int) and not isinstance(reported, bool) and reported >= 0
+
+
+def _unreported(balance: BalanceDelta | None, book_micros: int, measured_micros: int | None) -> TrueCost:
     if balance is not None and balance.alone:
         fell_micros = balance.before_micros - balance.after_micros
         if 0 < fell_micros <= BALANCE_TRUST_FACTOR * book_micros:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from gateway.money import ledger
+from gateway.money.losses import COST_SUFFIX
 from gateway.money.mending import Mended, mend
 from gateway.money.reconcile import DayDrift, Reconciliation, import_charges, reconcile
 from gateway.money.reports import UsageQuery, usage
@@ -55,6 +56,44 @@ def test_books_that_agree_have_no_drift(connection: Connection) -> None:
     found = compare(connection)
     assert (found.agreed, found.drift_micros) == (3, 0)
     assert (found.differences, found.only_ours, found.only_theirs, found.verdicts) == ((), (), (), ())
+
+
+def in_dispute(connection: Connection, *, request_id: str | None) -> None:
+    """A render billed at 100 whose vendor reported 900."""
+    billed(connection, "h1", price=100, cost=100, request_id=request_id)
+    name = f"attempt-h1{COST_SUFFIX}"
+    rest = ledger.Suspense("job-h1", name, "vendor", 800, NOON, "beyond belief", provider_request_id=request_id)
+    ledger.suspend(connection, rest)
+
+
+@pytest.mark.parametrize(("theirs", "loss"), [(100, 0), (60, 0), (350, 250), (900, 800), (2_000, 1_900)])
+@pytest.mark.parametrize("request_id", ["r1", None])
+def test_a_cost_in_dispute_ends_as_what_the_vendors_list_says(
+    connection: Connection, theirs: int, loss: int, request_id: str | None
+) -> None:
+    """What the list has above the bill is the operator's loss, the rest goes back, and nothing is left over."""
+    in_dispute(connection, request_id=request_id)
+    imported(connection, charge("r1", theirs))
+    if request_id is None:  # nothing says which render the charge is for: only a complete list ends it
+        found = compare(connection)
+        assert {one.ours.suspended_as for one in found.verdicts} <= {f"attempt-h1{COST_SUFFIX}"}
+        return
+    for _ in range(2):
+        mend(connection, compare(connection), NOON + DAY_S)
+    again = compare(connection)
+    assert (again.drift_micros, again.verdicts, again.differences) == (0, (), ())
+    balances = ledger.trial_balance(connection)
+    assert (balances.get("loss", 0), balances.get("suspense", 0)) == (loss, 0)
+    assert balances["provider:vendor"] == -theirs
+    assert balances["team:beta"] == 100
+
+
+def test_a_cost_in_dispute_that_a_complete_list_does_not_have_goes_back(connection: Connection) -> None:
+    """The bill's own charge is on the list under its id at the usual price: of the rest there was nothing."""
+    in_dispute(connection, request_id="r1")
+    imported(connection, charge("r1", 100))
+    mended = mend(connection, compare(connection), NOON + DAY_S)
+    assert (mended.suspense_charged, ledger.trial_balance(connection).get("suspense", 0)) == (1, 0)
 
 
 def test_drift_is_told_by_day_with_what_has_no_other_side(connection: Connection) -> None:

@@ -34,12 +34,35 @@ def test_the_best_known_figure_is_taken(reported: int | None, balance: BalanceDe
 
 
 @pytest.mark.parametrize("amount", [-1, 10**16, 1.5])
-def test_an_impossible_figure_is_refused(amount: int) -> None:
-    """What a vendor may report is checked before it is money."""
-    with pytest.raises(AmountError):
-        true_cost(reported_micros=amount, balance=None, book_micros=100)
+def test_an_impossible_figure_of_our_own_is_refused(amount: int) -> None:
+    """The book is ours: a figure there that is no amount is a fault."""
     with pytest.raises(AmountError):
         true_cost(reported_micros=None, balance=None, book_micros=amount)
+
+
+@pytest.mark.parametrize("amount", [-1, 1.5, float("inf"), True, "90"])
+def test_what_a_vendor_reports_and_is_no_amount_was_not_reported(amount: int) -> None:
+    """A vendor's figure never raises: the next best one is taken."""
+    assert true_cost(reported_micros=amount, balance=fell(110), book_micros=100) == TrueCost(110, "balance")
+
+
+@pytest.mark.parametrize(
+    ("reported", "measured", "expected"),
+    [
+        (500, None, TrueCost(500, "reported")),
+        (501, None, TrueCost(100, "book", 401)),
+        (501, 70, TrueCost(70, "measured", 431)),
+        (501, 600, TrueCost(600, "measured", 0)),
+        (10**15, None, TrueCost(100, "book", 10**15 - 100)),
+        (10**40, None, TrueCost(100, "book", 10**15 - 100)),
+    ],
+)
+def test_a_reported_figure_beyond_belief_is_disputed(reported: int, measured: int | None, expected: TrueCost) -> None:
+    """What is known otherwise is the cost; what the vendor says above it is kept apart, and always is an amount."""
+    chosen = true_cost(
+        reported_micros=reported, balance=None, book_micros=100, measured_micros=measured, most_micros=500
+    )
+    assert chosen == expected
 
 
 def test_measured_seconds_go_before_the_estimate_and_after_every_word_of_a_vendor() -> None:
