@@ -6,12 +6,17 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 import httpx
 
 from providers.contract import Json
 
 REPLY_BYTES_MAX = 96 * 1024 * 1024
+# Statuses with which a Retry-After says when to come again (RFC 9110 10.2.3, RFC 6585 4); a longer wait is no hint.
+HINTING = frozenset({429, 503})
+RETRY_AFTER_MAX_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,34 @@ class MaybeSent:
     """Bytes may have left and no whole reply came back."""
 
     detail: str
+
+
+def retry_after_s(reply: Reply, now: float | None = None) -> float | None:
+    """Seconds that the Retry-After of a reply asks for, at most a day; None for nothing and for nonsense.
+
+    A date counts from the reply's own `Date`, whose clock it was made by, or else from `now`, unix seconds.
+    """
+    text = reply.headers.get("retry-after", "").strip()
+    if reply.status not in HINTING or not text:
+        return None
+    if text.isascii() and text.isdigit():
+        wait_s = float(text[:10])
+    else:
+        until, said_at = _unix_s(text), _unix_s(reply.headers.get("date", ""))
+        since = now if said_at is None else said_at
+        if until is None or since is None:
+            return None
+        wait_s = max(0.0, until - since)
+    return wait_s if wait_s <= RETRY_AFTER_MAX_S else None
+
+
+def _unix_s(text: str) -> float | None:
+    """Unix seconds of an HTTP date, or None."""
+    try:
+        moment = parsedate_to_datetime(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 async def call(http: httpx.AsyncClient, request: httpx.Request) -> Reply | NotSent | MaybeSent:

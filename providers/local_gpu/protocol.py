@@ -22,7 +22,7 @@ from providers.contract import (
     Token,
 )
 from providers.pace import Measured, Pace, Shape
-from providers.transport import Reply
+from providers.transport import Reply, retry_after_s
 
 COUNT_MAX = 1_000_000
 SECONDS_MAX = 1e9
@@ -111,11 +111,11 @@ def submitted(reply: Reply, token: Token) -> SubmitOutcome:
         return Accepted(token, eta_s=_seconds(body.get("eta_s")), report=_report(body))
     detail = said(reply)
     if reply.status == 503 and _code(body) in NOT_SERVING:
-        return Refused(FailureKind.UNAVAILABLE, detail, retry_after_s=wait_s(reply), status=503)
+        return Refused(FailureKind.UNAVAILABLE, detail, retry_after_s=retry_after_s(reply), status=503)
     kind = REFUSALS.get(reply.status)
     if kind is None or (reply.status != 429 and not _code(body)):
         return InDoubt(detail, status=reply.status, unrecognised=reply.status not in AMBIGUOUS)
-    return Refused(kind, detail, retry_after_s=wait_s(reply) if reply.status == 429 else None, status=reply.status)
+    return Refused(kind, detail, retry_after_s=retry_after_s(reply), status=reply.status)
 
 
 def is_unknown(reply: Reply) -> bool:
@@ -130,8 +130,7 @@ def checked(reply: Reply, name: str) -> CheckOutcome | Ready:
         return Failed(FailureKind.LOST, "the worker knows no such render: it was restarted and lost it")
     if reply.status != 200 or body.get("id") != name:
         known = reply.status in ASK_AGAIN
-        hint_s = wait_s(reply) if reply.status in {429, 503} else None
-        return InDoubt(said(reply), status=reply.status, retry_after_s=hint_s, unrecognised=not known)
+        return InDoubt(said(reply), status=reply.status, retry_after_s=retry_after_s(reply), unrecognised=not known)
     state = body.get("state")
     if isinstance(state, str) and state in WAITING:
         return Pending(_seconds(body.get("eta_s")), _share(body.get("progress")))
@@ -155,12 +154,6 @@ def said(reply: Reply) -> str:
     parts = [error.get("code"), error.get("message")] if isinstance(error, dict) else []
     words = ": ".join(part for part in parts if isinstance(part, str) and part)
     return f"HTTP {reply.status}: {words[:TEXT_MAX]}" if words else f"HTTP {reply.status}"
-
-
-def wait_s(reply: Reply) -> float | None:
-    """The worker's hint when to come again, in seconds."""
-    text = reply.headers.get("retry-after", "").strip()
-    return float(text) if text.isascii() and text.isdigit() and len(text) <= 7 else None
 
 
 def _report(body: Mapping[str, Json]) -> Report:

@@ -92,7 +92,7 @@ class ModelsLab:
             return Refused(FailureKind.UNAVAILABLE, scrub(reply.detail, self._secret))
         if isinstance(reply, MaybeSent):
             return InDoubt(scrub(reply.detail, self._secret))
-        return submit_outcome(reply, self._secret)
+        return submit_outcome(reply, self._secret, now=self._tools.clock.now())
 
     async def check(self, route: Route, token: Token) -> CheckOutcome:
         """Ask how an accepted render is doing."""
@@ -102,7 +102,7 @@ class ModelsLab:
         reply = await self._post(f"{self._video}/fetch/{identity}", {}, timeout_s=READ_TIMEOUT_S)
         if not isinstance(reply, Reply):
             return InDoubt(scrub(reply.detail, self._secret))
-        outcome = check_outcome(reply, self._secret, identity)
+        outcome = check_outcome(reply, self._secret, identity, now=self._tools.clock.now())
         return replace(outcome, report=recall(outcome.report, token)) if isinstance(outcome, Finished) else outcome
 
     async def balance(self) -> Balance | None:

@@ -79,9 +79,9 @@ STATUSES: Mapping[int, FailureKind] = {
 AMBIGUOUS = (502, 504)
 
 
-def submit_outcome(reply: Reply, secret: str) -> SubmitOutcome:
+def submit_outcome(reply: Reply, secret: str, *, now: float | None = None) -> SubmitOutcome:
     """The meaning of a reply to a submit."""
-    body = read_body(reply, secret)
+    body = read_body(reply, secret, now)
     if body.state == "success" and body.files:
         return Finished(body.files, body.report)
     if body.state in {"success", "processing", "failed"} and body.id is not None:
@@ -96,9 +96,9 @@ def submit_outcome(reply: Reply, secret: str) -> SubmitOutcome:
     return _refusal(body, reply)
 
 
-def check_outcome(reply: Reply, secret: str, identity: str) -> CheckOutcome:
+def check_outcome(reply: Reply, secret: str, identity: str, *, now: float | None = None) -> CheckOutcome:
     """The meaning of a reply to a fetch of the job with this id."""
-    body = read_body(reply, secret)
+    body = read_body(reply, secret, now)
     if body.id not in {None, identity}:
         return InDoubt(f"asked for job {identity}, told of job {body.id}", reply.status, unrecognised=True)
     if body.state == "success" and body.files:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from providers.contract import InlineFile, Json, RemoteFile, Report, ResultFile
-from providers.transport import Reply
+from providers.transport import Reply, retry_after_s
 
 MESSAGE_LENGTH_MAX = 300
 STATE_LENGTH_MAX = 40
@@ -46,11 +46,15 @@ class Body:
     report: Report
 
 
-def read_body(reply: Reply, secret: str) -> Body:
-    """Read a reply, with every occurrence of the secret taken out of its texts."""
+def read_body(reply: Reply, secret: str, now: float | None = None) -> Body:
+    """Read a reply, with every occurrence of the secret taken out of its texts.
+
+    When to come again stands in the body; a Retry-After, which the vendor never sends, is a proxy's.
+    """
     fields = reply.object()
     said = next((fields[name] for name in MESSAGE_FIELDS if _message(fields.get(name))), None)
     meta = fields.get("meta")
+    wait_s = seconds(fields.get("retry_after"))
     identity = read_id(fields.get("id"))
     if identity is not None and secret in identity:
         identity = None
@@ -61,7 +65,7 @@ def read_body(reply: Reply, secret: str) -> Body:
         id=identity,
         files=_files(fields),
         eta_s=seconds(fields.get("eta")),
-        retry_after_s=seconds(fields.get("retry_after")),
+        retry_after_s=retry_after_s(reply, now) if wait_s is None else wait_s,
         report=_report(identity, fields, meta if isinstance(meta, dict) else {}, secret),
     )
 

@@ -16,7 +16,7 @@ from providers.contract import (
     Report,
     SubmitOutcome,
 )
-from providers.transport import Reply
+from providers.transport import Reply, retry_after_s
 
 TEXT_MAX = 300
 ID_MAX = 200
@@ -54,8 +54,7 @@ def submitted(reply: Reply, *, may_bill: bool) -> SubmitOutcome:
     if kind is None or not _is_worded(body) or (may_bill and reply.status in BILLED_PERHAPS):
         return InDoubt(said(reply), status=reply.status, unrecognised=reply.status not in AMBIGUOUS)
     kind = FailureKind.MODERATED if _code(body) in MODERATED else kind
-    hint_s = wait_s(reply) if reply.status in {429, 503} else None
-    return Refused(kind, said(reply), retry_after_s=hint_s, status=reply.status)
+    return Refused(kind, said(reply), retry_after_s=retry_after_s(reply), status=reply.status)
 
 
 def checked(reply: Reply, name: str) -> CheckOutcome | None:
@@ -65,9 +64,8 @@ def checked(reply: Reply, name: str) -> CheckOutcome | None:
         return Failed(FailureKind.LOST, "the server knows no such job: it was restarted, or the job was deleted")
     status = body.get("status")
     if reply.status != 200 or body.get("id") != name or not isinstance(status, str):
-        hint_s = wait_s(reply) if reply.status in {429, 503} else None
         known = reply.status in ASK_AGAIN
-        return InDoubt(said(reply), status=reply.status, retry_after_s=hint_s, unrecognised=not known)
+        return InDoubt(said(reply), status=reply.status, retry_after_s=retry_after_s(reply), unrecognised=not known)
     if status == "completed":
         return None
     if status in WAITING:
@@ -99,12 +97,6 @@ def said(reply: Reply) -> str:
     words = error.get("message") if isinstance(error, dict) else error if isinstance(error, str) else body.get("detail")
     text = words if isinstance(words, str) else ""
     return f"HTTP {reply.status}: {text[:TEXT_MAX]}" if text else f"HTTP {reply.status}"
-
-
-def wait_s(reply: Reply) -> float | None:
-    """The server's hint when to come again, in seconds."""
-    text = reply.headers.get("retry-after", "").strip()
-    return float(text) if text.isascii() and text.isdigit() and len(text) <= 7 else None
 
 
 def _is_worded(body: Mapping[str, Json]) -> bool:

@@ -25,12 +25,12 @@ from providers.contract import (
 from providers.segmind.reading import (
     body_report,
     header_report,
+    hint_s,
     looks_like_media,
     message_of,
     rendered_report,
     request_id,
     result_files,
-    retry_after_s,
     said,
 )
 from providers.transport import Reply
@@ -127,7 +127,7 @@ def _not_accepted(reply: Reply, *, now: float) -> SubmitOutcome:
     if kind is None:
         return InDoubt(detail, status=reply.status, unrecognised=True)
     kind = kind_of_words(reply.status, detail) or _failed_kind(reply) or kind
-    wait_s = retry_after_s(reply.headers, now) if reply.status == 429 else None
+    wait_s = hint_s(reply, now)
     return Refused(kind, detail, retry_after_s=wait_s, status=reply.status)
 
 
@@ -169,5 +169,5 @@ def _failed(reply: Reply) -> Failed:
 
 def _unread(reply: Reply, *, now: float) -> InDoubt:
     known = reply.status in ASK_AGAIN
-    wait_s = retry_after_s(reply.headers, now) if reply.status == 429 else None
+    wait_s = hint_s(reply, now)
     return InDoubt(said(reply), status=reply.status, retry_after_s=wait_s, unrecognised=not known)

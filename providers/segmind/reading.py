@@ -12,10 +12,9 @@ from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 
 from providers.contract import InlineFile, Json, RemoteFile, Report, ResultFile
-from providers.transport import Reply
+from providers.transport import RETRY_AFTER_MAX_S, Reply, retry_after_s
 
 RATE_RESET_HEADER = "x-rate-limit-reset-at-utc"  # WIRE 1.3; its format is unknown (U3)
-RETRY_AFTER_MAX_S = 86_400.0
 CREDITS_MAX = Decimal(1_000_000_000)
 DETAIL_LENGTH_MAX = 300
 DETAIL_READ_MAX = 2_000
@@ -116,7 +115,13 @@ def _http_date(text: str) -> datetime | None:
         return None
 
 
-def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
+def hint_s(reply: Reply, now: float) -> float | None:
+    """Seconds after which to come again: the vendor's own word, or a Retry-After, which it never sends, of a proxy."""
+    reset_s = rate_reset_s(reply.headers, now) if reply.status == 429 else None
+    return reset_s if reset_s is not None else retry_after_s(reply, now)
+
+
+def rate_reset_s(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds until the vendor's rate limit resets, at most a day; None when it does not say."""
     reset_at = moment(headers.get(RATE_RESET_HEADER))
     if reset_at is None or reset_at - now > RETRY_AFTER_MAX_S:

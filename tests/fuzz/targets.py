@@ -25,6 +25,7 @@ from gateway.outbound import Outbound, OutboundError
 from gateway.problems import ContentTooLarge, InvalidImage, Problem
 from providers.registry import BUILTIN
 from providers.segmind import reading
+from providers.transport import Reply, retry_after_s
 from tests.corpus.cases import CASES, read
 from tests.unit.hostile_urls import URLS, spellings
 
@@ -96,7 +97,8 @@ def configuration(data: bytes) -> None:
 def retry_after(data: bytes) -> None:
     """What a receiver of events, and a vendor, says of when to come again."""
     text = data.decode("latin-1")
-    for wait_s in (outbox.retry_after_s(text, NOW), reading.retry_after_s({reading.RATE_RESET_HEADER: text}, NOW)):
+    reply = Reply(429, {"retry-after": text, reading.RATE_RESET_HEADER: text}, b"")
+    for wait_s in (outbox.retry_after_s(text, NOW), reading.hint_s(reply, NOW), retry_after_s(reply, NOW)):
         assert wait_s is None or (math.isfinite(wait_s) and wait_s >= 0)
 
 

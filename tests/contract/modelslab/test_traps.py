@@ -118,7 +118,7 @@ async def test_trap_15_every_submit_is_a_new_billed_job(bench):
 
 
 async def test_trap_17_the_wait_hint_is_in_the_body(answering):
-    """Seconds under `retry_after`; a Retry-After header is not sent and not read."""
+    """Seconds under `retry_after`; a Retry-After header, which only a proxy sends, does not change them."""
     provider, _ = answering(
         httpx.Response(
             429,

@@ -211,7 +211,7 @@ async def test_trap_16_a_redirect_is_not_followed_with_the_key(answering: Answer
 
 
 async def test_trap_17_the_wait_comes_from_the_vendors_own_header(answering: Answering) -> None:
-    """x-rate-limit-reset-at-utc, not Retry-After."""
+    """x-rate-limit-reset-at-utc, and not the Retry-After of a proxy."""
     headers = {"x-rate-limit-reset-at-utc": "2027-01-15T08:00:40Z", "retry-after": "9999"}
     adapter, _ = answering(httpx.Response(429, headers=headers, json={"error": "Rate limit exceeded"}))
     outcome = await adapter.submit(made_request("svd"))
