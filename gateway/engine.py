@@ -33,7 +33,7 @@ from gateway.parts import Parts
 from gateway.planning import Option, Plan
 from gateway.problems import DeadlinePassed, JobProblem, NoRouteLeft
 from gateway.retrying import Retrying
-from gateway.runs import Render, Run
+from gateway.runs import FULL, LEFT_ALONE, Render, Run
 from gateway.settlement import AttemptEnd, JobEnd, never_told
 from gateway.store.jobs import Attempt, LeaseLostError
 from gateway.vendor_transport import permitted_by
@@ -122,8 +122,7 @@ class Engine:
             return
         plan = self._parts.planner.plan(order_of(run.job), now, tried_of(run.attempts))
         if plan.ranking.wait_s is not None:
-            run.stage = "waiting"
-            run.sleep(plan.ranking.wait_s)
+            run.wait("waiting", plan.ranking.wait_s, why=plan.ranking.why, until=plan.expected_at)
             return
         wrong = {one.route for one in run.attempts if one.failure_kind == FailureKind.NOT_AS_ORDERED}
         option = plan.choice(run.job.held_micros, wrong)
@@ -181,11 +180,11 @@ class Engine:
 
     async def _has_slot(self, run: Run, attempt: Attempt) -> bool:
         """Take a slot where replicas share limits; when none is free, wait as long as told. The next step sees anew."""
-        wait_s = attempt.rest_left_s(self._parts.clock.now(), slept=run.slept)  # it outlives a process
-        wait_s = wait_s or await self._parts.fleet.take_slot(attempt.route, attempt.id)
+        rest_s = attempt.rest_left_s(self._parts.clock.now(), slept=run.slept)  # it outlives a process
+        wait_s = rest_s or await self._parts.fleet.take_slot(attempt.route, attempt.id)
         if wait_s > 0:
-            run.stage = "waiting"
-            run.sleep(wait_s)
+            why = f"{attempt.route}: {LEFT_ALONE if rest_s else FULL}"
+            run.wait("waiting", wait_s, why=why, until=self._parts.clock.now() + wait_s)
         return wait_s <= 0
 
     async def _send(self, run: Run, attempt: Attempt, request: RenderRequest | Refused) -> None:
@@ -227,7 +226,8 @@ class Engine:
         """Commit that nothing is outstanding, and let the next step submit again after a pause."""
         run.stage = "retrying"
         await self._journal.again(run, attempt, decision, detail, suspected=suspected)
-        run.sleep(decision.delay_s)
+        until = self._parts.clock.now() + decision.delay_s
+        run.wait("retrying", decision.delay_s, why=f"{attempt.route}: {decision.why}", until=until)
 
     # A submit whose outcome nobody knows
 

@@ -85,6 +85,11 @@ class Plan:
     options: Mapping[str, Option]
     shadow: Opinion | None = None
 
+    @property
+    def expected_at(self) -> float | None:
+        """When what is waited for is expected to be over, unix seconds."""
+        return None if self.ranking.over_s is None else self.decided_at + self.ranking.over_s
+
     def hold_micros(self) -> int:
         """The most that any route that is in or may come back could cost the team: what is reserved."""
         ranked = [self.options[quote.route] for quote in self.ranking.ranked]

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from sys import intern
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -23,6 +22,8 @@ from providers.contract import Pending, Token
 LOOK_INTERVAL_MAX_S = 60.0
 # No sleep is shorter: a step that wants to wait lets the others go first.
 SLEEP_MIN_S = 0.001
+# What callers are told of a wait for a vendor that was chosen already.
+LEFT_ALONE, FULL = "the vendor asked to be left alone", "as much runs there as may run at once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,9 @@ class Run:
     `cancel_wanted` stands apart from the job's row, so that a wish that comes in the middle of a write is not lost.
     `lease_until` is how long this process may act for it without asking the store again.
     `sleep_s` is set by a step that has to wait, `idle` by one that does nothing before; `slept` says that the step
-    before had to wait, and `woken` ends the next sleep before it begins. The rows are in memory, or `render` is (at
-    rest), or they are unread. `rendered_at` is when a vendor was last seen to be done.
+    before had to wait, and `woken` ends the next sleep before it begins. `why` and `until` tell callers what is waited
+    for. The rows are in memory, or `render` is (at rest), or they are unread. `rendered_at` is when a vendor was last
+    seen to be done.
     `team` and `root`, the span of the request that the job came with, say where it stands in logs and traces.
     """
 
@@ -88,6 +90,8 @@ class Run:
     idle: bool = False
     slept: bool = False
     woken: bool = False
+    why: str = ""
+    until: float | None = None
     cancel_wanted: bool = False
     cancel_tried: bool = False
     critical: bool = False
@@ -208,19 +212,21 @@ class Run:
     def begin_step(self) -> None:
         """Forget the sleep that is over, but for the fact."""
         self.slept, self.sleep_s, self.idle = self.sleep_s > 0, 0.0, False
+        self.why, self.until = "", None
 
     def sleep(self, seconds: float, *, idle: bool = False) -> None:
         """Let the next step begin only after so many seconds, or when the run is woken."""
         self.sleep_s, self.idle = max(seconds, SLEEP_MIN_S), idle
 
+    def wait(self, stage: str, seconds: float, *, why: str, until: float | None) -> None:
+        """Sleep for so long because of something that is expected to last until then."""
+        self.stage, self.why, self.until = stage, why, until
+        self.sleep(seconds)
+
     def next_look_s(self) -> float:
         """Seconds to wait before looking once more at what nobody can tell, doubling up to a minute."""
         self.looks += 1
         return min(LOOK_INTERVAL_MAX_S, 2.0 ** min(self.looks, 10))
-
-    def shown(self) -> dict[str, Any]:
-        """The progress as a client sees it."""
-        return {"stage": self.stage, "fraction": self.progress, "eta_s": self.eta_s}
 
 
 def load_rows(connection: Connection, job_id: str) -> tuple[Job | None, list[Attempt]]:

@@ -68,3 +68,17 @@ def refusal(one: Screened, running: frozenset[str]) -> Refusal:
     route = one.candidate.route
     beside = ("an attempt of this job is running there",) if route in running else ()
     return Refusal(route, (*beside, *one.reasons))
+
+
+def waiting(ordered: Sequence[tuple[float, Assessment]], screened: Sequence[Screened]) -> tuple[str, float | None]:
+    """Why nothing is dispatched now, in words, and in how many seconds that should be over; None when nobody knows."""
+    if not ordered:
+        passing = next((one for one in screened if one.passing and one.reasons), None)
+        return ("", None) if passing is None else (f"{passing.candidate.route}: {passing.reasons[0]}", None)
+    best = ordered[0][1].option
+    held_up = next((one.reasons for one in screened if one.candidate.route == best.route and one.reasons), None)
+    if held_up is not None:
+        return f"{best.route}: {held_up[0]}", best.delay_s + best.wait_s
+    if best.delay_s + best.wait_s > 0.0:
+        return f"{best.route}: all of its slots are taken", best.delay_s + best.wait_s
+    return f"{best.route}: jobs that gain more by it go first, or nothing is worth its price now", None

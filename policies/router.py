@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log
 
-from policies.explain import quotes, refusal
+from policies.explain import quotes, refusal, waiting
 from policies.local_queue import Place, WaitingRoom, call_place, slot_place
 from policies.memory import Memory
 from policies.objective import Flight, Flights, Option, Stakes, ValueCurve, best_backup
@@ -87,10 +87,13 @@ class Router:
         wait_s = self._review(decision, ordered) if job.in_flight else self._start(decision, ordered)
         if wait_s is None:
             self._leave_rooms(job.id)
+        why, over_s = ("", None) if wait_s is None else waiting(ordered, screened)
         return Ranking(
             ranked=quotes(job, ordered, now),
             refused=tuple([refusal(one, running) for one in unusual]),
             wait_s=wait_s,
+            why=why,
+            over_s=over_s,
         )
 
     def next_poll_delay_s(

@@ -199,11 +199,17 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The decision for one job, best first. When `wait_s` is set, dispatch nothing: wait that long and rank again."""
+    """The decision for one job, best first. When `wait_s` is set, dispatch nothing: wait that long and rank again.
+
+    `why` then says what is waited for, and `over_s` in how many seconds that is expected to be over, where anybody can
+    tell: the wait may take several looks.
+    """
 
     ranked: tuple[RouteQuote, ...]
     refused: tuple[Refusal, ...]
     wait_s: float | None
+    why: str = ""
+    over_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

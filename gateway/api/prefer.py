@@ -16,7 +16,7 @@ from starlette.responses import Response
 from gateway.api.auth import audience_for
 from gateway.api.inline import document_with_files
 from gateway.api.shown import job_json, reply_headers
-from gateway.api.story import progress_of
+from gateway.api.story import progress_of, standing
 from gateway.holds import Hold
 from gateway.jobs import TERMINAL
 from gateway.problems import NotFound
@@ -110,7 +110,7 @@ def progress_shown(service: Service, job: rows.Job, attempts: Sequence[rows.Atte
     """How a job stands: as its driver knows when it is driven here, else as its rows tell."""
     run = service.dispatcher.run_of(job.id)
     if run is not None and job.status not in TERMINAL:
-        return run.shown()
+        return standing(run.stage, run.eta_s, fraction=run.progress, why=run.why, until=run.until)
     return progress_of(job, attempts, service.parts.clock.now())
 
 

@@ -68,16 +68,30 @@ def progress_of(job: Job, attempts: Sequence[Attempt], now: float) -> dict[str, 
     """How a job stands as far as its rows tell: what is shown of one that another replica drives."""
     attempt = open_attempt(attempts)
     if job.status in TERMINAL or job.status is JobStatus.QUEUED:
-        return _standing(job.status)
+        return standing(job.status)
     if attempt is None:
-        return _standing("routing")
+        return standing("routing")
     if attempt.state is AttemptState.PREPARED:
-        return _standing("retrying" if attempt.sent_at is None else "submitting")
+        return _between_submits(attempt) if attempt.sent_at is None else standing("submitting")
     left_s = None
     if attempt.state is AttemptState.ACCEPTED and attempt.eta_s is not None:
         left_s = max(0.0, (attempt.accepted_at or attempt.prepared_at) + attempt.eta_s - now)
-    return _standing(_STAGES.get(attempt.state, job.status), left_s)
+    return standing(_STAGES.get(attempt.state, job.status), left_s)
 
 
-def _standing(stage: str, eta_s: float | None = None) -> dict[str, Any]:
-    return {"stage": stage, "fraction": None, "eta_s": eta_s}
+def _between_submits(attempt: Attempt) -> dict[str, Any]:
+    last = attempt.events[-1] if attempt.events else {}
+    return standing("retrying", why=f"{attempt.route}: {last.get('detail', '')}", until=last.get("again_at"))
+
+
+def standing(
+    stage: str,
+    eta_s: float | None = None,
+    *,
+    fraction: float | None = None,
+    why: str = "",
+    until: float | None = None,
+) -> dict[str, Any]:
+    """How a job stands, as a client sees it; while it waits with why, and until when that is expected to last."""
+    shown = {"stage": stage, "fraction": fraction, "eta_s": eta_s}
+    return shown | {"reason": why, "until": rfc3339(until)} if why else shown

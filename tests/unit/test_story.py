@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.api.shown import rfc3339
 from gateway.api.story import BEFORE_ALL, END, Line, place_of, progress_of, story
 from gateway.audience import Audience
 from gateway.jobs import AttemptState, JobStatus
@@ -118,4 +119,18 @@ def test_the_end_has_an_id_too() -> None:
 def test_rows_tell_how_a_job_stands(status: JobStatus, tries: list[Attempt], stage: str, eta_s: float | None) -> None:
     """What a replica shows of a job that another one drives."""
     shown = progress_of(replace(JOB, status=status), tries, NOW + 10.0)
-    assert shown == {"stage": stage, "fraction": None, "eta_s": eta_s}
+    assert {name: shown[name] for name in ("stage", "fraction", "eta_s")} == {
+        "stage": stage,
+        "fraction": None,
+        "eta_s": eta_s,
+    }
+    assert ("reason" in shown, "until" in shown) == (stage == "retrying", stage == "retrying")
+
+
+def test_rows_tell_why_a_job_waits_between_two_submits() -> None:
+    """The last line of the attempt's story says it, and when it goes on."""
+    event = {"at": NOW, "what": "retry", "detail": "HTTP 429; rate_limited; again in 30.4 s", "again_at": NOW + 30.4}
+    waits = attempt(sent_at=None, events=[event])
+    shown = progress_of(replace(JOB, status=JobStatus.RUNNING), [waits], NOW + 10.0)
+    assert shown["reason"] == f"{waits.route}: HTTP 429; rate_limited; again in 30.4 s"
+    assert shown["until"] == rfc3339(NOW + 30.4)

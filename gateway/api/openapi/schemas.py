@@ -44,7 +44,14 @@ PROGRESS = record(
         "stage": TEXT,
         "fraction": {**nullable(NUMBER), "description": "How much is done, 0 to 1, where the vendor tells."},
         "eta_s": {**nullable(NUMBER), "description": "Seconds left, where the vendor tells."},
-    }
+    },
+    {
+        "reason": {
+            **TEXT,
+            "description": "What it waits for, while `stage` is waiting or retrying: a limit, a slot, …",
+        },
+        "until": {**nullable(TIME), "description": "When that is expected to be over, where anybody can tell."},
+    },
 )
 RANKED = record(
     {
