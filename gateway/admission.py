@@ -9,19 +9,21 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
 from gateway import quotas
 from gateway.events import soft_limits_crossed
 from gateway.money import idempotency, ledger
-from gateway.money.amounts import usd_text
-from gateway.money.budgets import UnknownTeamError
+from gateway.money.amounts import MICROS_PER_USD, usd_text
+from gateway.money.budgets import UnknownTeamError, budget_states
 from gateway.money.idempotency import Fresh, InProgress, Mismatch, Replay
 from gateway.problems import BudgetExceeded, IdempotencyMismatch, RequestInProgress, Unauthorized
 from gateway.quotas import NO_LIMITS, CallerLimits, Standing
 from gateway.store import jobs as rows
 from gateway.store.jobs import Job
+from gateway.wishes import USD_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +49,27 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """A route that the job's hold is for: what it would cost the team, and at worst."""
+
+    route: str
+    price_micros: int
+    worst_micros: int
+
+
+@dataclass(frozen=True, slots=True)
 class Admission:
-    """A job to be admitted, under which limits, and the answer that says so, made from the job."""
+    """A job to be admitted, under which limits, and the answer that says so, made from the job.
+
+    `offers` are told where the budget does not cover the hold: some of them may fit.
+    """
 
     job: Job
     hold_expires_at: float
     key: IdempotencyKey | None
     answer: Callable[[Job], Answer]
     limits: CallerLimits = NO_LIMITS
+    offers: Sequence[Offer] = ()
 
 
 def replay(connection: Connection, team_id: str, key: IdempotencyKey, at: float) -> Answer | None:
@@ -100,7 +115,7 @@ def _admit(connection: Connection, admission: Admission) -> Answer:
     )
     held = ledger.hold(connection, hold)
     if isinstance(held, ledger.BudgetRefusal):
-        answer = _refusal(held)
+        answer = _refusal(held, _way_out(admission, _left_micros(connection, job)))
     else:
         rows.insert_job(connection, job)
         soft_limits_crossed(connection, job, held.warnings if isinstance(held, ledger.Held) else ())
@@ -141,18 +156,43 @@ def _said_before(found: idempotency.Claim) -> Answer | None:
             )
 
 
-def _refusal(refusal: ledger.BudgetRefusal) -> Answer:
+def _left_micros(connection: Connection, job: Job) -> int:
+    """What the tightest of the budgets that apply to a job has left."""
+    applying = [
+        state
+        for state in budget_states(connection, job.team_id, job.created_at)
+        if state.budget.key_id in (None, job.key_id)
+    ]
+    return min(
+        state.budget.limit_micros - state.spent_micros - state.held_micros
+        for state in applying
+        if state.budget.limit_micros is not None
+    )
+
+
+def _way_out(admission: Admission, left_micros: int) -> dict[str, Any] | None:
+    """What to write under `routing` so that the hold fits into what is left; None where nothing would."""
+    cheap = [offer for offer in admission.offers if offer.price_micros <= left_micros]
+    if not cheap:
+        return None
+    only = [offer.route for offer in cheap if offer.worst_micros <= left_micros]
+    return {"max_cost_usd": usd_text(min(left_micros, USD_MAX * MICROS_PER_USD))} | ({"only": only} if only else {})
+
+
+def _refusal(refusal: ledger.BudgetRefusal, way_out: dict[str, Any] | None) -> Answer:
     left_micros = refusal.limit_micros - refusal.spent_micros - refusal.held_micros
     resets_at = refusal.resets_at
     problem = BudgetExceeded(
         f"this needs at most ${usd_text(refusal.needed_micros)} and the {refusal.scope}'s {refusal.window} budget of "
-        f"${usd_text(refusal.limit_micros)} has ${usd_text(max(left_micros, 0))} left",
+        f"${usd_text(refusal.limit_micros)} has ${usd_text(max(left_micros, 0))} left"
+        + ("" if way_out is None else f'; it would fit with "routing": {{"max_cost_usd": {way_out["max_cost_usd"]}}}'),
         scope=refusal.scope,
         window=refusal.window,
         limit_micros=refusal.limit_micros,
         spent_micros=refusal.spent_micros,
         held_micros=refusal.held_micros,
         needed_micros=refusal.needed_micros,
+        would_fit=way_out,
         resets_at=None
         if resets_at is None
         else datetime.fromtimestamp(resets_at, UTC).isoformat(timespec="milliseconds"),

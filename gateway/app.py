@@ -254,6 +254,7 @@ def _endpoint(path: str, handler: Handler) -> Callable[[Request], Awaitable[Unde
     async def endpoint(request: Request) -> UnderWay:
         service: Service = request.app.state.service
         request.state.template = path
+        request.state.query = openapi.query_of(request.method, path)
         given = request.headers.getlist("traceparent")
         with service.parts.meter.answering(request.method, path, given) as answering:
             request.state.standing = answering.standing

@@ -92,9 +92,12 @@ class Plan:
 
     def hold_micros(self) -> int:
         """The most that any route that is in or may come back could cost the team: what is reserved."""
+        return max((option.worst_micros for option in self.payable()), default=0)
+
+    def payable(self) -> list[Option]:
+        """The routes that the hold is for: the ranked ones, best first, or while there are none, those that fit."""
         ranked = [self.options[quote.route] for quote in self.ranking.ranked]
-        fitting = [option for option in self.options.values() if not option.fit.refusals]
-        return max((option.worst_micros for option in ranked or fitting), default=0)
+        return ranked or [option for option in self.options.values() if not option.fit.refusals]
 
     def choice(self, held_micros: int, wrong: Collection[str]) -> Option | None:
         """The best option that can be paid and was not `wrong` before; None when there is none.

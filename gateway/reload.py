@@ -59,7 +59,7 @@ LIVE_OF_PROVIDER = ("concurrency_max", "requests_per_minute")
 # A change of these is a change of what the routers know, which is then learned again from the recorded attempts.
 ROUTERS = (("routing", "tuning"), ("routing", "shadow"))
 KeyPath = tuple[str, ...]
-Outcome = Literal["started", "applied", "refused"]
+Outcome = Literal["started", "applied", "needs_restart", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class ReloadState:
-    """What became of the last reading: the paths that took effect, those that wait for a restart, and the faults."""
+    """What became of the last reading: the paths that took effect, those that wait for a restart, and the faults.
+
+    Its outcome is `needs_restart` where nothing took effect because all that changed waits for one.
+    """
 
     outcome: Outcome
     at: float
@@ -137,7 +140,7 @@ class Reloader:
         self._asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._seen = self._stamp()
-        self.counts: dict[Outcome, int] = {"applied": 0, "refused": 0}
+        self.counts: dict[Outcome, int] = {"applied": 0, "needs_restart": 0, "refused": 0}
         self.state = ReloadState("started", parts.clock.now())
 
     def start(self) -> None:
@@ -197,9 +200,11 @@ class Reloader:
 
     def _took(self, merged: Merged) -> None:
         applied, waiting = tuple(map(place, merged.applied)), tuple(map(place, merged.needs_restart))
-        self.state = ReloadState("applied", self._parts.clock.now(), applied, waiting)
-        self.counts["applied"] += 1
-        log.info("configuration.applied", file=str(self._source.file), changed=applied)
+        outcome: Outcome = "needs_restart" if waiting and not applied else "applied"
+        self.state = ReloadState(outcome, self._parts.clock.now(), applied, waiting)
+        self.counts[outcome] += 1
+        if outcome == "applied":
+            log.info("configuration.applied", file=str(self._source.file), changed=applied)
         if waiting:
             log.warning("configuration.needs_restart", file=str(self._source.file), settings=waiting)
 

@@ -13,12 +13,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from gateway.limits import LIMITS
-from gateway.money.amounts import micros_from_usd
+from gateway.money.amounts import decimal_usd, micros_from_usd
 from gateway.money.grants import Grants
 from policies.ranking import names
 from policies.values import Objective
 
 ROUTING = "routing"
+USD_MAX = 10_000
 Names = tuple[str, ...]
 
 
@@ -26,17 +27,17 @@ def _usd(value: object) -> Decimal:
     """Dollars exactly as they were written: the shortest text of a JSON number is what its caller wrote."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise ValueError("write dollars as a number or a decimal string, such as 0.25")
-    usd = repr(value) if isinstance(value, float) else value
+    usd = decimal_usd(repr(value) if isinstance(value, float) else value, "the limit", USD_MAX)
     micros_from_usd(usd, "the limit")
-    return Decimal(usd)
+    return usd
 
 
 Usd = Annotated[
     Decimal,
     BeforeValidator(_usd),
-    Field(gt=0, le=10_000),
+    Field(gt=0, le=USD_MAX),
     WithJsonSchema(
-        {"type": ["number", "string"], "exclusiveMinimum": 0, "maximum": 10_000, "pattern": "^[0-9]+(\\.[0-9]+)?$"}
+        {"type": ["number", "string"], "exclusiveMinimum": 0, "maximum": USD_MAX, "pattern": "^[0-9]+(\\.[0-9]+)?$"}
     ),
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
+from gateway.api.query import check_query
 from gateway.api.quota import count_request
 from gateway.audience import Audience, audience_of
 from gateway.audit import Actor
@@ -22,7 +23,8 @@ TOKEN_DOTS = 2  # a signed token has three parts; a key has none, for its letter
 async def caller_of(request: Request, service: Service) -> Caller:
     """The caller of a request, by `Authorization: Bearer` or `x-api-key`; it is held from here on (gateway/holds.py).
 
-    Raises Unauthorized, QuotaExceeded, and MissingScope for a key that is not for this address.
+    Raises Unauthorized, QuotaExceeded, MissingScope for a key that is not for this address, and BadRequest for a query
+    that is not.
     """
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     is_bearer = scheme.lower() == "bearer"
@@ -38,6 +40,7 @@ async def caller_of(request: Request, service: Service) -> Caller:
     await count_request(request, service, caller)
     needed = NEEDED[request.state.template]  # an address without a row in the table is nobody's
     check_scope(caller, needed)
+    check_query(request)
     if not hasattr(request.state, "hold"):
         request.state.hold = request.state.holding.enter_context(service.holds.held(caller, needed))
     return caller

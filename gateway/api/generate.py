@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import admission
-from gateway.admission import Admission, Answer, IdempotencyKey
+from gateway.admission import Admission, Answer, IdempotencyKey, Offer
 from gateway.api.auth import audience_for, caller_of, hold_of
 from gateway.api.prefer import Preference, preference_of, wait_for
 from gateway.api.quota import job_limits, note_standings
@@ -82,12 +82,12 @@ async def submit(service: Service, wish: Wish, *, hold: Hold, limits: CallerLimi
         before = await service.parts.store.read(admission.replay, caller.team_id, claim, now)
         if before is not None:
             return Submitted(before, None)
-    job = await _new_job(service, caller, wish)
+    job, offers = await _new_job(service, caller, wish)
     learn_here(job=job.id)
     # A hold outlives the last moment at which an attempt can still be in doubt, so that a late success is captured.
     hold_expires_at = job.give_up_at + service.parts.settings.jobs.in_doubt_s + HOLD_MARGIN_S
     hold.check()
-    wanted = Admission(job, hold_expires_at, claim, partial(_accepted, audience_for(caller, service)), limits)
+    wanted = Admission(job, hold_expires_at, claim, partial(_accepted, audience_for(caller, service)), limits, offers)
     answer = await service.parts.store.write(admission.admit, wanted)
     if answer.replayed or answer.status != 202:
         return Submitted(answer, None)
@@ -98,8 +98,8 @@ async def submit(service: Service, wish: Wish, *, hold: Hold, limits: CallerLimi
     return Submitted(answer, job)
 
 
-async def _new_job(service: Service, caller: Caller, wish: Wish) -> Job:
-    """Take the picture in and plan. Raises NoEligibleRoute with each route's reasons."""
+async def _new_job(service: Service, caller: Caller, wish: Wish) -> tuple[Job, list[Offer]]:
+    """Take the picture in and plan; with what its routes cost. Raises NoEligibleRoute with the reasons of each."""
     parts = service.parts
     with service.overload.opening():
         image = await parts.inputs.read(wish.image)
@@ -122,7 +122,8 @@ async def _new_job(service: Service, caller: Caller, wish: Wish) -> Job:
         "team_plan": order.team_plan.model_dump(mode="json"),
         "standing": order.standing.model_dump(mode="json", exclude_defaults=True),
     }
-    return Job(
+    offers = [Offer(one.route.name, one.team_price_micros, one.worst_micros) for one in plan.payable()]
+    job = Job(
         id=job_id,
         team_id=caller.team_id,
         key_id=caller.key_id,
@@ -140,6 +141,7 @@ async def _new_job(service: Service, caller: Caller, wish: Wish) -> Job:
         trace=traceparent_here(),
         **service.dispatcher.lease(),
     )
+    return job, offers
 
 
 def make_order(

@@ -108,8 +108,10 @@ def _digest(value: Any) -> Any:
 
 def idempotency_key(request: Request) -> str | None:
     """The caller's Idempotency-Key. Raises BadRequest for what can be none."""
-    header = request.headers.get("idempotency-key")
+    headers = request.headers.getlist("idempotency-key")
+    if len(headers) > 1:
+        raise BadRequest("a request has one Idempotency-Key; this one has several")
     try:
-        return None if header is None else idempotency.parse_key(header)
+        return idempotency.parse_key(headers[0]) if headers else None
     except idempotency.InvalidKeyError as error:
         raise BadRequest(str(error)) from None

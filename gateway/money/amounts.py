@@ -6,6 +6,7 @@ from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal, InvalidOperation
 
 MICROS_PER_USD = 1_000_000
 AMOUNT_MAX_MICROS = 10**15  # a thousand million dollars: anything above is a mistake, and sums stay far inside 64 bits
+AMOUNT_MAX_USD = AMOUNT_MAX_MICROS // MICROS_PER_USD
 
 
 class AmountError(ValueError):
@@ -21,7 +22,7 @@ def require_micros(value: object, name: str = "amount_micros") -> int:
     return value
 
 
-def decimal_usd(text: str | int | Decimal, name: str = "amount_usd") -> Decimal:
+def decimal_usd(text: str | int | Decimal, name: str = "amount_usd", most_usd: int = AMOUNT_MAX_USD) -> Decimal:
     """Read non-negative dollars exactly; raise AmountError for floats, signs, NaN, infinities and huge amounts."""
     if isinstance(text, bool) or not isinstance(text, str | int | Decimal):
         raise AmountError(f"{name} must be written as a decimal string, not {text!r}")
@@ -29,8 +30,8 @@ def decimal_usd(text: str | int | Decimal, name: str = "amount_usd") -> Decimal:
         usd = Decimal(text)
     except InvalidOperation:
         raise AmountError(f"{name} is not a number: {text!r}") from None
-    if not usd.is_finite() or usd < 0 or usd > AMOUNT_MAX_MICROS // MICROS_PER_USD:
-        raise AmountError(f"{name} must lie between 0 and {AMOUNT_MAX_MICROS // MICROS_PER_USD} dollars, not {text}")
+    if not usd.is_finite() or usd < 0 or usd > most_usd:
+        raise AmountError(f"{name} must lie between 0 and {most_usd} dollars, not {text}")
     return usd
 
 

@@ -33,6 +33,30 @@ async def test_a_request_over_the_budget_is_402_with_the_numbers_and_no_job(star
     assert (counts["jobs"], counts["holds"]) == (2, 2)
 
 
+async def test_a_402_says_what_would_fit_and_that_does(start: Start) -> None:
+    """The dear route's worst case is reserved; without it there is money enough. Each way out is then taken."""
+    for position, name in enumerate(("max_cost_usd", "only")):
+        cheap, dear = Scripted(price_micros=10_000), Scripted("beta", price_micros=90_000)
+        gateway = await start(cheap, dear, fresh=bool(position))
+        await gateway.set_budget(60_000)
+        await gateway.set_budget(50_000, window="day", key_id=gateway.key_id)
+        refused = await gateway.post()
+        assert refused.status_code == 402
+        assert refused.json()["would_fit"] == {"max_cost_usd": "0.05", "only": ["alpha/one"]}
+        assert refused.json()["detail"].endswith('left; it would fit with "routing": {"max_cost_usd": 0.05}')
+        taken = await gateway.post(routing={name: refused.json()["would_fit"][name]})
+        assert taken.status_code == 202, taken.text
+
+
+async def test_a_402_without_a_way_out_suggests_none(start: Start) -> None:
+    """Where even the cheapest route costs more than what is left."""
+    gateway = await start(Scripted(price_micros=10_000), Scripted("beta", price_micros=90_000))
+    await gateway.set_budget(9_999)
+    refused = (await gateway.post()).json()
+    assert (refused["status"], refused["would_fit"]) == (402, None)
+    assert refused["detail"].endswith("has $0.009999 left")
+
+
 async def test_a_402_is_kept_for_its_key(start_on_both: Start) -> None:
     """A retry does not change the outcome; a new key does, once there is money."""
     gateway = await start_on_both(Scripted())

@@ -9,6 +9,7 @@ import pytest
 
 from providers.contract import Pending
 from tests.support.fixtures import Start
+from tests.support.gateway import NOTHING
 from tests.support.pictures import picture, picture_base64
 from tests.support.scripted import Scripted
 
@@ -152,3 +153,12 @@ async def test_a_request_without_a_key_is_always_new(start_on_both: Start) -> No
     """Nobody is protected without asking for it."""
     gateway = await start_on_both(Scripted())
     assert (await gateway.submit(seed=5)) != (await gateway.submit(seed=5))
+
+
+async def test_several_keys_on_one_request_are_refused(start: Start) -> None:
+    """Neither could be obeyed without breaking what the other promises; nothing is made."""
+    gateway = await start(Scripted())
+    headers = [("idempotency-key", "first"), ("idempotency-key", "second")]
+    response = await gateway.client.post("/generate/video", json={"image": picture_base64()}, headers=headers)
+    assert (response.status_code, "one Idempotency-Key" in response.json()["detail"]) == (400, True)
+    assert await gateway.counts() == NOTHING

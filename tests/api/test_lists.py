@@ -10,10 +10,13 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import Connection, text
 
+from gateway.keys import NewKey, create_key
 from gateway.money.budgets import retire_budget
+from gateway.scopes import Scope
 from providers.contract import FailureKind, Refused
 from tests.support.fixtures import Start
-from tests.support.gateway import Gateway
+from tests.support.gateway import NOTHING, Gateway
+from tests.support.pictures import picture_base64
 from tests.support.scripted import Scripted
 
 pytestmark = pytest.mark.anyio
@@ -183,3 +186,68 @@ async def test_deliveries_are_listed_page_by_page(start_on_both: Start) -> None:
     assert [(one["event_id"], one["webhook_id"]) for page in small for one in page] == told
     cursor = (await gateway.client.get("/jobs?limit=1")).json()["next_cursor"]
     assert (await gateway.client.get("/webhooks/deliveries", params={"cursor": cursor})).status_code == 400
+
+
+async def administrator(gateway: Gateway) -> dict[str, str]:
+    """The header of a key that may do everything."""
+    new = NewKey("operations", "everything", gateway.clock.now(), scopes=frozenset(Scope))
+    _, _, secret = await gateway.write(create_key, gateway.service.parts.ids, new)
+    return {"authorization": f"Bearer {secret}"}
+
+
+ADDRESSES = (
+    "/jobs", "/usage", "/billing/statement", "/budgets", "/webhooks/deliveries", "/admin/teams", "/admin/keys",
+    "/admin/audit", "/routes",
+)  # fmt: skip
+
+
+MISTYPED = [
+    ("/jobs", "stauts=failed", "'stauts' here; did you mean `status`?"),
+    ("/jobs", "status=failed&status=queued", "'status' is there 2 times"),
+    ("/jobs", "metadata=reel", "'metadata' here; "),
+    ("/jobs", "status[x]=failed", "'status[x]' here; "),
+    ("/jobs", f"metadata[{'x' * 41}]=1", "here; "),
+    ("/usage", "group=route", "'group' here; did you mean `group_by`?"),
+    ("/admin/audit", "actor=me", "'actor' here; did you mean `act`?"),
+    ("/webhooks/deliveries", "before=evt_1", "'before' here; known are: cursor, limit, state"),
+    ("/routes", "media=video", "'media' here; this address takes none"),
+]
+
+
+async def test_a_mistyped_parameter_of_the_query_is_refused(start: Start) -> None:
+    """A filter that is ignored answers with everything, and looks like an answer; the nearest one is named."""
+    gateway = await start(Scripted())
+    admin = await administrator(gateway)
+    for path, query, said in MISTYPED:
+        response = await gateway.client.get(f"{path}?{query}", headers=admin)
+        assert response.status_code == 400, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        assert said in response.json()["detail"]
+
+
+async def test_every_parameter_of_the_description_is_taken_and_no_other(start: Start) -> None:
+    """What the description says of each list is what the list does; nobody without a key is told either."""
+    gateway = await start(Scripted())
+    admin = await administrator(gateway)
+    document = (await gateway.client.get("/openapi.json")).json()
+    values = {"limit": "5", "status": "failed", "media": "video", "state": "failed", "format": "json"}
+    for path in ADDRESSES:
+        for one in document["paths"][path]["get"].get("parameters", []):
+            if one["in"] == "query" and one["name"] != "cursor":
+                name = "metadata[a]" if one["name"] == "metadata" else one["name"]
+                value = values.get(name, "2026-01" if name == "period" else "2026-01-02" if "ted_" in name else "day")
+                value = "2026-01-02" if name in {"since", "until"} else value
+                response = await gateway.client.get(path, params={name: value}, headers=admin)
+                assert response.status_code == 200, (path, name, response.text)
+        unknown = {"params": {"no-such-thing": "1"}}
+        assert (await gateway.client.get(path, headers=admin, **unknown)).status_code == 400
+        stranger = {"authorization": "Bearer vg_nobody"}
+        assert (await gateway.client.get(path, headers=stranger, **unknown)).status_code == 401
+
+
+async def test_a_parameter_in_the_query_of_an_order_is_refused_before_anything_is_made(start: Start) -> None:
+    """The parameters of a render are in the body: `?frames=25` would have been a video of 14 frames."""
+    gateway = await start(Scripted())
+    response = await gateway.client.post("/generate/video?frames=25", json={"image": picture_base64()})
+    assert (response.status_code, "this address takes none" in response.json()["detail"]) == (400, True)
+    assert await gateway.counts() == NOTHING

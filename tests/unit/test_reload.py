@@ -105,7 +105,7 @@ async def test_a_bad_file_keeps_the_old_settings_and_says_why(bench: Bench) -> N
     assert state.outcome == "refused"
     assert any("did you mean `objective`" in fault for fault in state.faults)
     assert (parts.settings, parts.planner, parts.inputs) == before
-    assert bench.reloader.counts == {"applied": 0, "refused": 1}
+    assert bench.reloader.counts == {"applied": 0, "needs_restart": 0, "refused": 1}
 
 
 async def test_a_file_that_is_gone_keeps_the_old_settings(bench: Bench) -> None:
@@ -133,6 +133,14 @@ async def test_prices_are_read_again_when_only_their_file_changed(bench: Bench) 
         await bench.gateway.clock.sleep(2 * WATCH_INTERVAL_S)
         assert bench.reloader.state.outcome == "applied"
         assert await bench.first_choice() == "beta/one"
+
+
+async def test_a_change_that_waits_for_a_restart_is_not_called_applied(bench: Bench) -> None:
+    """Who reads `/readyz` after a change of nothing but the port is not told that it is in force."""
+    bench.write("server: {port: 9999}")
+    state = await bench.reloader.reload()
+    assert (state.outcome, state.applied, state.needs_restart) == ("needs_restart", (), ("server.port",))
+    assert bench.reloader.counts == {"applied": 0, "needs_restart": 1, "refused": 0}
 
 
 async def test_a_providers_cap_changes_while_running(bench: Bench) -> None:

@@ -31,3 +31,10 @@ def test_a_limit_that_is_no_amount_is_refused(written: object) -> None:
     """A boolean, a fraction of a micro-USD and whatever is not a number above 0 and up to 10,000."""
     with pytest.raises(ValidationError):
         RoutingWish.model_validate({"max_cost_usd": written})
+
+
+@pytest.mark.parametrize("written", [10_001, "10000.01", 10**30, 1e300])
+def test_a_limit_that_is_too_large_is_told_the_limit_that_there_is(written: object) -> None:
+    """The bound of a wish, and not that of any amount of money."""
+    with pytest.raises(ValidationError, match="the limit must lie between 0 and 10000 dollars"):
+        RoutingWish.model_validate({"max_cost_usd": written})

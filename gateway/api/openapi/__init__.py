@@ -19,6 +19,7 @@ from gateway.api.openapi import admin, generation, jobs, money, service
 from gateway.api.openapi.operation import SCHEMES
 from gateway.api.openapi.requests import request_schemas
 from gateway.api.openapi.schemas import schemas
+from gateway.api.query import Known, parameters_of
 from gateway.service import Service
 from providers.capability import Route
 
@@ -32,6 +33,14 @@ TAGS = {
     "admin": "Teams, keys, and what administrators did.",
     "service": "What can be had, and how the service stands.",
 }
+
+
+_QUERIES = {(one.method, one.path): parameters_of(one.parameters) for one in OPERATIONS}
+
+
+def query_of(method: str, path: str) -> Known:
+    """What an operation takes in its query, by name."""
+    return _QUERIES.get(("get" if method == "HEAD" else method.lower(), path), {})
 
 
 async def show(_request: Request, service: Service) -> Response:
