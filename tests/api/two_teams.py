@@ -23,6 +23,7 @@ from sqlalchemy import Connection, select
 from starlette.routing import Route
 
 from gateway import webhooks
+from gateway.api import openapi
 from gateway.api.pages import cursor_of
 from gateway.app import ROUTES
 from gateway.keys import NewKey, create_key
@@ -151,7 +152,7 @@ class Game:
         request = self.client.build_request(
             verb,
             path,
-            params=self._query(me, other),
+            params=_taken(route, verb, self._query(me, other)),
             headers=self._headers(me, other),
             json=self._body(route, verb, me),
         )
@@ -253,6 +254,12 @@ class Game:
         image = base64.b64encode(picture("PNG", team.size)).decode()
         fps = self.random.choice([5, 7])
         return {"image": image, "num_frames": team.frames, "fps": fps, "metadata": {"project": team.mark}}
+
+
+def _taken(route: Route, verb: str, offered: dict[str, str]) -> dict[str, str]:
+    """What an address with a key takes of a query: the rest would be refused before anything is looked at."""
+    known = openapi.query_of(verb, route.path)
+    return {name: text for name, text in offered.items() if route.path not in NEEDED or name.partition("[")[0] in known}
 
 
 def _cursors(body: str) -> str:
