@@ -20,7 +20,7 @@ from gateway.media.artifacts import ArtifactsUnavailableError
 from gateway.memory import remember
 from gateway.money import idempotency, ledger
 from gateway.outbox import Outbox
-from gateway.overdue import end_overdue
+from gateway.overdue import end_overdue, end_parked
 from gateway.parts import Parts
 from gateway.runs import Run
 from gateway.settings import JobsSection
@@ -38,6 +38,7 @@ CLAIM_INTERVAL_S = 1.0
 ARTIFACTS_PAUSE_S = 5.0
 PRUNE_INTERVAL_S = 3600.0
 OVERDUE_INTERVAL_S = 3600.0
+PARKED_INTERVAL_S = 60.0
 # So that other writes come between: thousands of leases are not renewed in one breath.
 HEARTBEAT_JOBS_MAX = 250
 # What a dead process leaves behind is taken up over some turns.
@@ -84,6 +85,7 @@ class Dispatcher:
             asyncio.create_task(self._every(polling.balance_every_s, self._refresh_balances), name="balances"),
             asyncio.create_task(self._every(PRUNE_INTERVAL_S, self._prune), name="prune"),
             asyncio.create_task(self._every(OVERDUE_INTERVAL_S, self._end_overdue), name="overdue"),
+            asyncio.create_task(self._every(PARKED_INTERVAL_S, self._end_parked), name="parked"),
             asyncio.create_task(self._every(WATCH_INTERVAL_S, self.watch.turn), name="watch"),
             asyncio.create_task(self._every(HEARD_INTERVAL_S, self.watch.balances), name="heard"),
             asyncio.create_task(self._every(CLAIM_INTERVAL_S, self._outbox.turn), name="outbox"),
@@ -129,6 +131,7 @@ class Dispatcher:
         """Note the wish to cancel, and wake the replica that drives the job so that it is seen at once."""
         await self._parts.store.write(rows.request_cancel, job_id, self._parts.clock.now())
         self._parts.bus.publish("cancel", job_id)
+        await self._end_parked()
 
     def _cancel_wanted(self, job_id: str) -> None:
         run = self._runs.get(job_id)
@@ -301,6 +304,16 @@ class Dispatcher:
             if ended is not None:
                 log.warning("hold.overdue", hold=hold_id, **(facts_of(ended.job) if ended.job is not None else {}))
                 self._parts.meter.overdue(ended)
+
+    async def _end_parked(self) -> None:
+        """Jobs that nobody drives end by their caller's wish and by their own time all the same."""
+        now = self._parts.clock.now()
+        for job_id in await self._parts.store.read(parking.parked_and_over, now):
+            ended = await self._parts.store.write(end_parked, job_id, now)
+            if ended is not None and ended.job is not None:
+                log.warning("job.ended_parked", **facts_of(ended.job))
+                self._parts.meter.overdue(ended)
+                self._parts.bus.publish("job", job_id)
 
 
 def batched(runs: Sequence[Run], size: int) -> Iterator[Sequence[Run]]:

@@ -30,6 +30,7 @@ TRANSACTIONS = (
     "outbox.claim_due",
     "outbox.note_try",
     "overdue.end_overdue",
+    "overdue.end_parked",
     "parking.note_crash",
     "parking.park",
     "settlement.clear_absent",

@@ -2,12 +2,13 @@
 
 A crash is counted when a driver raises, and when a lease was not handed over: its process died. It is forgotten as soon
 as the job has come a step on, so that only what stops a job from being driven at all adds up. A parked job is claimed
-by nobody and keeps its hold, until an operator sends it back to work or the time of its hold is over (overdue.py).
+by nobody and keeps its hold, until an operator sends it back to work. Where no vendor can be at work for it, it ends
+when its caller cancels it or its time is up; else with the time of its hold (overdue.py).
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, or_, select, update
 
 from gateway import events
 from gateway.jobs import ACTIVE
@@ -47,6 +48,13 @@ def requeue(connection: Connection, job_id: str, at: float) -> bool:
     """Send a parked job back to work, its crashes forgotten; False when it is not parked."""
     parked = update(jobs).where(jobs.c.id == job_id, jobs.c.parked_at.is_not(None), jobs.c.status.in_(ACTIVE))
     return connection.execute(parked.values(parked_at=None, crashes=0, due_at=at)).rowcount == 1
+
+
+def parked_and_over(connection: Connection, at: float) -> list[str]:
+    """The parked jobs that their caller canceled, or whose time is up."""
+    is_over = or_(jobs.c.cancel_requested_at.is_not(None), jobs.c.give_up_at <= at)
+    query = select(jobs.c.id).where(jobs.c.parked_at.is_not(None), jobs.c.status.in_(ACTIVE), is_over)
+    return list(connection.execute(query.order_by(jobs.c.parked_at)).scalars())
 
 
 def list_parked(connection: Connection) -> list[Job]:

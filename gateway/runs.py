@@ -174,8 +174,7 @@ class Run:
     @property
     def nothing_outstanding(self) -> bool:
         """Whether no vendor can be working for this job now."""
-        attempt = self.open
-        return attempt is None or (attempt.state is AttemptState.PREPARED and attempt.sent_at is None)
+        return self.open is None or not self.open.outstanding
 
     def put(self, attempt: Attempt) -> None:
         """Take in an attempt as it was just written."""

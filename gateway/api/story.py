@@ -67,6 +67,8 @@ def story(job: Job, attempts: Sequence[Attempt], audience: Audience) -> Iterator
 def progress_of(job: Job, attempts: Sequence[Attempt], now: float) -> dict[str, Any]:
     """How a job stands as far as its rows tell: what is shown of one that another replica drives."""
     attempt = open_attempt(attempts)
+    if job.parked_at is not None and job.status not in TERMINAL:
+        return standing("parked", why="it broke whatever drove it, and waits for an operator")
     if job.status in TERMINAL or job.status is JobStatus.QUEUED:
         return standing(job.status)
     if attempt is None:

@@ -19,6 +19,7 @@ STAGES: Mapping[str, str] = {
     "retrying": "submitting again",
     "in_doubt": "finding out whether the submit was accepted",
     "rendering": "rendering",
+    "parked": "held back after faults, until an operator looks at it",
     "delivering": "fetching and checking the result",
 }
 # The bar stops short of its end until the gateway says that the job has ended.

@@ -109,6 +109,12 @@ class Attempt:
         """When its last submit was sent, or else when it was prepared."""
         return self.sent_at or self.prepared_at
 
+    @property
+    def outstanding(self) -> bool:
+        """Whether the vendor can be at work for it now."""
+        is_unsent = self.state is AttemptState.PREPARED and self.sent_at is None
+        return self.finished_at is None and not is_unsent
+
     def rest_left_s(self, now: float, *, slept: bool) -> float:
         """Seconds for which the vendor is to be left alone before this is submitted again, by its last event.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gateway.clock import stopwatch_s
 from gateway.overdue import Overdue
-from gateway.problems import OutcomeUnknown, Problem
+from gateway.problems import Problem
 from gateway.store.jobs import Attempt, Job
 from gateway.telemetry.job_spans import attempt_span, claim_span, job_span
 from gateway.telemetry.metrics import NONE, Metrics
@@ -192,11 +192,11 @@ class Meter:
         self._ended(job, reason)
 
     def overdue(self, over: Overdue) -> None:
-        """A hold was past its time, and what was still open of its job ended with it."""
+        """What nobody drove was ended, with what was still open of it."""
         if over.job is not None and over.attempt is not None:
             self.failed(over.job, over.attempt, over.attempt.failure_kind or NONE)
         if over.job is not None:
-            self._ended(over.job, OutcomeUnknown.slug)
+            self._ended(over.job, over.job.error["type"].rpartition("/")[2] if over.job.error else NONE)
 
     def lease_lost(self) -> None:
         """A write was refused because another process drives the job now."""

@@ -15,7 +15,8 @@ class Case:
 
     `opening` are steps at which the gateway is killed before. `moment` is when the step is come by: while the job runs,
     when the next gateway starts, or when it drains. `meets_again` says whether the gateway that takes over comes by the
-    step once more: `before` and `after` it; where it does not there is no second kill.
+    step once more: `before` and `after` it; where it does not there is no second kill. `beside` it there is a job that
+    nobody drives, and which is over.
     """
 
     kind: str
@@ -24,7 +25,7 @@ class Case:
     opening: tuple[str, ...] = ()
     moment: Literal["run", "start", "drain"] = "run"
     meets_again: tuple[bool, bool] = (True, False)
-    overdue: bool = False
+    beside: Literal["", "overdue", "parked"] = ""
     databases: tuple[str, ...] = ("sqlite", "postgres")
 
     @property
@@ -105,8 +106,12 @@ RUNNING = (
     Case("slow", "jobs.update_job", opening=DIED_IN_A_CHECK, meets_again=ALWAYS),
     Case("parked", "parking.park", opening=DIED_IN_A_CHECK * 4),
 )
+BESIDE: Mapping[str, Literal["overdue", "parked"]] = {
+    "overdue.end_overdue": "overdue",
+    "overdue.end_parked": "parked",
+}
 STARTING = tuple(
-    Case("plain", action, opening=ADMITTED, moment="start", overdue=action == "overdue.end_overdue")
+    Case("plain", action, opening=ADMITTED, moment="start", beside=BESIDE.get(action, ""))
     for action in (
         "jobs.claim_due",
         "outbox.claim_due",
@@ -115,7 +120,7 @@ STARTING = tuple(
         "events.price_drifted",
         "webhooks.keep_usage_webhook",
         "idempotency.prune",
-        "overdue.end_overdue",
+        *BESIDE,
     )
 )
 # Only where no other process can be alive are leases let go of at a start.

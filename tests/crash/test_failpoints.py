@@ -13,10 +13,11 @@ import pytest
 from sqlalchemy import Connection, select
 
 from gateway.admission import Admission, Answer, admit
+from gateway.clock import SystemClock
 from gateway.events import event_id
 from gateway.jobs import JobStatus
 from gateway.store import jobs as rows
-from gateway.store.jobs import Job
+from gateway.store.jobs import AHEAD_MAX_S, Job
 from gateway.store.schema import jobs
 from gateway.store.schema_events import webhook_deliveries
 from gateway.store.schema_money import entries, holds
@@ -73,8 +74,8 @@ def run(stand: MatrixStand, case: Case, step: str, kills: int) -> None:
     kind = "slow" if case.kind == "parked" else case.kind
     job_id: str | None = None
     for number, target in enumerate([*case.opening, *[step] * kills]):
-        if case.overdue and target == step:
-            stand.transact(add_overdue, stand.team_id, stand.key_id, f"{job_number}_{number}")
+        if case.beside and target == step:
+            stand.transact(add_job_beside, stand, f"{job_number}_{number}", case.beside == "parked")
         occurrence = case.occurrence if number == len(case.opening) else 1
         if number == 0:
             stand.running().aim(target, occurrence)
@@ -175,13 +176,13 @@ def left_behind(connection: Connection, job_id: str) -> tuple[Counter[str], str,
     return booked, hold, parked_at or 0.0, unsound(connection)
 
 
-def add_overdue(connection: Connection, team_id: str, key_id: str, name: str) -> None:
-    """A job that nobody will claim, and whose hold is past its time."""
-    at = 1_700_000_000.0
+def add_job_beside(connection: Connection, stand: MatrixStand, name: str, is_parked: bool) -> None:
+    """A job that nobody drives and whose time is up: parked, or waiting with a hold that is past its time."""
+    at, now = 1_700_000_000.0, SystemClock().now()
     job = Job(
         id=f"job_{name}",
-        team_id=team_id,
-        key_id=key_id,
+        team_id=stand.team_id,
+        key_id=stand.key_id,
         media="video",
         status=JobStatus.QUEUED,
         created_at=at,
@@ -191,10 +192,10 @@ def add_overdue(connection: Connection, team_id: str, key_id: str, name: str) ->
         held_micros=1,
         request={"metadata": {}},
         input={},
-        due_at=at,
-        parked_at=at,
+        due_at=at if is_parked else now + AHEAD_MAX_S / 2,
+        parked_at=at if is_parked else None,
     )
-    admit(connection, Admission(job, at + 3, None, answered))
+    admit(connection, Admission(job, now + 3600 if is_parked else at + 3, None, answered))
 
 
 def answered(_job: Any) -> Answer:

@@ -48,7 +48,7 @@ PROGRESS = record(
     {
         "reason": {
             **TEXT,
-            "description": "What it waits for, while `stage` is waiting or retrying: a limit, a slot, …",
+            "description": "What it waits for, while `stage` is waiting, retrying or parked: a limit, a slot, …",
         },
         "until": {**nullable(TIME), "description": "When that is expected to be over, where anybody can tell."},
     },

@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import Connection, select, update
 
 from gateway import parking, webhooks
+from gateway.inputs import Inputs
 from gateway.overdue import end_overdue
 from gateway.store.schema import jobs
 from gateway.store.schema_events import events
 from gateway.webhooks import NewWebhook
-from providers.contract import Pending
+from providers.contract import FailureKind, Pending, Refused
 from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
 from tests.support.scripted import Scripted
@@ -143,3 +144,64 @@ async def test_a_crash_of_everything_is_soon_over_when_no_job_is_to_blame(start:
         await again.clock.sleep(again.setting.claim_interval_s - 0.1)
         taken.append(len(again.service.dispatcher.stages()))
     assert (taken[0], taken[-1]) == (1, 15), taken  # one a turn would be 6 by now
+
+
+async def parked(
+    start: Start, monkeypatch: pytest.MonkeyPatch, *, fine: int = 0, **options: Any
+) -> tuple[Gateway, str]:
+    """A job that nobody drives any more: every picture but the first `fine` ones broke its driver."""
+    request, left = Inputs.request, [True] * fine
+
+    async def breaks(self: Inputs, *args: Any) -> Any:
+        if not left or not left.pop():
+            raise ZeroDivisionError("a fault of the gateway's own")
+        return await request(self, *args)
+
+    monkeypatch.setattr(Inputs, "request", breaks)
+    gateway = await start(Scripted(submits=[Refused(FailureKind.RATE_LIMITED, "429")]), jobs=LIMITS)
+    job_id = await gateway.submit(**options)
+    await gateway.clock.sleep(200)
+    progress = (await gateway.job(job_id))["progress"]
+    assert (progress["stage"], progress["reason"].endswith("waits for an operator")) == ("parked", True)
+    return gateway, job_id
+
+
+@pytest.mark.parametrize("fine", [0, 1], ids=["no attempt", "an attempt that is not sent"])
+async def test_a_caller_cancels_a_parked_job_that_nobody_works_for(
+    start: Start, monkeypatch: pytest.MonkeyPatch, fine: int
+) -> None:
+    """The reply to the cancel says that it is over; the hold is given back and nothing is suspected."""
+    gateway, job_id = await parked(start, monkeypatch, fine=fine)
+    reply = await gateway.client.post(f"/jobs/{job_id}/cancel")
+    job = reply.json()
+    assert (reply.status_code, job["status"], job["bill"]["status"]) == (202, "canceled", "released")
+    assert [one["failure"]["kind"] for one in job["attempts"]] == ["canceled"] * fine
+    assert (await gateway.balances(), await gateway.read(parking.list_parked)) == ({}, [])
+    assert gateway.service.dispatcher.run_of(job_id) is None
+
+
+async def test_a_parked_job_that_nobody_works_for_ends_by_its_own_time(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a minute of its time to give up, not a day later with its hold."""
+    gateway, job_id = await parked(start, monkeypatch, fine=1, routing={"deadline_s": 600})
+    give_up_at = (await gateway.read(row_of, job_id)).give_up_at
+    job = await gateway.ended(job_id)
+    assert (job["status"], job["bill"]["status"], await gateway.balances()) == ("expired", "released", {})
+    assert job["error"]["type"].endswith("/deadline-passed")
+    assert give_up_at <= gateway.clock.now() <= give_up_at + 70
+    counted = gateway.service.parts.meter.metrics.registry.get_sample_value
+    ended = {"team": gateway.team_id, "route": "alpha/one", "status": "expired", "reason": "deadline-passed"}
+    assert counted("vidgate_jobs_ended_total", ended) == 1
+
+
+async def test_a_parked_job_that_a_vendor_works_for_is_not_ended_by_its_caller(start: Start) -> None:
+    """The render may be delivered yet, and will be billed: the wish is noted, and obeyed when it is driven again."""
+    gateway = await broken_gateway(start, Scripted())
+    job_id = await gateway.submit()
+    await gateway.clock.sleep(1_000)
+    reply = await gateway.client.post(f"/jobs/{job_id}/cancel")
+    await gateway.clock.sleep(200)
+    job = await gateway.job(job_id)
+    assert (reply.status_code, job["status"], job["bill"]["status"]) == (202, "running", "held")
+    assert job["progress"]["stage"] == "parked"
