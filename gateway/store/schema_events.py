@@ -73,6 +73,19 @@ Index(
     postgresql_where=text("state = 'pending'"),
 )
 Index("ix_webhook_deliveries_webhook", webhook_deliveries.c.webhook_id)
+Index(
+    "ix_webhook_deliveries_turn",
+    webhook_deliveries.c.webhook_id,
+    webhook_deliveries.c.due_at,
+    sqlite_where=text("state = 'pending'"),
+    postgresql_where=text("state = 'pending'"),
+)
+Index(
+    "ix_webhook_deliveries_leased",
+    webhook_deliveries.c.webhook_id,
+    sqlite_where=text("lease_until IS NOT NULL"),
+    postgresql_where=text("lease_until IS NOT NULL"),
+)
 
 # One row a try. `status` is the receiver's HTTP status, `fault` why there was none or why it did not count.
 webhook_tries = Table(
