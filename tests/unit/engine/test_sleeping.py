@@ -35,7 +35,7 @@ def count_store_calls(gateway: Gateway) -> list[str]:
     return names
 
 
-LOOPS = {"claim_due", "extend_leases", "prune", "due_holds", "due", "claim", "claim_deliveries"}
+LOOPS = {"claim_due", "extend_leases", "prune", "due_holds", "parked_and_over", "due", "claim", "claim_deliveries"}
 
 
 async def test_a_job_that_waits_for_a_vendor_is_no_task_and_keeps_no_rows(start: Start) -> None:
