@@ -173,7 +173,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="a folder with SVD-XT, in the place of random weights")
     parser.add_argument("--repeats", type=int, default=2, help="timed clips of stock and ours; other rows have one")
     parser.add_argument("--threads", type=int, default=1, help="threads of a CPU that renders")
-    parser.add_argument("--within-s", type=float, default=540.0, help="no further row is begun after so long")
+    parser.add_argument("--within-s", type=float, default=480.0, help="no further row is begun after so long")
     parser.add_argument("--json", type=Path, help="where the figures are kept")
     return parser.parse_args()
 
