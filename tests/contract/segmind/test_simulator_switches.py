@@ -96,7 +96,7 @@ async def test_base64_is_taken_where_switched(bench: Bench, endpoint: str, site:
         ({"base64_taken_by": ["v3/svd"]}, "there is no address 'v3/svd'"),
         ({"credit_text": "You have {"}, "encountered in format string"),
         ({"credit_text": "You have {balance:d}"}, "a placeholder is a name alone"),
-        ({"v1_content_type": "video/mp4\n"}, "String should match pattern"),
+        ({"v1_content_type": "video/mp4\n"}, "v1_content_type: string should match pattern"),
         ({"poll_url_failed_status": 7}, "greater than or equal to 200"),
         ({"v1_cutoff_s": -1}, "greater than or equal to 0"),
     ],
