@@ -74,6 +74,12 @@ def doubt_of(attempt: Attempt) -> Doubt | None:
     )
 
 
+def sure_from(attempt: Attempt) -> float:
+    """From when on records that do not have the submit which was last in doubt prove that it was not accepted."""
+    openings = [event for event in attempt.events if event["what"] == "in_doubt"]
+    return float(openings[-1].get("sure_from", 0.0)) if openings else 0.0
+
+
 def open_doubts(connection: Connection) -> list[Attempt]:
     """Every attempt in doubt whose job still runs, the oldest first."""
     query = select(attempts.c.id).join(jobs, jobs.c.id == attempts.c.job_id)

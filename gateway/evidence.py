@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from gateway.doubts import Ruling, doubt_of, ruling_of
+from gateway.doubts import Ruling, doubt_of, ruling_of, sure_from
 from gateway.jobs import AttemptState
 from gateway.money.losses import InSuspense, in_suspense
 from gateway.parts import Parts
 from gateway.runs import Run
 from gateway.store import jobs as rows
 from gateway.store.jobs import Attempt
-from providers.contract import Accepted, HasLookup, LookupOutcome, NoEvidence, Refused, SentAttempt
+from providers.contract import Accepted, HasLookup, LookupOutcome, NoEvidence, NotFound, Refused, SentAttempt
 
 RIVALS_WINDOW_S = 86_400.0
 
@@ -81,6 +81,8 @@ class Evidence:
         found = await provider.lookup(sent)
         if isinstance(found, Accepted) and rivals.twin:
             return NoEvidence("the records have a render of these inputs, which another lost attempt may have started")
+        if isinstance(found, NotFound) and self._parts.clock.now() < sure_from(attempt):
+            return NoEvidence(f"{found.detail}; the submit may still be under way")
         return found
 
 

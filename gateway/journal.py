@@ -191,23 +191,31 @@ class Journal:
 
     async def doubt(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
         """The submit may have been accepted: the attempt is in doubt until evidence or the deadline says otherwise."""
-        await self._open_doubt(run, attempt, f"{outcome.detail}: it may have been accepted", outcome.status)
+        await self._open_doubt(run, attempt, f"{outcome.detail}: it may have been accepted", status=outcome.status)
         self._parts.meter.doubted(attempt)
         self.unanswered(run.job.id, attempt.route, outcome)
 
     async def lost_reply(self, run: Run, attempt: Attempt) -> Attempt:
-        """The process that sent it ended before the vendor's reply was written."""
-        return await self._open_doubt(run, attempt, "the process ended before the vendor's reply was written")
+        """The process that sent it ended, or stopped, before the vendor's reply was written.
+
+        Nobody saw its end: it may be on its way yet, or at work at the vendor, and be accepted after a look.
+        """
+        sure_from = attempt.began_at + self._parts.settings.retry.underway_s
+        detail = "the process ended before the vendor's reply was written"
+        return await self._open_doubt(run, attempt, detail, sure_from=sure_from)
 
     async def forgotten(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
         """The vendor says that it does not know a job it had accepted."""
         await self._open_doubt(run, attempt, f"{outcome.detail}: the vendor no longer knows the job")
 
-    async def _open_doubt(self, run: Run, attempt: Attempt, detail: str, status: int | None = None) -> Attempt:
-        """Write that an attempt is in doubt, with the deadline that is published from now on; `status` is HTTP's."""
+    async def _open_doubt(self, run: Run, attempt: Attempt, detail: str, **facts: float | None) -> Attempt:
+        """Write that an attempt is in doubt, with the deadline that is published from now on, and what else is known.
+
+        `status` is HTTP's. `sure_from` is when records without it begin to prove that it was not accepted.
+        """
         until = attempt.began_at + self._parts.settings.jobs.in_doubt_s
         event = {"at": self._parts.clock.now(), "what": "in_doubt", "detail": detail, "until": until}
-        event |= {"status": status} if status is not None else {}
+        event |= {name: fact for name, fact in facts.items() if fact is not None}
         changes = {"state": AttemptState.IN_DOUBT, "events": [*attempt.events, event]}
         attempt = await self._store.write(settlement.note_attempt, run.job, attempt, changes)
         run.put(attempt)

@@ -151,6 +151,13 @@ class RetrySection(Section):
         le=120,
         description="Pause before looking for evidence, so that the vendor's books can catch up.",
     )
+    underway_s: float = Field(
+        default=60,
+        ge=0,
+        le=600,
+        description="How long a submit whose process ended may be under way, seconds: until then it proves nothing that"
+        " records do not have it.",
+    )
 
     @property
     def rules(self) -> RetryRules:

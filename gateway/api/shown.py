@@ -13,7 +13,7 @@ from gateway.store.jobs import Attempt, Job
 from gateway.telemetry.trace_context import trace_id_in
 
 MICROS = 1_000_000
-EVENT_TIMES = frozenset({"at", "last_at", "until", "again_at"})
+EVENT_TIMES = frozenset({"at", "last_at", "until", "again_at", "sure_from"})
 DOUBT_NEXT = (
     "Asked again within a minute, as far as the vendor can tell; a result that comes is delivered and billed as ever. "
     "At `until` it is asked once more; if nobody can tell even then, the job expires and costs the team nothing."

@@ -63,7 +63,13 @@ class MatrixStand:
             "providers": {NAME: {"base_url": self.vendor.url, "floor_micros": 1}},
             "outbound": {"allow_hosts": [self.vendor.url.removeprefix("http://")]},
             "polling": {"delay_min_s": self.pace.poll_s, "delay_max_s": 2 * self.pace.poll_s},
-            "retry": {"verify_settle_s": 0.0, "base_s": 0.01, "cap_s": 0.02, "budget_reserve_per_s": 100},
+            "retry": {
+                "verify_settle_s": 0.0,
+                "underway_s": 0.0,
+                "base_s": 0.01,
+                "cap_s": 0.02,
+                "budget_reserve_per_s": 100,
+            },
             "jobs": {
                 "lease_s": self.pace.lease_s,
                 "heartbeat_s": self.pace.heartbeat_s,

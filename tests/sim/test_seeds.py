@@ -20,6 +20,7 @@ SEEDS, CHUNK = 200, 10
 REMEMBERED = {
     50743: "a 429 that names a date dies with the process that it answered",
     51372: "a 429 that names seconds dies with the process that it answered",
+    51393: "a process is stopped over a slow submit, and its vendor accepts it after the records were asked",
 }
 
 

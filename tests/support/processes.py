@@ -123,7 +123,7 @@ class Stand:
             "providers": {"segmind": {**section, "routes": ("segmind/svd",)}},
             "outbound": {"allow_hosts": [self.vendor.url.removeprefix("http://")]},
             "polling": {"delay_min_s": 0.05, "delay_max_s": 0.2},
-            "retry": {"verify_settle_s": 0.2, "base_s": 0.05, "cap_s": 0.2},
+            "retry": {"verify_settle_s": 0.2, "underway_s": 1.0, "base_s": 0.05, "cap_s": 0.2},
         }
         return {name: {**usual.get(name, {}), **self.sections.get(name, {})} for name in {*usual, *self.sections}}
 
