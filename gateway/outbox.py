@@ -113,14 +113,6 @@ class Outbox:
         while await self.begin():
             await asyncio.wait(self._sending, timeout=TURN_S, return_when=asyncio.FIRST_COMPLETED)
 
-    async def send_due(self) -> int:
-        """Try everything that is due now and wait for it; how many tries were made."""
-        made = await self.begin()
-        while self._sending:
-            await asyncio.gather(*self._sending)
-            made += await self.begin()
-        return made
-
     async def close(self) -> None:
         """Leave what is being sent: its lease runs out, and whoever comes next sends it again under the same id."""
         for task in self._sending:

@@ -67,7 +67,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where the picture, the video and the log go.")] = Path("var/demo"),
     speed: Annotated[float, typer.Option(min=0.01, help="How many times faster than life the vendors are.")] = 10.0,
 ) -> None:
-    """Show the whole path of one request on this machine, in under a minute.
+    """Show the whole path of one request on this machine, in under a minute after the install.
 
     It starts a gateway and simulated vendors on free ports, makes the first submit
     fail with a 502, sends a picture as a client would, and shows the plan, the

@@ -72,9 +72,10 @@ def usage(
 
 @unfolded()
 def statement(
-    team: Annotated[str, typer.Argument(help="The team.", show_default=False)],
+    team: Annotated[str, typer.Argument(help="The team.", show_default=False)] = "",
     period: Annotated[str, typer.Argument(help="The accounting month, YYYY-MM; the present one when left out.")] = "",
     *,
+    of_team: Annotated[str, typer.Option("--team", help="The team, where it is not the argument.")] = "",
     by: Annotated[
         str, typer.Option(metavar="NAMES", help="Sum up by: key, route, provider, day, tag:NAME; commas between.")
     ] = "",
@@ -85,10 +86,12 @@ def statement(
 
     [bold]Examples[/]
         vidgate statement film 2026-10
+        vidgate statement --team film 2026-10
         vidgate statement film 2026-10 --by tag:cost_centre
         vidgate statement film 2026-10 --csv > film-2026-10.csv
     """
     settings = read_configuration(config).settings
+    team, period = _whose(team, period, of_team)
     period = _month(period or period_of(SystemClock().now()))
     bill, timezone = in_database(settings, _statement, team, period)
     groups = tuple(name for name in by.split(",") if name)
@@ -172,6 +175,15 @@ def _usage(
 def _statement(connection: Connection, team: str, period: str) -> tuple[reports.Statement, str]:
     team_id, timezone = team_of(connection, team)
     return reports.statement(connection, team_id, period), timezone
+
+
+def _whose(team: str, period: str, of_team: str) -> tuple[str, str]:
+    """The team and the month: with --team the one argument is the month."""
+    if of_team and period:
+        raise CommandError(ExitCode.USAGE, f"the team is named twice: {team} and --team {of_team}")
+    if not (team or of_team):
+        raise CommandError(ExitCode.USAGE, "whose statement?", "vidgate statement TEAM, or --team TEAM")
+    return (of_team, team) if of_team else (team, period)
 
 
 def _month(text: str) -> str:

@@ -90,13 +90,6 @@ class Artifacts:
             result = await self.store.get_async(_key(sha256))
             return bytes(await result.bytes_async())
 
-    async def read_range(self, sha256: str, start: int, end: int) -> bytes:
-        """The bytes from `start` to before `end`, fewer where the artifact ends sooner.
-
-        Raises ValueError where the range is empty or begins after the end.
-        """
-        return b"".join([chunk async for chunk in self.stream(sha256, start, end)])
-
     async def stream(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes from `start` to before `end`, or to the last one, in chunks of about `CHUNK_BYTES`.
 

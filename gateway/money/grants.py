@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from gateway.limits import Limits
-from gateway.money.amounts import AMOUNT_MAX_MICROS, usd_text
+from gateway.money.amounts import AMOUNT_MAX_MICROS
 
 Names = frozenset[Annotated[str, Field(min_length=1, max_length=80)]]
 
@@ -27,25 +27,10 @@ class Grants(Limits):
     max_cost_micros: Annotated[int, Field(strict=True, ge=0, le=AMOUNT_MAX_MICROS)] | None = None
     expires_at: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
-    def route_refusal(self, route: str) -> str | None:
-        """Why a route (`provider/slug`) may not be used, as a sentence; None when it may."""
-        provider = route.partition("/")[0]
-        if self.providers is not None and provider not in self.providers:
-            return f"this key may not use the provider {provider}"
-        if self.routes is not None and route not in self.routes:
-            return f"this key may not use the route {route}"
-        return None
-
     def objective_refusal(self, objective: str) -> str | None:
         """Why an objective may not be asked for; None when it may."""
         if self.objectives is not None and objective not in self.objectives:
             return f"this key may ask for {', '.join(sorted(self.objectives)) or 'no objective'}, not {objective}"
-        return None
-
-    def cost_refusal(self, cost_micros: int) -> str | None:
-        """Why a request of this cost may not run; None when it may."""
-        if self.max_cost_micros is not None and cost_micros > self.max_cost_micros:
-            return f"${usd_text(cost_micros)} is over this key's ${usd_text(self.max_cost_micros)} a request"
         return None
 
     def beyond(self, issuer: Grants) -> list[str]:

@@ -3,11 +3,11 @@
     claim    Fresh        the key is this request's; go on, in the same transaction
              Replay       the request was answered before: answer the same, byte for byte
              Mismatch     the key belongs to another request (422)
-             InProgress   the first request is still being answered (409, Retry-After)
+             InProgress   the key was given up just now: try again (409, Retry-After)
     peek     the same answers without claiming
-    store    keep the answer of a claim that came without one. Only 202 and 402 are kept, see `is_stored`
     restate  another answer than the one that this transaction's own claim came with
-    forget   give the key back after an answer that is not kept
+
+Only a decision is kept: an accepted job and a refused budget. A request that fails is rolled back with its claim.
 
 A team's keys are its own: two teams may use the same one.
 """
@@ -30,7 +30,6 @@ from gateway.store.schema_money import idempotency
 
 LIFETIME_S = 24 * 3600.0
 KEY_LENGTH_MAX = 255
-STORED_STATUSES = frozenset({202, 402})
 _BARE = re.compile(r"[\x21-\x7e]{1,255}")
 _QUOTED = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 
@@ -60,7 +59,7 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class InProgress:
-    """The first request has no answer yet."""
+    """The row of the first request vanished while it was looked for."""
 
 
 Claim = Fresh | Replay | Mismatch | InProgress
@@ -82,11 +81,6 @@ def fingerprint(method: str, path: str, body: Any) -> str:
     return hashlib.sha256(f"{method.upper()}\n{path}\n{canonical}".encode()).hexdigest()
 
 
-def is_stored(status: int) -> bool:
-    """Whether an answer of this status is kept for replay: a refusal before anything was decided is not."""
-    return status in STORED_STATUSES
-
-
 def peek(connection: Connection, team_id: str, key: str, fingerprint: str, at: float) -> Claim:
     """What a claim would answer, without claiming: `Fresh` when the key is free or past its 24 hours."""
     row = _find(connection, team_id, key)
@@ -95,56 +89,39 @@ def peek(connection: Connection, team_id: str, key: str, fingerprint: str, at: f
     return _answered(row, fingerprint)
 
 
-def claim(
-    connection: Connection, team_id: str, key: str, fingerprint: str, at: float, answer: Replay | None = None
-) -> Claim:
+def claim(connection: Connection, team_id: str, key: str, fingerprint: str, at: float, answer: Replay) -> Claim:
     """Claim a key for a request, or say what became of the one that has it. A key older than 24 hours is new.
 
-    With an answer it is kept at once: for a caller who knows what the answer will be, and restates it when it is not.
+    The answer is kept at once: the caller knows what it will be, and restates it in this transaction when it is not.
     """
     values = {
         "team_id": team_id,
         "key": key,
         "fingerprint": fingerprint,
         "created_at": at,
-        "status": None if answer is None else answer.status,
-        "body": None if answer is None else answer.body,
-        "headers": None if answer is None else _headers(dict(answer.headers)),
+        "status": answer.status,
+        "body": answer.body,
+        "headers": _headers(dict(answer.headers)),
         "expired_before": at - LIFETIME_S,
     }
     if _claim_statement(connection.dialect.name).changed(connection, values) == 1:
         return Fresh()
     row = _find(connection, team_id, key)
     if row is None:
-        return InProgress()  # a row that vanished was given back just now: the caller may try again
+        return InProgress()
     return _answered(row, fingerprint)
 
 
 def _answered(row: Any, fingerprint: str) -> Claim:
     if row.fingerprint != fingerprint:
         return Mismatch()
-    if row.status is None:
-        return InProgress()
     return Replay(row.status, bytes(row.body), json.loads(row.headers))
-
-
-def store(
-    connection: Connection, team_id: str, key: str, *, status: int, body: bytes, headers: Mapping[str, str]
-) -> bool:
-    """Keep the answer of a claimed key; False when there is no claim without an answer. The first answer stays."""
-    values = {"new_status": status, "new_body": body, "new_headers": _headers(dict(headers))}
-    return _STORE.changed(connection, {"of_team": team_id, "of_key": key, **values}) == 1
 
 
 def restate(connection: Connection, team_id: str, key: str, answer: Replay) -> None:
     """Give the key that this transaction has just claimed another answer than the one it claimed it with."""
     values = {"new_status": answer.status, "new_body": answer.body, "new_headers": _headers(dict(answer.headers))}
     _RESTATE.changed(connection, {"of_team": team_id, "of_key": key, **values})
-
-
-def forget(connection: Connection, team_id: str, key: str) -> bool:
-    """Give a claimed key back; one that has its answer stays, and False says so."""
-    return connection.execute(_FORGET, {"of_team": team_id, "of_key": key}).rowcount == 1
 
 
 def prune(connection: Connection, at: float) -> int:
@@ -155,7 +132,6 @@ def prune(connection: Connection, at: float) -> int:
 _headers = json.JSONEncoder(sort_keys=True).encode
 
 _OF_KEY = (idempotency.c.team_id == bindparam("of_team"), idempotency.c.key == bindparam("of_key"))
-_UNANSWERED = idempotency.c.status.is_(None)
 _FIND = select(
     idempotency.c.fingerprint,
     idempotency.c.created_at,
@@ -168,9 +144,7 @@ _ANSWER: dict[str, Any] = {
     "body": bindparam("new_body"),
     "headers": bindparam("new_headers"),
 }
-_STORE = Prepared(update(idempotency).where(*_OF_KEY, _UNANSWERED).values(_ANSWER))
-_RESTATE = Prepared(update(idempotency).where(*_OF_KEY, ~_UNANSWERED).values(_ANSWER))
-_FORGET = delete(idempotency).where(*_OF_KEY, _UNANSWERED)
+_RESTATE = Prepared(update(idempotency).where(*_OF_KEY).values(_ANSWER))
 
 
 def _find(connection: Connection, team_id: str, key: str) -> Any | None:

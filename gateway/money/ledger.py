@@ -76,7 +76,6 @@ __all__ = [
     "correct",
     "due_holds",
     "expire",
-    "expire_due",
     "hold",
     "release",
     "suspend",
@@ -247,12 +246,6 @@ def expire(connection: Connection, hold_id: str, at: float, reason: str) -> Expi
         return _already(connection, hold_id)
     _give_back(connection, settled, kind="expired", at=at, reason=reason)
     return Expired(settled.amount_micros)
-
-
-def expire_due(connection: Connection, at: float, reason: str, count_max: int = 100) -> list[str]:
-    """Expire the holds whose time is over, the oldest first; return the ids of those that this call expired."""
-    due = due_holds(connection, at, count_max)
-    return [hold_id for hold_id in due if isinstance(expire(connection, hold_id, at, reason), Expired)]
 
 
 def due_holds(connection: Connection, at: float, count_max: int = 100) -> list[str]:

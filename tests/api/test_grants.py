@@ -18,7 +18,7 @@ from gateway.money.grants import Grants
 from gateway.money.windows import WindowKind
 from gateway.store import schema_events, schema_money  # noqa: F401 - the tables that keys refer to
 from gateway.store.metadata import metadata
-from gateway.wishes import grants_of
+from gateway.wishes import standing_of
 from providers.contract import Failed, FailureKind
 from tests.support.clock import START
 from tests.support.fixtures import Start
@@ -160,11 +160,13 @@ def test_a_key_never_grants_more_than_its_issuer(
         _, _, secret = create_key(connection, ids, wanted)
         caller = find_caller(connection, secret, START)
         assert caller is not None
-        issued, limit = grants_of(caller.grants), first
+        issued = standing_of({}, caller.grants)
+        limit = standing_of({}, first.model_dump(mode="json", exclude_none=True))
         for route in ("a/x", "a/y", "b/x"):
-            assert limit.route_refusal(route) is None or issued.route_refusal(route) is not None
-        for cost in range(6):
-            assert limit.cost_refusal(cost) is None or issued.cost_refusal(cost) is not None
+            assert not limit.refusals(route) or issued.refusals(route)
+        if limit.max_cost_micros is not None:
+            assert issued.max_cost_micros is not None
+            assert issued.max_cost_micros <= limit.max_cost_micros
 
 
 def test_only_a_live_key_of_the_same_team_issues() -> None:

@@ -18,7 +18,7 @@ from tests.unit.tidy import File, dotted, files
 # They pass on what they are given.
 SHELLS = ("gateway/failpoints.py", "gateway/telemetry/metered_store.py")
 # What reads or lists, and what ends with the process: nothing is lost with a death in it.
-NO_STEPS = {"stream", "read_range", "size", "close", "load"}
+NO_STEPS = {"stream", "size", "close", "load"}
 
 
 def transactions(file: File) -> Iterator[str]:

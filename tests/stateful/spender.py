@@ -23,7 +23,8 @@ PRICE = 7
 def ask_for_one(connection: Connection, hold_id: str) -> bool:
     """One admission: a key is claimed and a hold asked for; whether it was given."""
     request = ledger.HoldRequest(hold_id, f"job-{hold_id}", "alpha", "a1", PRICE, 1000.0, 2000.0)
-    assert idempotency.claim(connection, "alpha", hold_id, "f", 1000.0) == idempotency.Fresh()
+    answer = idempotency.Replay(202, b"{}", {})
+    assert idempotency.claim(connection, "alpha", hold_id, "f", 1000.0, answer) == idempotency.Fresh()
     return isinstance(ledger.hold(connection, request), ledger.Held)
 
 

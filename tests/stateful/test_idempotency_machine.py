@@ -20,21 +20,21 @@ keys = st.sampled_from(["one", "two"])
 prints = st.sampled_from(["aa", "bb"])
 statuses = st.sampled_from([202, 402])
 bodies = st.binary(max_size=8)
-Answered = tuple[int, bytes] | None
-answers = st.none() | st.tuples(statuses, bodies)
+Answered = tuple[int, bytes]
+answers = st.tuples(statuses, bodies)
 
 
 @dataclass
 class ModelClaim:
-    """Who has the key, since when, and the answer when there is one."""
+    """Who has the key, since when, and the answer."""
 
     fingerprint: str
     at: float
-    answer: tuple[int, bytes] | None = None
+    answer: Answered
 
 
 class IdempotencyMachine(RuleBasedStateMachine):
-    """Claims, answers and forgets the keys of two teams while the clock runs and jumps."""
+    """Claims and restates the keys of two teams while the clock runs and jumps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,47 +52,27 @@ class IdempotencyMachine(RuleBasedStateMachine):
         """Time goes on, or back."""
         self.now += step_s
 
-    @rule(team=teams, key=keys, fingerprint=prints, expected=answers, other=answers)
-    def claim(self, team: str, key: str, fingerprint: str, expected: Answered, other: Answered) -> None:
+    @rule(team=teams, key=keys, fingerprint=prints, expected=answers, other=st.none() | answers)
+    def claim(self, team: str, key: str, fingerprint: str, expected: Answered, other: Answered | None) -> None:
         """A claim says what became of the key, and sees nothing of another team.
 
-        One that comes with its answer keeps it, or the one that its own transaction restates.
+        It keeps the answer that it comes with, or the one that its own transaction restates.
         """
         peeked = idempotency.peek(self.connection, team, key, fingerprint, self.now)
-        given = None if expected is None else idempotency.Replay(*expected, headers={"location": key})
+        given = idempotency.Replay(*expected, headers={"location": key})
         answer = idempotency.claim(self.connection, team, key, fingerprint, self.now, given)
         assert answer == peeked
         known = self.model.get((team, key))
         if known is None or self.now - known.at >= DAY_S:
             assert answer == idempotency.Fresh()
             self.model[team, key] = ModelClaim(fingerprint, self.now, expected)
-            if expected is not None and other is not None:
+            if other is not None:
                 idempotency.restate(self.connection, team, key, idempotency.Replay(*other, headers={"location": key}))
                 self.model[team, key].answer = other
         elif known.fingerprint != fingerprint:
             assert answer == idempotency.Mismatch()
-        elif known.answer is None:
-            assert answer == idempotency.InProgress()
         else:
             assert answer == idempotency.Replay(*known.answer, headers={"location": key})
-
-    @rule(team=teams, key=keys, status=statuses, body=bodies)
-    def store(self, team: str, key: str, status: int, body: bytes) -> None:
-        """The first answer stays; there is none without a claim."""
-        stored = idempotency.store(self.connection, team, key, status=status, body=body, headers={"location": key})
-        known = self.model.get((team, key))
-        assert stored == (known is not None and known.answer is None)
-        if known is not None and stored:
-            known.answer = (status, body)
-
-    @rule(team=teams, key=keys)
-    def forget(self, team: str, key: str) -> None:
-        """A claim without an answer can be given back, an answered one not."""
-        known = self.model.get((team, key))
-        forgotten = idempotency.forget(self.connection, team, key)
-        assert forgotten == (known is not None and known.answer is None)
-        if forgotten:
-            del self.model[team, key]
 
     @rule()
     def prune(self) -> None:

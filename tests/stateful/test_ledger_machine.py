@@ -169,8 +169,9 @@ class LedgerMachine(RuleBasedStateMachine):
             for hold_id, hold in self.model.holds.items()
             if hold.state == "open" and hold.expires_at <= self.now
         }
-        assert set(ledger.expire_due(self.connection, self.now, "overdue", count_max=10**6)) == due
+        assert set(ledger.due_holds(self.connection, self.now, 10**6)) == due
         for hold_id in due:
+            assert isinstance(ledger.expire(self.connection, hold_id, self.now, "overdue"), ledger.Expired)
             self.model.holds[hold_id].state = "expired"
 
     @precondition(lambda self: self.model.holds)

@@ -108,7 +108,8 @@ class Month:
 
     def expired(self, name: str, at: float) -> None:
         """Nobody ever answers, and the sweeper gives the hold back."""
-        assert name in ledger.expire_due(self.connection, at + 7200, "deadline", count_max=JOBS)
+        assert name in ledger.due_holds(self.connection, at + 7200, JOBS)
+        assert isinstance(ledger.expire(self.connection, name, at + 7200, "deadline"), ledger.Expired)
 
 
 def compare(month: Month) -> Reconciliation:

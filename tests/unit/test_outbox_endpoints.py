@@ -30,6 +30,7 @@ from gateway.outbox import (
 )
 from gateway.store.schema_events import events
 from gateway.webhooks import NewWebhook
+from tests.support.sends import send_due
 from tests.unit.test_outbox import HOUR_S, NOW, Bench, play, template
 
 __all__ = ["play", "template"]
@@ -102,7 +103,7 @@ def test_a_turn_sends_a_pile_as_fast_as_it_is_taken(play: Any) -> None:
         await emit_many(bench, 60)
         outbox = bench.outbox()
         await outbox.turn()
-        await outbox.send_due()
+        await send_due(outbox)
         assert len(bench.receiver.got) == 60
 
     play(story)
@@ -114,7 +115,7 @@ def test_several_senders_share_the_work_and_send_nothing_twice(play: Any) -> Non
     async def story(bench: Bench) -> None:
         await emit_many(bench, 40)
         outboxes = [bench.outbox() for _ in range(3)]
-        while sum(await asyncio.gather(*(one.send_due() for one in outboxes))):
+        while sum(await asyncio.gather(*(send_due(one) for one in outboxes))):
             pass
         ids = [sent["webhook-id"] for _, _, sent in bench.receiver.got]
         assert (len(ids), len(set(ids))) == (40, 40)
@@ -144,13 +145,13 @@ def test_an_endpoint_that_is_out_is_left_alone_with_everything_that_goes_there(p
         bench.receiver.answers = [answer] * ENDPOINT_SENDING_MAX
         await emit_many(bench, 20)
         outbox = bench.outbox()
-        await outbox.send_due()
+        await send_due(outbox)
         assert len(bench.receiver.got) == ENDPOINT_SENDING_MAX
         bench.clock.at += PAUSE_MIN_S - 0.1
-        assert await outbox.send_due() == 0
+        assert await send_due(outbox) == 0
         bench.clock.at += 1.0
         assert await outbox.begin() == 1
-        await outbox.send_due()
+        await send_due(outbox)
         assert len(bench.receiver.got) == 20 + ENDPOINT_SENDING_MAX
         assert (await hook(bench)).failing_since is None
 
@@ -163,7 +164,7 @@ def test_an_answer_of_500_is_about_the_message_and_stops_no_other(play: Any) -> 
     async def story(bench: Bench) -> None:
         bench.receiver.answers = [Posted(500, None), Posted(404, None)]
         await emit_many(bench, 10)
-        await bench.outbox().send_due()
+        await send_due(bench.outbox())
         assert len(bench.receiver.got) == 10
         assert Counter(one["state"] for one in await bench.store.write(deliveries)) == {"delivered": 8, "pending": 2}
 
@@ -176,12 +177,12 @@ def test_a_retry_after_holds_for_the_whole_endpoint(play: Any) -> None:
     async def story(bench: Bench) -> None:
         bench.receiver.answers = [Posted(429, "3600")]
         await bench.store.write(emit, told(1))
-        await bench.outbox().send_due()
+        await send_due(bench.outbox())
         await bench.store.write(emit, told(2))
         bench.clock.at = NOW + 3_599
-        assert await bench.outbox().send_due() == 0
+        assert await send_due(bench.outbox()) == 0
         bench.clock.at = NOW + 3_601
-        assert await bench.outbox().send_due() == 2
+        assert await send_due(bench.outbox()) == 2
 
     play(story)
 
@@ -208,21 +209,21 @@ def test_an_endpoint_that_takes_nothing_for_days_is_disabled_and_the_operator_to
         for day in range(7):
             bench.clock.at = NOW + day * 24 * HOUR_S
             await bench.store.write(emit, told(day, at=bench.clock.at))
-            await bench.outbox().send_due()
+            await send_due(bench.outbox())
         assert (await hook(bench)).disabled_why is None
         began_at = (await hook(bench)).failing_since
         assert began_at is not None
         while (await hook(bench)).disabled_why is None:
             bench.clock.at += 6 * HOUR_S
             assert bench.clock.at < NOW + 20 * 24 * HOUR_S
-            await bench.outbox().send_due()
+            await send_due(bench.outbox())
         assert bench.clock.at - began_at >= FAILING_MAX_S
         assert "nothing was taken for 5 days" in str((await hook(bench)).disabled_why)
         (event,) = await bench.store.write(operator_events)
         assert (event.type, event.team_id) == ("webhook.disabled", None)
         assert "hook_1" in event.body
         bench.receiver.answers = []
-        await bench.outbox().send_due()
+        await send_due(bench.outbox())
         assert bench.receiver.got[-1][0] == OTHER_URL
 
     play(story)
@@ -238,13 +239,13 @@ def test_a_disabled_endpoint_that_is_enabled_gets_what_waits(play: Any) -> None:
     async def story(bench: Bench) -> None:
         bench.receiver.answers = [Posted(410, None)]
         await bench.store.write(emit, told(1))
-        await bench.outbox().send_due()
+        await send_due(bench.outbox())
         assert await bench.store.write(replay, told(1).id, NOW) == 1
         assert await bench.store.write(disabled_targets, told(1).id) == ["hook_1"]
-        assert await bench.outbox().send_due() == 0
+        assert await send_due(bench.outbox()) == 0
         assert await bench.store.write(webhooks.enable_webhook, "hook_1")
         assert not await bench.store.write(webhooks.enable_webhook, "hook_9")
-        assert await bench.outbox().send_due() == 1
+        assert await send_due(bench.outbox()) == 1
         assert (await bench.shown())["state"] == "delivered"
 
     play(story)
@@ -264,10 +265,10 @@ def test_a_fault_of_ours_in_one_send_leaves_the_others_alone(play: Any) -> None:
             return await post(*arguments)
 
         bench.receiver.post = broken  # type: ignore[method-assign]
-        await bench.outbox().send_due()
+        await send_due(bench.outbox())
         assert len(bench.receiver.got) == 2
         bench.clock.at += LEASE_S + 1
-        await bench.outbox().send_due()
+        await send_due(bench.outbox())
         assert len(bench.receiver.got) == 3
 
     play(story)

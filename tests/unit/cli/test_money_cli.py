@@ -319,3 +319,14 @@ def test_amounts_and_identifiers_are_whole_at_any_width(
         assert code in {0, ExitCode.DRIFT}, err
         assert whole <= set(out.split()), (arguments, out)
         assert not columns or max(map(len, out.splitlines())) <= int(columns)
+
+
+def test_a_statements_team_is_named_as_argument_or_as_option(vidgate: Run) -> None:
+    """Other commands take --team; both give the same statement, and neither or both is a usage error."""
+    period = period_of(NOW - DAY_S)
+    by_argument = vidgate("statement", "film", period, "--json")
+    assert by_argument[0] == 0
+    assert vidgate("statement", "--team", "film", period, "--json") == by_argument
+    assert vidgate("statement", period, "--team", "film", "--json") == by_argument
+    for arguments in ((), ("film", period, "--team", "film"), ("film", "--team", "film")):
+        assert vidgate("statement", *arguments)[0] == ExitCode.USAGE

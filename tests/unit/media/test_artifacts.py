@@ -81,6 +81,11 @@ def test_a_file_of_the_wrong_size_is_written_anew(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+async def read_range(artifacts: Artifacts, sha256: str, start: int, end: int) -> bytes:
+    """A range of an artifact in one piece."""
+    return b"".join([chunk async for chunk in artifacts.stream(sha256, start, end)])
+
+
 def test_what_is_not_there_is_said_so() -> None:
     """A missing artifact has no size, and reading it is FileNotFoundError however it is read."""
 
@@ -90,7 +95,7 @@ def test_what_is_not_there_is_said_so() -> None:
         with pytest.raises(FileNotFoundError):
             await artifacts.get(ABSENT)
         with pytest.raises(FileNotFoundError):
-            await artifacts.read_range(ABSENT, 0, 1)
+            await read_range(artifacts, ABSENT, 0, 1)
         with pytest.raises(FileNotFoundError):
             await anext(artifacts.stream(ABSENT))
 
@@ -119,10 +124,10 @@ def test_a_range_is_the_slice(data: bytes, start: int, end: int) -> None:
         artifacts = Artifacts.open("memory:///")
         stored = await artifacts.put(data, "video/mp4")
         if 0 <= start < min(end, len(data)):
-            assert await artifacts.read_range(stored.sha256, start, end) == data[start:end]
+            assert await read_range(artifacts, stored.sha256, start, end) == data[start:end]
         else:
             with pytest.raises(ValueError, match="bytes"):
-                await artifacts.read_range(stored.sha256, start, end)
+                await read_range(artifacts, stored.sha256, start, end)
 
     asyncio.run(scenario())
 
@@ -201,7 +206,7 @@ def test_a_bucket_of_another_server_is_reached_as_the_environment_says(monkeypat
             artifacts = Artifacts.open("s3://clips/prod")
             stored = await artifacts.put(b"0123456789", "video/mp4")
             assert await artifacts.get(stored.sha256) == b"0123456789"
-            assert await artifacts.read_range(stored.sha256, 2, 5) == b"234"
+            assert await read_range(artifacts, stored.sha256, 2, 5) == b"234"
         assert list(bucket.objects) == [f"/clips/prod/{stored.sha256[:2]}/{stored.sha256[2:4]}/{stored.sha256}"]
         assert bucket.signed == {"AWS4-HMAC-SHA256 Credential=name-of-a-key/DAY/eu-central-1/s3/aws4_request"}
 

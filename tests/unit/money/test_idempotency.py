@@ -10,16 +10,14 @@ from sqlalchemy import Connection
 from gateway.money.idempotency import (
     LIFETIME_S,
     Fresh,
-    InProgress,
     InvalidKeyError,
     Mismatch,
     Replay,
     claim,
     fingerprint,
-    forget,
-    is_stored,
     parse_key,
-    store,
+    peek,
+    restate,
 )
 from tests.unit.money.builders import NOON
 
@@ -77,49 +75,40 @@ def test_a_fingerprint_depends_on_method_path_and_every_value() -> None:
     assert len(prints) == 7
 
 
-def test_only_decisions_are_kept() -> None:
-    """An accepted job and a refused budget are replayed; a request that was never decided is not."""
-    kept = {status for status in range(100, 600) if is_stored(status)}
-    assert kept == {202, 402}
+ACCEPTED = Replay(202, bytes(range(256)), {"location": "/jobs/1"})
+REFUSED = Replay(402, b"one", {})
 
 
 def test_a_replay_is_byte_equal(connection: Connection) -> None:
     """Status, body and headers come back as they were."""
-    body = bytes(range(256))
-    assert claim(connection, "beta", "key", "f", NOON) == Fresh()
-    assert store(connection, "beta", "key", status=202, body=body, headers={"location": "/jobs/1"})
-    assert claim(connection, "beta", "key", "f", NOON) == Replay(202, body, {"location": "/jobs/1"})
+    assert claim(connection, "beta", "key", "f", NOON, ACCEPTED) == Fresh()
+    assert claim(connection, "beta", "key", "f", NOON, REFUSED) == ACCEPTED
 
 
-def test_the_first_answer_stays(connection: Connection) -> None:
-    """A second answer to the same key is not kept, and the key cannot be given back any more."""
-    claim(connection, "beta", "key", "f", NOON)
-    assert store(connection, "beta", "key", status=402, body=b"one", headers={})
-    assert not store(connection, "beta", "key", status=202, body=b"two", headers={})
-    assert not forget(connection, "beta", "key")
-    assert claim(connection, "beta", "key", "f", NOON) == Replay(402, b"one", {})
+def test_the_first_answer_stays_unless_its_own_transaction_restates_it(connection: Connection) -> None:
+    """What a later request would have been answered changes nothing."""
+    claim(connection, "beta", "key", "f", NOON, ACCEPTED)
+    restate(connection, "beta", "key", REFUSED)
+    assert claim(connection, "beta", "key", "f", NOON, ACCEPTED) == REFUSED
+    assert peek(connection, "beta", "key", "f", NOON) == REFUSED
 
 
-def test_another_request_with_the_same_key_is_a_mismatch_running_or_not(connection: Connection) -> None:
+def test_another_request_with_the_same_key_is_a_mismatch(connection: Connection) -> None:
     """A key never covers two requests."""
-    claim(connection, "beta", "key", "f", NOON)
-    assert claim(connection, "beta", "key", "g", NOON) == Mismatch()
-    assert claim(connection, "beta", "key", "f", NOON) == InProgress()
-    store(connection, "beta", "key", status=202, body=b"", headers={})
-    assert claim(connection, "beta", "key", "g", NOON) == Mismatch()
+    claim(connection, "beta", "key", "f", NOON, ACCEPTED)
+    assert claim(connection, "beta", "key", "g", NOON, ACCEPTED) == Mismatch()
+    assert peek(connection, "beta", "key", "g", NOON) == Mismatch()
 
 
 def test_a_key_of_another_team_is_another_key(connection: Connection) -> None:
     """A team sees nothing of what another team did under the same key."""
-    claim(connection, "alpha", "key", "f", NOON)
-    store(connection, "alpha", "key", status=202, body=b"secret", headers={})
-    assert claim(connection, "beta", "key", "f", NOON) == Fresh()
+    claim(connection, "alpha", "key", "f", NOON, ACCEPTED)
+    assert claim(connection, "beta", "key", "f", NOON, REFUSED) == Fresh()
 
 
 def test_a_key_is_new_after_a_day_and_not_before(connection: Connection) -> None:
-    """24 hours, to the instant, answered or not."""
-    claim(connection, "beta", "key", "f", NOON)
-    store(connection, "beta", "key", status=202, body=b"old", headers={})
-    assert claim(connection, "beta", "key", "f", NOON + LIFETIME_S - 0.001) == Replay(202, b"old", {})
-    assert claim(connection, "beta", "key", "g", NOON + LIFETIME_S) == Fresh()
-    assert claim(connection, "beta", "key", "g", NOON + LIFETIME_S) == InProgress()
+    """24 hours, to the instant."""
+    claim(connection, "beta", "key", "f", NOON, REFUSED)
+    assert claim(connection, "beta", "key", "f", NOON + LIFETIME_S - 0.001, ACCEPTED) == REFUSED
+    assert claim(connection, "beta", "key", "g", NOON + LIFETIME_S, ACCEPTED) == Fresh()
+    assert claim(connection, "beta", "key", "g", NOON + LIFETIME_S, REFUSED) == ACCEPTED

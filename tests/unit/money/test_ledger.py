@@ -89,9 +89,10 @@ def test_the_sweeper_expires_what_is_due_the_oldest_first(connection: Connection
         hold(connection, f"h{number}", at=NOON - number)
     capture(connection, "h3")
     assert ledger.due_holds(connection, NOON + 3598.5) == ["h2"]
-    assert ledger.expire_due(connection, NOON + 3600, "overdue", count_max=2) == ["h2", "h1"]
-    assert ledger.expire_due(connection, NOON + 3600, "overdue") == ["h0"]
-    assert ledger.expire_due(connection, NOON + 3600, "overdue") == []
+    for batch in (["h2", "h1"], ["h0"], []):
+        due = ledger.due_holds(connection, NOON + 3600, 2)
+        assert due == batch
+        assert all(isinstance(ledger.expire(connection, one, NOON + 3600, "overdue"), ledger.Expired) for one in due)
 
 
 @pytest.mark.parametrize("amount", [-1, 10**15 + 1, 1.5, float("nan"), True])

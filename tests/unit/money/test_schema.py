@@ -40,7 +40,7 @@ def history(connection: Connection) -> Connection:
     observe_price(connection, PriceObservation("a", "vendor/model", NOON, 1, 1, {}))
     import_charges(connection, [VendorCharge("vendor", "r", 1, NOON)], NOON)
     close_period(connection, "2026-09", NOON)
-    idempotency.claim(connection, "beta", "key", "f", NOON)
+    idempotency.claim(connection, "beta", "key", "f", NOON, idempotency.Replay(202, b"", {}))
     return connection
 
 

@@ -26,6 +26,8 @@ from tests.unit.store.builders import NOW, a_job, add_jobs, add_team
 pytestmark = pytest.mark.anyio
 AT_ONCE = 20
 PRICE = 100
+ACCEPTED = idempotency.Replay(202, b"{}", {})
+REFUSED = idempotency.Replay(402, b"no", {})
 WAIT_S = 0.5
 JULY, AUGUST, SEPTEMBER = 1_752_000_000.0, 1_755_000_000.0, 1_757_500_000.0
 
@@ -141,19 +143,19 @@ async def test_a_second_request_with_a_key_waits_for_the_first_and_gets_its_answ
     gate = Gate()
 
     def slow(connection: Connection) -> Any:
-        claim = idempotency.claim(connection, "team", "k", "f", NOW)
+        claim = idempotency.claim(connection, "team", "k", "f", NOW, ACCEPTED)
         gate.wait()
-        idempotency.store(connection, "team", "k", status=202, body=b"{}", headers={})
+        idempotency.restate(connection, "team", "k", REFUSED)
         return claim
 
     first = asyncio.create_task(store.write(slow))
     await gate.reached.wait()
-    second = asyncio.create_task(store.write(idempotency.claim, "team", "k", "f", NOW))
-    other = await store.write(idempotency.claim, "team", "another", "f", NOW)
+    second = asyncio.create_task(store.write(idempotency.claim, "team", "k", "f", NOW, ACCEPTED))
+    other = await store.write(idempotency.claim, "team", "another", "f", NOW, ACCEPTED)
     await waits(second)
     gate.open.set()
     assert await first == idempotency.Fresh() == other
-    assert await second == idempotency.Replay(202, b"{}", {})
+    assert await second == REFUSED
 
 
 async def test_a_key_whose_first_request_failed_is_free_for_the_second(store: Store) -> None:
@@ -161,13 +163,13 @@ async def test_a_key_whose_first_request_failed_is_free_for_the_second(store: St
     gate = Gate()
 
     def fails(connection: Connection) -> None:
-        idempotency.claim(connection, "team", "k", "f", NOW)
+        idempotency.claim(connection, "team", "k", "f", NOW, ACCEPTED)
         gate.wait()
         raise KeyError("mine")
 
     first = asyncio.create_task(store.write(fails))
     await gate.reached.wait()
-    second = asyncio.create_task(store.write(idempotency.claim, "team", "k", "other", NOW))
+    second = asyncio.create_task(store.write(idempotency.claim, "team", "k", "other", NOW, ACCEPTED))
     await waits(second)
     gate.open.set()
     with pytest.raises(KeyError, match="mine"):

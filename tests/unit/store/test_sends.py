@@ -17,6 +17,7 @@ from gateway.settings import StoreSection
 from gateway.store.database import Store, open_store
 from gateway.telemetry.tracing import Tracing
 from gateway.webhooks import NewWebhook, add_webhook
+from tests.support.sends import send_due
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +52,7 @@ async def test_replicas_send_every_event_once_to_each_endpoint(store: Store, sto
     stores = [store if sole else await open_store(StoreSection(url=store_url)) for _ in range(REPLICAS)]
     try:
         replicas = [Outbox(one, receiver, clock, Random(1), Tracing(clock, "test")) for one in stores]  # type: ignore[arg-type]
-        while sum(await asyncio.gather(*(one.send_due() for one in replicas))):
+        while sum(await asyncio.gather(*(send_due(one) for one in replicas))):
             pass
     finally:
         for one in () if sole else stores:
