@@ -20,7 +20,7 @@ from gateway.money.amounts import MICROS_PER_USD, usd_text
 from gateway.money.budgets import UnknownTeamError, budget_states
 from gateway.money.idempotency import Fresh, InProgress, Mismatch, Replay
 from gateway.problems import BudgetExceeded, IdempotencyMismatch, RequestInProgress, Unauthorized
-from gateway.quotas import NO_LIMITS, CallerLimits, Standing
+from gateway.quotas import NO_LIMITS, CallerLimits, Remaining
 from gateway.store import jobs as rows
 from gateway.store.jobs import Job
 from gateway.wishes import USD_MAX
@@ -45,7 +45,7 @@ class Answer:
     body: bytes
     headers: Mapping[str, str]
     replayed: bool = False
-    standings: Sequence[Standing] = ()
+    standings: Sequence[Remaining] = ()
 
 
 @dataclass(frozen=True, slots=True)

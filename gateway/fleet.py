@@ -15,7 +15,7 @@ from gateway.loads import Loads, Machines
 from gateway.money.accounts import BalanceSource
 from gateway.runs import Render
 from gateway.settings import PollingSection
-from gateway.shadow import FAULTS, Shadow
+from gateway.shadow import OUR_FAULTS, Shadow
 from gateway.store.jobs import Attempt
 from policies.retry import RetryBudget, Situation
 from policies.router import Router
@@ -270,7 +270,7 @@ class Fleet:
             account.balance_micros, account.balance_at = fact.balance_micros, fact.at
         try:
             self.learn(fact)
-        except FAULTS as error:
+        except OUR_FAULTS as error:
             log.warning("fact.refused", kind=fact.kind, error=f"{type(error).__name__}: {error}")
 
     def note_balance(self, name: str, balance_micros: int | None, source: BalanceSource = "reported") -> None:

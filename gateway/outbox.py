@@ -27,7 +27,7 @@ from gateway.signatures import SecretError, headers
 from gateway.store.database import Store
 from gateway.store.schema_events import events, webhook_deliveries, webhook_tries, webhooks
 from gateway.telemetry.trace_context import Trace
-from gateway.telemetry.tracing import Standing, Tracing, span
+from gateway.telemetry.tracing import TraceContext, Tracing, span
 from gateway.webhooks import disable_webhook, secrets_in_use
 
 log = structlog.get_logger()
@@ -120,7 +120,7 @@ class Outbox:
         await asyncio.gather(*self._sending, return_exceptions=True)
 
     async def _send(self, due: Due) -> None:
-        place = Standing(Trace.parse(due.trace), {"event_id": due.event_id, "webhook": due.webhook_id})
+        place = TraceContext(Trace.parse(due.trace), {"event_id": due.event_id, "webhook": due.webhook_id})
         with self.tracing.at(place):
             try:
                 await self._deliver(due)

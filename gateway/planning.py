@@ -137,14 +137,14 @@ class Planner:
     routing: RoutingSection
     image_form: Callable[[Route], ImageForm | None]
 
-    def plan(self, order: Order, now: float, tried: Sequence[Tried] = (), spent_micros: int = 0) -> Plan:
+    def plan(self, order: Order, now: float, tried: Sequence[Tried] = ()) -> Plan:
         """Rank every route of the order's kind as of `now`.
 
         What the job has given up, and machines of our own whose queue is full, stay out as long as another route can be
         had, however cheap it would be to wait for: the length of a worker's queue is its operator's word on waiting.
         """
         with span("plan"):
-            facts = self._facts(order, tried, spent_micros)
+            facts = self._facts(order, tried)
             given_up, full = self._given_up(tried), self._full()
             plan = self._ranked(order, facts, now, full | given_up)
             if plan.ranking.ranked or not (given_up or full):
@@ -233,7 +233,7 @@ class Planner:
             refusals=option.fit.refusals,
         )
 
-    def _facts(self, order: Order, tried: Sequence[Tried], spent_micros: int) -> JobFacts:
+    def _facts(self, order: Order, tried: Sequence[Tried]) -> JobFacts:
         wish, standing, usual = order.routing, order.standing, self.routing
         weights = wish.weights or standing.weights or usual.weights
         return JobFacts(
@@ -246,7 +246,6 @@ class Planner:
             late_fraction=usual.late_fraction,
             objective=wish.objective or standing.objective or usual.objective,
             weights=Weights(weights.cost, weights.time, weights.failure),
-            spent_micros=spent_micros,
             tried=tuple(tried),
             only=wish.only,
             ignore=wish.ignore,

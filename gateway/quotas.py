@@ -50,7 +50,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Remaining:
     """What is left of a limit, and in how many seconds that changes where it is known."""
 
     name: str
@@ -111,14 +111,14 @@ def limits_of(section: LimitsSection, caller: Caller) -> CallerLimits:
     )
 
 
-async def draw_request(bus: Bus, limits: CallerLimits, caller: Caller, now_s: float) -> list[Standing]:
+async def draw_request(bus: Bus, limits: CallerLimits, caller: Caller, now_s: float) -> list[Remaining]:
     """Count a request. Raises QuotaExceeded when the team or the key has none left."""
     policies = limits.of_requests(caller)
     if not policies:
         return []
     drawn = await bus.draw([draw for _, draw in policies], now_s)
     pairs = list(zip([policy for policy, _ in policies], drawn.left, strict=True))
-    standings = [Standing(policy.name, left.requests, left.reset_s) for policy, left in pairs]
+    standings = [Remaining(policy.name, left.requests, left.reset_s) for policy, left in pairs]
     if drawn.taken:
         return standings
     violated = [policy for policy, left in pairs if left.wait_us]
@@ -135,7 +135,7 @@ def claim_team(connection: Connection, job: Job, limits: CallerLimits) -> None:
         lock_team(connection, job.team_id, exclusive=True)
 
 
-def draw_job(connection: Connection, job: Job, limits: CallerLimits) -> list[Standing]:
+def draw_job(connection: Connection, job: Job, limits: CallerLimits) -> list[Remaining]:
     """Count a job that is about to be admitted, in its transaction, which has the team's row to itself by now.
 
     Raises QuotaExceeded, and Forbidden for a job that could never be had.
@@ -154,17 +154,17 @@ def draw_job(connection: Connection, job: Job, limits: CallerLimits) -> list[Sta
     return counted + spent
 
 
-def _draw_concurrency(connection: Connection, job: Job, scope: Scope, most: int) -> Standing:
+def _draw_concurrency(connection: Connection, job: Job, scope: Scope, most: int) -> Remaining:
     row = _ACTIVE[scope].one(connection, {"of": job.team_id if scope == "team" else job.key_id})
     active = int(row[0]) if row is not None else 0
     policy = Policy(f"{scope}-jobs", most, "concurrent-requests")
     if active >= most:
         said = f"{_whose(policy)} may have {most} jobs queued or running, and has {active}"
-        raise _refusal(said, [policy], [Standing(policy.name, 0)], JOBS_WAIT_S)
-    return Standing(policy.name, most - active - 1)
+        raise _refusal(said, [policy], [Remaining(policy.name, 0)], JOBS_WAIT_S)
+    return Remaining(policy.name, most - active - 1)
 
 
-def _draw_spend(connection: Connection, job: Job, scope: Scope, most: int) -> Standing:
+def _draw_spend(connection: Connection, job: Job, scope: Scope, most: int) -> Remaining:
     policy = Policy(f"{scope}-spend", most, "micro-usd", HOUR_S)
     if job.held_micros > most:
         raise Forbidden(
@@ -174,11 +174,11 @@ def _draw_spend(connection: Connection, job: Job, scope: Scope, most: int) -> St
     rows = _SPENT[scope].rows(connection, {"of": of, "of_team": job.team_id, "since": job.created_at - HOUR_S})
     left = most - sum(micros for _, micros in rows) - job.held_micros
     if left >= 0:
-        return Standing(policy.name, left, HOUR_S)
+        return Remaining(policy.name, left, HOUR_S)
     wait_s = ceil(_frees_at(rows, -left) + HOUR_S - job.created_at)
     said = f"{_whose(policy)} may spend ${usd_text(most)} an hour, and this needs at most ${usd_text(job.held_micros)}"
     reset_s = min(max(1, wait_s), HOUR_S)
-    raise _refusal(said, [policy], [Standing(policy.name, max(0, left + job.held_micros), reset_s)], reset_s)
+    raise _refusal(said, [policy], [Remaining(policy.name, max(0, left + job.held_micros), reset_s)], reset_s)
 
 
 def _frees_at(rows: Sequence[Sequence[Any]], needed_micros: int) -> float:
@@ -194,7 +194,7 @@ def _whose(policy: Policy) -> str:
     return "this key" if policy.name.startswith("key-") else "this team"
 
 
-def _refusal(said: str, violated: Iterable[Policy], standings: Iterable[Standing], wait_s: int) -> QuotaExceeded:
+def _refusal(said: str, violated: Iterable[Policy], standings: Iterable[Remaining], wait_s: int) -> QuotaExceeded:
     headers = {"Retry-After": str(wait_s), STANDING_HEADER: listed(standings)}
     return QuotaExceeded(said, headers=headers, **{"violated-policies": [policy.name for policy in violated]})
 

@@ -20,7 +20,7 @@ from policies.values import Candidate, JobFacts, Objective, Observation, Ranking
 log = structlog.get_logger()
 
 # What a fault in arithmetic over plain values can raise. A policy does no I/O, so nothing else can come out of it.
-FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+OUR_FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Shadow:
         """Take in one fact, as the live router does."""
         try:
             self.router.observe(observation)
-        except FAULTS as error:
+        except OUR_FAULTS as error:
             self._failed("observe", error)
 
     def opinion(self, facts: JobFacts, candidates: Sequence[Candidate], live: Ranking, now: float) -> Opinion | None:
@@ -57,7 +57,7 @@ class Shadow:
         asked = replace(facts, objective=self.objective or facts.objective, weights=self.weights or facts.weights)
         try:
             ranking = self.router.rank(asked, candidates, now)
-        except FAULTS as error:
+        except OUR_FAULTS as error:
             self._failed("rank", error)
             return None
         mine, theirs = _first(ranking), _first(live)

@@ -26,7 +26,7 @@ from gateway.store.conflict import DIALECT_INSERTS
 from gateway.store.schema import jobs, keys, teams
 from gateway.store.schema_events import webhook_deliveries, webhooks
 from gateway.store.schema_money import budgets, holds
-from gateway.wishes import ROUTING, Preference, plain_plan
+from gateway.wishes import ROUTING, UsualWish, plain_plan
 
 # Characters that are not seen, or that change how those beside them are seen (Unicode's general categories).
 UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -96,7 +96,7 @@ def plan_of(given: object) -> dict[str, Any]:
         raise TermsError("a plan is an object")
     try:
         plan = TeamPlan.model_validate(plain_plan(given)).model_dump(mode="json", exclude_unset=True)
-        wishes = Preference.model_validate(given.get(ROUTING) or {}).model_dump(mode="json", exclude_unset=True)
+        wishes = UsualWish.model_validate(given.get(ROUTING) or {}).model_dump(mode="json", exclude_unset=True)
         limits = Limits.said_in(given).model_dump(mode="json", exclude_unset=True)
     except ValidationError as error:
         first = error.errors()[0]

@@ -75,7 +75,7 @@ class RoutingWish(_Wish):
         return None if self.max_cost_usd is None else micros_from_usd(self.max_cost_usd)
 
 
-class Preference(_Wish):
+class UsualWish(_Wish):
     """What a team's plan or a key's grants may say under `routing`: its usual wishes, and what it is kept to."""
 
     objective: Objective | None = None
@@ -124,8 +124,8 @@ def grants_of(granted: Mapping[str, Any]) -> Grants:
 
 def standing_of(plan: Mapping[str, Any], granted: Mapping[str, Any]) -> Standing:
     """Merge what a team's plan and a key's grants say; the key's wishes go before the team's, the bounds add up."""
-    team = Preference.model_validate(plan.get(ROUTING) or {})
-    key = Preference.model_validate(granted.get(ROUTING) or {})
+    team = UsualWish.model_validate(plan.get(ROUTING) or {})
+    key = UsualWish.model_validate(granted.get(ROUTING) or {})
     grants = grants_of(granted)
     bounds = (
         Bound(by="the team's plan", only=team.only or None, ignore=team.ignore),

@@ -1,4 +1,9 @@
-"""The router: ranks the routes of one job by expected total cost, and learns from what the engine observes."""
+"""The router: ranks the routes of one job by expected total cost, and learns from what the engine observes.
+
+The service runs one attempt of a job at a time and never a second beside it: it gives no `JobFacts.in_flight`, nothing
+spent and no `max_cost_micros` (gateway/planning.py checks the limit). What reviews a job in flight and hedges
+(`_review`, `_flights`, the order by `_ready`) runs in policies/simulation.py alone.
+"""
 
 from __future__ import annotations
 

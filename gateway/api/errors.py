@@ -25,7 +25,7 @@ from gateway.problems import (
 )
 from gateway.store.database import CommitUnknownError, StoreError
 from gateway.telemetry.trace_context import Trace
-from gateway.telemetry.tracing import Standing
+from gateway.telemetry.tracing import TraceContext
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ def raw_reply(problem: Problem) -> bytes:
 
 
 def _trace(request: Request) -> Trace | None:
-    standing: Standing | None = getattr(request.state, "standing", None)
+    standing: TraceContext | None = getattr(request.state, "standing", None)
     return standing.trace if standing is not None else None
 
 

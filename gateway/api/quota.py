@@ -14,7 +14,7 @@ from gateway.quotas import (
     STANDING_HEADER,
     CallerLimits,
     Policy,
-    Standing,
+    Remaining,
     draw_request,
     limits_of,
     listed,
@@ -27,7 +27,7 @@ class Announced:
     """What the reply to a request says of limits: the policies that apply, and how the caller stands with them."""
 
     policies: list[Policy]
-    standings: list[Standing]
+    standings: list[Remaining]
 
 
 async def count_request(request: Request, service: Service, caller: Caller) -> None:
@@ -56,7 +56,7 @@ def job_limits(request: Request, service: Service, caller: Caller) -> CallerLimi
     return limits
 
 
-def note_standings(request: Request, standings: Sequence[Standing]) -> None:
+def note_standings(request: Request, standings: Sequence[Remaining]) -> None:
     """How the caller stands with its limits on jobs, for the reply."""
     request.state.quota.standings += standings
 

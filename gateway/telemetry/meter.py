@@ -16,7 +16,7 @@ from gateway.store.jobs import Attempt, Job
 from gateway.telemetry.job_spans import attempt_span, claim_span, job_span
 from gateway.telemetry.metrics import NONE, Metrics
 from gateway.telemetry.trace_context import Trace, trace_id_in
-from gateway.telemetry.tracing import Span, Standing, Tracing, named
+from gateway.telemetry.tracing import Span, TraceContext, Tracing, named
 from policies.retry import NextRoute
 from providers.contract import Accepted, Failed, Finished, InDoubt, NoEvidence, NotFound, Pending, Refused
 
@@ -58,7 +58,7 @@ class Answering:
     `standing` is its place: its span, in the trace of its caller or in one of its own.
     """
 
-    standing: Standing
+    standing: TraceContext
     parent_id: str | None
     began_at: float
     status: int = 500
@@ -83,7 +83,7 @@ class Meter:
         """Time and trace a request under its path's template; a problem that is raised tells its own status."""
         caller, began_s = Trace.of_caller(traceparent), stopwatch_s()
         parent_id = caller.span_id if caller is not None else None
-        standing = Standing(self.tracing.enter(caller), is_wanted=caller is not None and caller.sampled)
+        standing = TraceContext(self.tracing.enter(caller), is_wanted=caller is not None and caller.sampled)
         answering = Answering(standing, parent_id, self.tracing.now())
         try:
             with self.tracing.at(answering.standing):

@@ -71,7 +71,7 @@ class Place(Protocol):
 
 
 @dataclass(slots=True)
-class Standing:
+class TraceContext:
     """A place that does not move: a request that is answered, an event that is sent.
 
     `is_wanted` says that whoever made the request asks for its trace to be recorded, and is not known yet.
@@ -232,14 +232,14 @@ def recorded_here() -> str | None:
 def learn_here(**facts: str) -> None:
     """Add what has become known of the request at hand, for its logs and its spans."""
     here = _here.get()
-    if here is not None and isinstance(here[1], Standing):
+    if here is not None and isinstance(here[1], TraceContext):
         here[1].known.update(facts)
 
 
 def trust_here() -> None:
     """The caller of the request at hand is known: it is recorded when its caller's trace is."""
     here = _here.get()
-    if here is not None and isinstance(here[1], Standing) and here[1].is_wanted and here[1].trace is not None:
+    if here is not None and isinstance(here[1], TraceContext) and here[1].is_wanted and here[1].trace is not None:
         here[1].trace = replace(here[1].trace, sampled=True)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.settings_routing import RoutingSection
-from gateway.shadow import FAULTS, Shadow, make_routers
+from gateway.shadow import OUR_FAULTS, Shadow, make_routers
 from policies.router import Router
 from policies.settings import RoutingSettings
 from policies.values import Candidate, JobFacts, Observation, Ranking
@@ -127,7 +127,7 @@ async def test_without_a_shadow_the_plan_has_none(start: Start) -> None:
     assert (await gateway.made())["plan"]["shadow"] is None
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", OUR_FAULTS)
 async def test_a_fault_in_the_shadow_never_touches_a_job(start: Start, fault: type[Exception]) -> None:
     """Whatever a faulty policy raises: the job is made as if there were no shadow, and the fault is counted."""
     gateway = await start({})

@@ -9,7 +9,7 @@ from gateway.telemetry.trace_context import Trace, span_id_of
 from gateway.telemetry.tracing import (
     NOTHING,
     Span,
-    Standing,
+    TraceContext,
     Tracing,
     add_place,
     learn_here,
@@ -43,7 +43,7 @@ def tracing(outlet: Kept | None, ratio: float = 1.0) -> Tracing:
 def test_a_span_stands_under_its_place_with_its_facts() -> None:
     """Name, kind, times, parent and what the place says; what is noted comes beside it."""
     kept = Kept()
-    with tracing(kept).at(Standing(PARENT, {"job": "job_1", "route": "a/b"})), span("fetch", "client") as fetching:
+    with tracing(kept).at(TraceContext(PARENT, {"job": "job_1", "route": "a/b"})), span("fetch", "client") as fetching:
         fetching.note({"http.response.status_code": 200})
     (told,) = kept.spans
     assert (told.name, told.kind, told.parent_id, told.error) == ("fetch", "client", PARENT.span_id, None)
@@ -60,7 +60,7 @@ def test_a_span_stands_under_its_place_with_its_facts() -> None:
 def test_a_span_says_how_it_failed() -> None:
     """By the kind that it is told, or by the class of what was raised; never by its words."""
     kept = Kept()
-    with tracing(kept).at(Standing(PARENT)):
+    with tracing(kept).at(TraceContext(PARENT)):
         with span("one") as one:
             one.fail("rate_limited")
         with pytest.raises(ValueError, match="secret"), span("two"):
@@ -69,8 +69,8 @@ def test_a_span_says_how_it_failed() -> None:
     assert "secret" not in repr(kept.spans)
 
 
-@pytest.mark.parametrize("place", [Standing(UNSAMPLED), Standing(None)], ids=["unsampled", "no trace"])
-def test_what_is_not_recorded_makes_no_span(place: Standing) -> None:
+@pytest.mark.parametrize("place", [TraceContext(UNSAMPLED), TraceContext(None)], ids=["unsampled", "no trace"])
+def test_what_is_not_recorded_makes_no_span(place: TraceContext) -> None:
     """The very same object each time, which does nothing."""
     kept = Kept()
     with tracing(kept).at(place):
@@ -82,7 +82,7 @@ def test_what_is_not_recorded_makes_no_span(place: Standing) -> None:
 def test_without_an_outlet_nothing_is_recorded() -> None:
     """Not even what a caller asks for; the place is known all the same."""
     own = tracing(None)
-    with own.at(Standing(PARENT)):
+    with own.at(TraceContext(PARENT)):
         assert span("one") is NOTHING
         assert traceparent_here() == str(PARENT)
     own.tell(Span("one", "internal", PARENT, None, 0.0, 1.0))
@@ -104,7 +104,7 @@ def test_a_request_goes_on_in_its_callers_trace() -> None:
     inside = own.enter(PARENT)
     assert (inside.trace_id, inside.sampled) == (PARENT.trace_id, False)
     for is_wanted in (True, False):
-        place = Standing(inside, is_wanted=is_wanted)
+        place = TraceContext(inside, is_wanted=is_wanted)
         with own.at(place):
             trust_here()
             assert (recorded_here() is not None) is is_wanted
@@ -121,7 +121,7 @@ def test_a_request_goes_on_in_its_callers_trace() -> None:
 
 def test_a_line_of_the_log_says_where_it_stands() -> None:
     """What the line says itself comes first; what is learned of a request is in every line from then on."""
-    with tracing(None).at(Standing(PARENT, {"job": "job_1"})):
+    with tracing(None).at(TraceContext(PARENT, {"job": "job_1"})):
         learn_here(team="team_1")
         line = add_place(None, "info", {"event": "said", "job": "job_2"})
     assert line == {"event": "said", "job": "job_2", "team": "team_1", "trace_id": PARENT.trace_id}
