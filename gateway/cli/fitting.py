@@ -19,6 +19,7 @@ from rich.text import Text
 GAP = 2  # between columns: the space before each, and the divider of the box
 INDENT = 1
 PROSE_MIN = 24  # what is no longer than this is not wrapped
+FIGURE_MAX = 40  # what is set to the right is not either, unless it is longer than any figure
 RIGHT = ">"
 
 
@@ -44,8 +45,9 @@ class Column:
     @property
     def least(self) -> int:
         """The width below which something would break that must not."""
-        whole = _longest_line if self.right else _longest_piece
-        return max([_longest_word(self.heading), len(self.footer), *map(whole, self.cells)])
+        whole = FIGURE_MAX if self.right else PROSE_MIN
+        pieces = [_longest_piece(cell, whole) for cell in self.cells]
+        return max([_longest_word(self.heading), len(self.footer), *pieces])
 
 
 class FittingTable:
@@ -141,9 +143,9 @@ def _longest_line(cell: Text) -> int:
     return max((line.cell_len for line in cell.split("\n", allow_blank=True)), default=0)
 
 
-def _longest_piece(cell: Text) -> int:
+def _longest_piece(cell: Text, whole: int) -> int:
     """What of a cell must stay on one line: all of it when it is short, else its longest word."""
-    return max(_longest_word(cell.plain), min(_longest_line(cell), PROSE_MIN))
+    return max(_longest_word(cell.plain), min(_longest_line(cell), whole))
 
 
 def _longest_word(text: str) -> int:

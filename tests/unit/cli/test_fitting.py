@@ -50,6 +50,16 @@ def test_prose_wraps_before_anything_else_gives_way() -> None:
     assert "acme/svd  $0.165900  the cheapest route that is likely to" in lines[2]
 
 
+def test_a_long_text_that_is_set_to_the_right_wraps_too() -> None:
+    """A prompt stands in a column of numbers, and does not take the table apart."""
+    table = FittingTable(["parameter", ">asked", "outcome"])
+    table.add_row("num_frames", "14", "passed")
+    table.add_row("prompt", "waves that roll in slowly under a low sun, filmed from a pier " * 4, "passed")
+    lines = shown(table, 80)
+    assert "parameter" in lines[0]
+    assert len(lines) > 6
+
+
 def test_a_table_that_cannot_fit_becomes_a_block_for_each_row() -> None:
     """Every value has its own line, beside its name."""
     table = FittingTable(["job", ">price", "team"])
