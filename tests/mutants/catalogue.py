@@ -193,8 +193,15 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the second answer to a key replaces the first",
         "gateway.money.idempotency",
-        ".where(*_OF_KEY, _UNANSWERED).values(",
-        ".where(*_OF_KEY).values(",
+        'where=idempotency.c.created_at <= bindparam("expired_before"),',
+        'where=idempotency.c.created_at <= bindparam("expired_before") + 10**9,',
+        (IDEMPOTENCY_MACHINE,),
+    ),
+    Mutant(
+        "a refused budget is replayed as an accepted job",
+        "gateway.money.idempotency",
+        '    _RESTATE.changed(connection, {"of_team": team_id, "of_key": key, **values})',
+        "    pass",
         (IDEMPOTENCY_MACHINE,),
     ),
     Mutant(
