@@ -26,15 +26,15 @@ import structlog
 from gateway.delivery import Delivered
 from gateway.doubts import Ruling
 from gateway.evidence import Evidence
-from gateway.jobs import AttemptState, JobStatus
+from gateway.jobs import AttemptState
 from gateway.journal import Journal
+from gateway.media.artifacts import ArtifactsUnavailableError
 from gateway.orders import order_of, tried_of
 from gateway.parts import Parts
 from gateway.planning import Option, Plan
-from gateway.problems import DeadlinePassed, JobProblem, NoRouteLeft
 from gateway.retrying import Retrying
 from gateway.runs import FULL, LEFT_ALONE, Render, Run
-from gateway.settlement import AttemptEnd, JobEnd, never_told
+from gateway.settlement import AttemptEnd, JobEnd, never_told, no_route_left, none_more
 from gateway.store.jobs import Attempt, LeaseLostError
 from gateway.vendor_transport import permitted_by
 from policies import retry
@@ -112,13 +112,9 @@ class Engine:
         """Choose a route, commit the intent with the plan and its receipt, and submit."""
         run.stage = "routing"
         now = self._parts.clock.now()
-        failures = "; ".join(f"{one.route}: {one.failure_kind}" for one in run.attempts)
-        if now >= run.job.give_up_at:
-            late = DeadlinePassed(f"no vendor had it in time; {failures or 'nothing was tried'}")
-            await self._end(run, JobStatus.EXPIRED, late)
-            return
-        if len(run.attempts) >= self._parts.settings.jobs.attempts_max:
-            await self._end(run, JobStatus.FAILED, NoRouteLeft(f"{len(run.attempts)} attempts failed: {failures}"))
+        over = none_more(run.job, run.attempts, now, self._parts.settings.jobs.attempts_max)
+        if over is not None:
+            await self._end(run, over)
             return
         plan = self._parts.planner.plan(order_of(run.job), now, tried_of(run.attempts))
         if plan.ranking.wait_s is not None:
@@ -127,15 +123,14 @@ class Engine:
         wrong = {one.route for one in run.attempts if one.failure_kind == FailureKind.NOT_AS_ORDERED}
         option = plan.choice(run.job.held_micros, wrong)
         if option is None:
-            nobody = NoRouteLeft("; ".join(filter(None, (failures, plan.refusals()))) or "no route is left")
-            await self._end(run, JobStatus.FAILED, nobody)
+            await self._end(run, no_route_left(run.attempts, plan.refusals()))
         elif not await self._late(run, before=len(run.attempts)):
             await self._submit(run, plan, option)
 
-    async def _end(self, run: Run, status: JobStatus, problem: JobProblem) -> None:
+    async def _end(self, run: Run, end: JobEnd) -> None:
         """End a job without a result, after one last look at what was given up in doubt."""
         if not await self._late(run, before=len(run.attempts) + 1):
-            await self._journal.end(run, JobEnd(status, problem))
+            await self._journal.end(run, end)
 
     async def _late(self, run: Run, *, before: int) -> bool:
         """Look back at the attempts before this number that were given up in doubt; True when a render is taken up."""
@@ -380,9 +375,13 @@ class Engine:
         """Copy the result at once, compare it with the order, and settle."""
         run.stage, run.critical, run.rendered_at = "delivering", True, self._parts.clock.now()
         self._parts.bus.publish("job", run.job.id)
-        delivered = await self._parts.delivery.collect(
-            outcome, run.job.parameters, self._parts.fleet.routes[attempt.route]
-        )
+        route = self._parts.fleet.routes[attempt.route]
+        try:
+            delivered = await self._parts.delivery.collect(outcome, run.job.parameters, route)
+        except ArtifactsUnavailableError as error:
+            if attempt.token is None:
+                await self._journal.not_kept(run, attempt, error)
+            raise
         run.critical = attempt.token is None  # what came with the reply itself cannot be asked for again
         if isinstance(delivered, Delivered):
             await self._journal.succeed(run, attempt, outcome.report, delivered)

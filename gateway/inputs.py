@@ -94,6 +94,8 @@ class Inputs:
             image = await self.source(job, route)
         except Unavailable as error:
             return Refused(FailureKind.UNAVAILABLE, error.detail)
+        except FileNotFoundError:
+            return Refused(FailureKind.UNAVAILABLE, "the picture is no longer stored")
         return RenderRequest(
             route=route,
             attempt_id=attempt.id,

@@ -204,6 +204,10 @@ class Journal:
         detail = "the process ended before the vendor's reply was written"
         return await self._open_doubt(run, attempt, detail, sure_from=sure_from)
 
+    async def not_kept(self, run: Run, attempt: Attempt, error: Exception) -> None:
+        """The result came in the vendor's reply and cannot be stored: only the vendor's records may have it yet."""
+        await self._open_doubt(run, attempt, f"the result came with the reply and could not be stored: {error}")
+
     async def forgotten(self, run: Run, attempt: Attempt, outcome: InDoubt) -> None:
         """The vendor says that it does not know a job it had accepted."""
         await self._open_doubt(run, attempt, f"{outcome.detail}: the vendor no longer knows the job")

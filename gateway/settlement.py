@@ -5,7 +5,7 @@ Straight-line leaves over a connection; which of them runs, and when, is decided
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -17,7 +17,7 @@ from gateway.money import ledger
 from gateway.money.drift import PriceObservation, observe_price
 from gateway.money.losses import COST_SUFFIX, InSuspense
 from gateway.money.true_cost import TrueCost
-from gateway.problems import JobProblem, OutcomeUnknown
+from gateway.problems import DeadlinePassed, JobProblem, NoRouteLeft, OutcomeUnknown
 from gateway.store import jobs as rows
 from gateway.store.jobs import Attempt, Job
 from gateway.store.schema import attempts
@@ -96,6 +96,27 @@ def never_told(attempt: Attempt) -> JobEnd:
     """The end of a job whose attempt nobody could tell the outcome of."""
     problem = OutcomeUnknown(f"{attempt.route} never told what became of it; nothing is charged")
     return JobEnd(JobStatus.EXPIRED, problem)
+
+
+def none_more(job: Job, tried: Sequence[Attempt], now: float, attempts_max: int) -> JobEnd | None:
+    """The end of a job that may begin no further attempt; None while it may."""
+    failures = _failures(tried)
+    if now >= job.give_up_at:
+        late = DeadlinePassed(f"no vendor had it in time; {failures or 'nothing was tried'}")
+        return JobEnd(JobStatus.EXPIRED, late)
+    if len(tried) >= attempts_max:
+        return JobEnd(JobStatus.FAILED, NoRouteLeft(f"{len(tried)} attempts failed: {failures}"))
+    return None
+
+
+def no_route_left(tried: Sequence[Attempt], refusals: str) -> JobEnd:
+    """The end of a job that no route is left for: what failed, and what is refused."""
+    why = "; ".join(filter(None, (_failures(tried), refusals)))
+    return JobEnd(JobStatus.FAILED, NoRouteLeft(why or "no route is left"))
+
+
+def _failures(tried: Sequence[Attempt]) -> str:
+    return "; ".join(f"{one.route}: {one.failure_kind}" for one in tried)
 
 
 def fail_attempt(

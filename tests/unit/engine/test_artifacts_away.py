@@ -9,6 +9,7 @@ import httpx
 import pytest
 from obstore.exceptions import GenericError, PermissionDeniedError
 
+from gateway.delivery import IN_HAND_S
 from gateway.parking import CRASH_PAUSE_S
 from providers.contract import CheckOutcome, Pending, Token
 from tests.support.bucket import Bucket
@@ -72,6 +73,28 @@ async def test_a_result_that_came_in_the_reply_is_held_until_it_can_be_kept(
     job = await gateway.ended(job_id)
     assert (job["status"], len(job["attempts"]), len(alpha.asked)) == ("succeeded", 1, 1)
     assert (await gateway.balances())["provider:alpha"] == -alpha.price_micros
+
+
+async def test_a_result_that_could_not_be_kept_is_told_as_that(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time it is held the attempt is in doubt, for the bucket's reason: no process ended."""
+    alpha = Scripted(mode="sync", billing="may_bill")
+    gateway = await start(alpha)
+    bucket = Bucket(gateway, monkeypatch)
+
+    async def away(moment: str, call: str) -> None:
+        if (moment, call) == ("after", "submit"):
+            bucket.trouble = GenericError("Generic S3 error: 503 Slow Down")
+
+    alpha.hook = away
+    job_id = await gateway.submit(routing={"deadline_s": 3600})
+    await gateway.when(lambda: bucket.trouble is not None)
+    await asyncio.sleep(IN_HAND_S + 60)
+    (attempt,) = (await gateway.job(job_id))["attempts"]
+    told = "the result came with the reply and could not be stored: GenericError: Generic S3 error: 503 Slow Down"
+    assert (attempt["state"], [one["detail"] for one in attempt["events"] if one["what"] == "in_doubt"]) == (
+        "in_doubt",
+        [told],
+    )
 
 
 async def test_a_picture_that_cannot_be_read_is_sent_later(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import deque
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from gateway.problems import Unavailable
 from gateway.store.jobs import load_attempts
 from gateway.store.schema import jobs
 from providers.capability import Capability, Route
-from providers.contract import NotFound
+from providers.contract import FailureKind, NotFound, Refused
 from tests.support.fixtures import Start
 from tests.support.scripted import Lost, Scripted
 
@@ -112,6 +113,18 @@ async def test_a_picture_that_is_not_prepared_at_once_is_tried_again(
     assert (job["status"], len(alpha.asked), await gateway.read(crashes)) == ("succeeded", 1, [0])
     assert "no worker starts" in job["attempts"][0]["events"][1]["detail"]
     assert (alpha.asked[0].image.width, alpha.asked[0].image.height) == (64, 36)
+
+
+async def test_a_picture_that_somebody_deleted_ends_the_job_by_its_own_time(start: Start) -> None:
+    """No driver breaks over it and nothing is parked; the story says what is missing."""
+    alpha = Scripted(submits=[Refused(FailureKind.RATE_LIMITED, "429", retry_after_s=5.0)])
+    gateway = await start(alpha)
+    job_id = await gateway.submit(routing={"deadline_s": 300})
+    await gateway.when(lambda: alpha.asked)
+    shutil.rmtree(gateway.setting.folder / "artifacts")
+    job = await gateway.ended(job_id)
+    assert (job["bill"]["status"], len(alpha.asked), await gateway.read(crashes)) == ("released", 1, [0])
+    assert {one["failure"]["detail"] for one in job["attempts"]} == {"the picture is no longer stored"}
 
 
 async def test_a_lookup_does_not_break_over_a_picture(start: Start) -> None:
