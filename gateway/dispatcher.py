@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import structlog
+from sqlalchemy import Connection
 
 from gateway import parking
 from gateway.doubts import ruled
@@ -20,7 +21,7 @@ from gateway.media.artifacts import ArtifactsUnavailableError
 from gateway.memory import remember
 from gateway.money import idempotency, ledger
 from gateway.outbox import Outbox
-from gateway.overdue import end_overdue, end_parked
+from gateway.overdue import Overdue, end_overdue, end_parked
 from gateway.parts import Parts
 from gateway.runs import Run
 from gateway.settings import JobsSection
@@ -37,7 +38,9 @@ CLAIM_INTERVAL_S = 1.0
 # A job whose files cannot be read or kept now is taken up again after so long.
 ARTIFACTS_PAUSE_S = 5.0
 PRUNE_INTERVAL_S = 3600.0
-OVERDUE_INTERVAL_S = 3600.0
+OVERDUE_INTERVAL_S = 60.0
+# So that other reads come between.
+OVERDUE_AT_ONCE = 100
 PARKED_INTERVAL_S = 60.0
 # So that other writes come between: thousands of leases are not renewed in one breath.
 HEARTBEAT_JOBS_MAX = 250
@@ -298,22 +301,35 @@ class Dispatcher:
         await self._parts.store.write(idempotency.prune, self._parts.clock.now())
 
     async def _end_overdue(self) -> None:
+        """Look at every hold that is past its time, page by page."""
         now = self._parts.clock.now()
-        for hold_id in await self._parts.store.read(ledger.due_holds, now):
-            ended = await self._parts.store.write(end_overdue, hold_id, now)
-            if ended is not None:
-                log.warning("hold.overdue", hold=hold_id, **(facts_of(ended.job) if ended.job is not None else {}))
-                self._parts.meter.overdue(ended)
+        last: str | None = None
+        while due := await self._parts.store.read(ledger.due_holds, now, OVERDUE_AT_ONCE, after=last):
+            await self._end_each(due, end_overdue, "hold.overdue")
+            last = due[-1]
 
     async def _end_parked(self) -> None:
         """Jobs that nobody drives end by their caller's wish and by their own time all the same."""
-        now = self._parts.clock.now()
-        for job_id in await self._parts.store.read(parking.parked_and_over, now):
-            ended = await self._parts.store.write(end_parked, job_id, now)
-            if ended is not None and ended.job is not None:
-                log.warning("job.ended_parked", **facts_of(ended.job))
+        over = await self._parts.store.read(parking.parked_and_over, self._parts.clock.now())
+        await self._end_each(over, end_parked, "job.ended_parked")
+
+    async def _end_each(
+        self, names: Sequence[str], end: Callable[[Connection, str, float], Overdue | None], event: str
+    ) -> None:
+        """End each by itself: one that stays, or whose rows break this, stops none behind it."""
+        for name in names:
+            try:
+                ended = await self._parts.store.write(end, name, self._parts.clock.now())
+            except StoreError:
+                raise
+            except Exception:  # a fault in one job's rows is no reason to keep another team's money
+                log.exception("not_ended", what=event, name=name)
+                continue
+            if ended is not None:
+                log.warning(event, name=name, **(facts_of(ended.job) if ended.job is not None else {}))
                 self._parts.meter.overdue(ended)
-                self._parts.bus.publish("job", job_id)
+            if ended is not None and ended.job is not None:
+                self._parts.bus.publish("job", ended.job.id)
 
 
 def batched(runs: Sequence[Run], size: int) -> Iterator[Sequence[Run]]:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, cast
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
 
 from gateway.money import budget_counts, budgets
 from gateway.money.amounts import require_micros
@@ -248,14 +248,19 @@ def expire(connection: Connection, hold_id: str, at: float, reason: str) -> Expi
     return Expired(settled.amount_micros)
 
 
-def due_holds(connection: Connection, at: float, count_max: int = 100) -> list[str]:
-    """The ids of open holds whose time is over, the oldest first."""
+def due_holds(connection: Connection, at: float, count_max: int = 100, *, after: str | None = None) -> list[str]:
+    """The ids of open holds whose time is over, the oldest first; with `after` those that come after this one."""
     query = (
         select(holds.c.id)
         .where(holds.c.state == "open", holds.c.expires_at <= at)
         .order_by(holds.c.expires_at, holds.c.id)
         .limit(count_max)
     )
+    if after is not None:
+        last = holds.alias("last")
+        expired_at = select(last.c.expires_at).where(last.c.id == after).scalar_subquery()
+        same = and_(holds.c.expires_at == expired_at, holds.c.id > after)
+        query = query.where(or_(holds.c.expires_at > expired_at, same))
     return list(connection.execute(query).scalars())
 
 

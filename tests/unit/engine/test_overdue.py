@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, update
 
-from gateway import parking
+from gateway import dispatcher, parking
 from gateway.overdue import end_overdue
 from gateway.store.schema import attempts, jobs
 from gateway.store.schema_money import holds
@@ -64,6 +64,33 @@ async def test_a_job_that_is_driven_keeps_its_hold(start: Start) -> None:
     hold = await gateway.read(hold_of, job_id)
     assert await gateway.write(end_overdue, hold.id, hold.expires_at + 1) is None
     assert (await gateway.ended(job_id))["status"] == "succeeded"
+
+
+async def test_every_hold_past_its_time_is_looked_at_whatever_becomes_of_those_before_it(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a page of them, two that stay and one that breaks: a minute later all the others are given back."""
+    gateway = await start(Scripted(trouble=Pending(), trouble_s=9e9))
+    names = [await gateway.submit() for _ in range(7)]
+    found = []
+    for name in names:
+        await gateway.until(name, "rendering")
+        await gateway.write(end_rows, name, gateway.clock.now())
+        found.append(await gateway.read(hold_of, name))
+    staying, broken = {found[0].id, found[1].id}, found[2].id
+
+    def ending(connection: Connection, hold_id: str, at: float) -> Any:
+        if hold_id == broken:
+            raise ZeroDivisionError("a fault in the rows of one job")
+        return None if hold_id in staying else end_overdue(connection, hold_id, at)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dispatcher, "end_overdue", ending)
+        patched.setattr(dispatcher, "OVERDUE_AT_ONCE", 2)
+        await gateway.clock.sleep(max(one.expires_at for one in found) + 61.0 - gateway.clock.now())
+        assert [(await gateway.read(hold_of, name)).state for name in names] == ["open"] * 3 + ["expired"] * 4
+    await gateway.clock.sleep(61.0)
+    assert {(await gateway.read(hold_of, name)).state for name in names} == {"expired"}
 
 
 async def test_the_open_hold_of_a_job_that_has_ended_is_given_back_once(start: Start) -> None:

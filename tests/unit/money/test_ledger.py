@@ -89,6 +89,8 @@ def test_the_sweeper_expires_what_is_due_the_oldest_first(connection: Connection
         hold(connection, f"h{number}", at=NOON - number)
     capture(connection, "h3")
     assert ledger.due_holds(connection, NOON + 3598.5) == ["h2"]
+    pages = [ledger.due_holds(connection, NOON + 3600, 1, after=last) for last in (None, "h2", "h1", "h0")]
+    assert pages == [["h2"], ["h1"], ["h0"], []]
     for batch in (["h2", "h1"], ["h0"], []):
         due = ledger.due_holds(connection, NOON + 3600, 2)
         assert due == batch
