@@ -16,7 +16,7 @@ from gateway.parts import Parts
 from gateway.runs import Run
 from gateway.store import jobs as rows
 from gateway.store.jobs import Attempt
-from providers.contract import Accepted, HasLookup, LookupOutcome, NoEvidence, NotFound, Refused, SentAttempt
+from providers.contract import Accepted, HasLookup, LookupOutcome, NoEvidence, NotFound, SentAttempt
 
 RIVALS_WINDOW_S = 86_400.0
 
@@ -52,32 +52,49 @@ class Evidence:
         return await self._ask(run, attempt, attempt.began_at, self._parts.clock.now())
 
     async def look_back(self, run: Run, attempt: Attempt) -> LookupOutcome:
-        """Ask about every submit of an attempt that was given up."""
+        """Ask about every submit of an attempt that was given up, but for the one whose render is known."""
         assert attempt.finished_at is not None
-        return await self._ask(run, attempt, attempt.prepared_at, attempt.finished_at)
+        found = await self._ask(run, attempt, attempt.prepared_at, attempt.finished_at, attempt.vendor_request_id)
+        if isinstance(found, Accepted) and found.token == attempt.token:
+            return NoEvidence("the records show the later submit of the attempt, whose render is known")
+        return found
 
     async def given_up(self, run: Run, before: int) -> Sequence[tuple[Attempt, InSuspense]]:
-        """The attempts before this number that were given up in doubt and can be looked up until their deadline."""
+        """The submits of attempts before this number that were given up in doubt and can be looked up: each by itself.
+
+        An attempt may have been repeated more than once, and rendered in the end: what was lost before is still open.
+        """
         if not run.attempts:
             return ()
         now, in_doubt_s = self._parts.clock.now(), self._parts.settings.jobs.in_doubt_s
-        suspended = {one.attempt_id: one for one in await self._parts.store.read(_of_job, run.job.id)}
+        suspended = await self._parts.store.read(_of_job, run.job.id)
         return [
-            (attempt, suspended[attempt.id])
+            (attempt, one)
             for attempt in run.attempts
-            if attempt.id in suspended and attempt.finished_at is not None and attempt.token is None
-            if attempt.number < before and now < attempt.prepared_at + in_doubt_s and self.can_tell(attempt)
+            if attempt.number < before or attempt.vendor_request_id is not None
+            if now < attempt.prepared_at + in_doubt_s and self.can_tell(attempt)
+            for one in suspended
+            if one.attempt_id == attempt.id and attempt.finished_at is not None
+            if attempt.token is None or one.submit < attempt.submits
         ]
 
-    async def _ask(self, run: Run, attempt: Attempt, since: float, until: float) -> LookupOutcome:
-        provider = self._parts.fleet.account(attempt.route).provider
+    async def _ask(
+        self, run: Run, attempt: Attempt, since: float, until: float, known: str | None = None
+    ) -> LookupOutcome:
+        """Ask for a submit; `known` is the vendor's id of a render that is not meant."""
+        provider, route = self._parts.fleet.account(attempt.route).provider, self._parts.fleet.routes[attempt.route]
         assert isinstance(provider, HasLookup)
         rivals = await self._parts.store.read(rows.rivals, attempt, since - RIVALS_WINDOW_S)
-        request = await self._parts.inputs.request(run.job, attempt)
-        if isinstance(request, Refused):
-            return NoEvidence(request.detail)
-        drawn = attempt.seed is not None and run.job.parameters.get("seed") == -1
-        sent = SentAttempt(request, since, until, attempt.credits_before_micros, rivals.claimed, is_unique=drawn)
+        sent = SentAttempt(
+            route,
+            attempt.id,
+            attempt.wire,
+            sent_at=since,
+            until=until,
+            credits_before_micros=attempt.credits_before_micros,
+            claimed=rivals.claimed if known is None else rivals.claimed | {known},
+            is_unique=attempt.seed is not None and run.job.request["written"].get("seed", -1) == -1,
+        )
         found = await provider.lookup(sent)
         if isinstance(found, Accepted) and rivals.twin:
             return NoEvidence("the records have a render of these inputs, which another lost attempt may have started")

@@ -228,12 +228,15 @@ class Balance:
 class SentAttempt:
     """What is known of an attempt whose submit is in doubt: enough to recognise it in the vendor's own records.
 
-    `sent_at` and `until` bound the submit in unix seconds; `credits_before_micros` is the last balance known before it;
-    `claimed` are the vendor's request ids that belong to other attempts and so cannot be this one. `is_unique`: the
-    parameters hold a seed that was drawn for this attempt, so that whatever was made of them is this one.
+    `parameters` are those that were sent, without the picture. `sent_at` and `until` bound the submit in unix seconds;
+    `credits_before_micros` is the last balance known before it; `claimed` are the vendor's request ids that belong to
+    other attempts and so cannot be this one. `is_unique`: the parameters hold a seed that was drawn for this attempt,
+    so that whatever was made of them is this one.
     """
 
-    request: RenderRequest
+    route: Route
+    attempt_id: str
+    parameters: Mapping[str, Json]
     sent_at: float
     until: float
     credits_before_micros: int | None = None

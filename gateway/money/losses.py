@@ -99,6 +99,11 @@ class InSuspense:
         return self.name.partition("/")[0]
 
     @property
+    def submit(self) -> int:
+        """Which submit of its attempt it was, counted from 1."""
+        return int(self.name.partition("/")[2] or 1)
+
+    @property
     def is_cost(self) -> bool:
         """Whether the render is known and only what it cost is not."""
         return self.name.endswith(COST_SUFFIX)

@@ -77,5 +77,5 @@ def _route_of(arguments: tuple[Any, ...]) -> str:
         case (RenderRequest() as request,):
             return request.route.name
         case (SentAttempt() as sent,):
-            return sent.request.route.name
+            return sent.route.name
     return "none"

@@ -159,7 +159,7 @@ class LocalGpu:
     async def lookup(self, sent: SentAttempt) -> LookupOutcome:
         """Ask every worker for the attempt by its id: the one that took it knows it."""
         await self._workers.look()
-        name, workers = sent.request.attempt_id, self._workers.every()
+        name, workers = sent.attempt_id, self._workers.every()
         replies = await asyncio.gather(
             *(self._workers.call(one, "GET", f"/v1/renders/{name}", timeout_s=READ_TIMEOUT_S) for one in workers)
         )

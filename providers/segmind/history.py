@@ -99,7 +99,7 @@ def unreadable(rows: tuple[Row, ...], sent: SentAttempt) -> bool:
 
 
 def _same_inputs(body: Mapping[str, Json], sent: SentAttempt) -> bool:
-    wanted = sent.request.parameters
+    wanted = sent.parameters
     return bool(wanted) and all(name in body and _same(body[name], value) for name, value in wanted.items())
 
 

@@ -282,7 +282,7 @@ class Vendor(Scripted):
         await owner.cross(f"before lookup at {self.name}")
         if self._draw(self.plan.lookup, "lookup") is not None:
             return NoEvidence("dark")
-        mine = [one for one in self.renders.values() if one.attempt_id == sent.request.attempt_id]
+        mine = [one for one in self.renders.values() if one.attempt_id == sent.attempt_id]
         free = [one.request_id for one in mine if one.request_id not in sent.claimed]
         await owner.cross(f"after lookup at {self.name}")
         return Accepted({"id": free[0]}, report=Report(request_id=free[0])) if free else NotFound("not there")

@@ -228,7 +228,7 @@ class Instant:
         return Pending() if state == "pending" else InDoubt("no reply")
 
     async def lookup(self, sent: SentAttempt) -> LookupOutcome:
-        reply = await self._post(f"/lookup/{sent.request.attempt_id}", {"kind": sent.request.route.model})
+        reply = await self._post(f"/lookup/{sent.attempt_id}", {"kind": sent.route.model})
         if not isinstance(reply, Reply) or not reply.object()["tells"]:
             return NoEvidence("the records tell nothing")
         found = reply.object()["found"]

@@ -192,7 +192,7 @@ class Scripted:
         if self.lookups:
             look = self.lookups.popleft()
             return look(sent) if callable(look) else look
-        mine = [name for name, request in self.running.items() if request.attempt_id == sent.request.attempt_id]
+        mine = [name for name, request in self.running.items() if request.attempt_id == sent.attempt_id]
         free = [name for name in mine if name not in sent.claimed]
         return Accepted({"id": free[0]}, report=Report(request_id=free[0])) if free else NotFound("not in the records")
 

@@ -33,13 +33,14 @@ from providers.local_gpu import PLUGIN
 from providers.local_gpu.simulator.orders import FORMATS, NUMBERS, OrderError, read_order
 from tests.contract.local_gpu.support import RENDER_S, ROUTES, SMALL, Bench, accepted, bench, request
 from tests.support.pictures import SIZE, picture_base64
+from tests.support.sent import sent_of
 
 pytestmark = pytest.mark.anyio
 CLIP = ROUTES["local/svd"]
 
 
 def sent(name: str = "att_1") -> SentAttempt:
-    return SentAttempt(request(attempt_id=name), 0.0, 1.0)
+    return sent_of(request(attempt_id=name), sent_at=0.0, until=1.0)
 
 
 async def rendered(there: Bench, provider: Any, asked: Any) -> Finished:

@@ -29,6 +29,7 @@ from providers.contract import (
     SourceImage,
 )
 from tests.contract.modelslab.support import Bench, picture, recorded, render_request, until
+from tests.support.sent import sent_of
 
 pytestmark = pytest.mark.anyio
 
@@ -230,7 +231,7 @@ async def sent(bench: Bench, provider, fault: str | None) -> SentAttempt:
     request = bench.request(provider)
     at = bench.clock.now()
     await provider.submit(request)
-    return SentAttempt(request, at, bench.clock.now(), credits_before_micros=before.amount_micros)
+    return sent_of(request, sent_at=at, until=bench.clock.now(), credits_before_micros=before.amount_micros)
 
 
 async def looked_up(bench: Bench, provider, attempt: SentAttempt):

@@ -17,10 +17,10 @@ from providers.contract import (
     Pending,
     Refused,
     RemoteFile,
-    SentAttempt,
 )
 from providers.modelslab.catalogue import SVD
 from tests.contract.modelslab.support import SECRET, render_request, until
+from tests.support.sent import sent_of
 
 pytestmark = pytest.mark.anyio
 
@@ -273,7 +273,8 @@ async def test_trap_35_no_cost_is_reported_and_the_wallet_alone_proves_little(be
     accepted = await provider.submit(request)
     assert accepted.report.cost_micros is None
     bench.clock.advance(10)
-    attempt = SentAttempt(request, bench.clock.now() - 10, bench.clock.now() - 5, before.amount_micros)
+    facts = {"sent_at": bench.clock.now() - 10, "until": bench.clock.now() - 5}
+    attempt = sent_of(request, **facts, credits_before_micros=before.amount_micros)
     assert isinstance(await provider.lookup(attempt), NoEvidence)
     finished = await provider.check(request.route, accepted.token)
     assert finished.report.cost_micros is None

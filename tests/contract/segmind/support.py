@@ -29,6 +29,7 @@ from providers.segmind.adapter import Segmind
 from providers.segmind.catalogue import ENDPOINTS
 from providers.segmind.simulator import SANDBOX_KEY, SegmindSwitches, Simulator
 from providers.simulation import Meter
+from tests.support.sent import sent_of
 
 KEY = "SG_0123456789abcdef"
 START = 1_800_000_000.0
@@ -114,7 +115,7 @@ class Bench:
         raise AssertionError("still pending")
 
     def sent(self, request: RenderRequest, **changes: Any) -> SentAttempt:
-        return SentAttempt(**{"request": request, "sent_at": self.clock.now(), "until": self.clock.now()} | changes)
+        return sent_of(request, **{"sent_at": self.clock.now(), "until": self.clock.now()} | changes)
 
     async def file(self, url: str) -> httpx.Response:
         return await self.http.get(url)

@@ -18,12 +18,12 @@ from providers.contract import (
     Pending,
     RemoteFile,
     Report,
-    SentAttempt,
 )
 from providers.segmind.catalogue import ENDPOINTS
 from providers.segmind.history import PAGE_ROWS, PAGES_MAX
 from tests.contract.segmind.conftest import Answering
 from tests.contract.segmind.support import START, Bench, made_request
+from tests.support.sent import sent_of
 
 pytestmark = pytest.mark.anyio
 
@@ -128,7 +128,7 @@ async def test_a_busy_account_is_not_read_to_its_end(answering: Answering) -> No
     times = [START, *(START - 400 - index for index in range(PAGE_ROWS - 1))]
     rows = [filler | {"request_id": f"f-{index}", "model_created": at} for index, at in enumerate(times)]
     adapter, seen = answering(page(*rows))
-    found = await adapter.lookup(SentAttempt(made_request("svd"), sent_at=START, until=START))
+    found = await adapter.lookup(sent_of(made_request("svd"), sent_at=START, until=START))
     assert (isinstance(found, NotFound), len(seen)) == (True, 1)
 
 
@@ -185,7 +185,7 @@ async def look_up(answering: Answering, *answers: httpx.Response, **changes: Any
     """What the adapter finds for the standard request in these pages."""
     adapter, _ = answering(*answers)
     bench_time = {"sent_at": START, "until": START} | changes
-    return await adapter.lookup(SentAttempt(made_request("svd"), **bench_time))
+    return await adapter.lookup(sent_of(made_request("svd"), **bench_time))
 
 
 ENVELOPES = [
@@ -243,7 +243,7 @@ async def test_an_endless_history_and_a_long_window_are_no_evidence(answering: A
     other = row(request_body={"seed": 1})
     adapter_pages = page(*[other | {"request_id": f"r-{index}"} for index in range(PAGE_ROWS)])
     adapter, seen = answering(adapter_pages)
-    outcome = await adapter.lookup(SentAttempt(made_request("svd"), sent_at=START, until=START))
+    outcome = await adapter.lookup(sent_of(made_request("svd"), sent_at=START, until=START))
     assert isinstance(outcome, NoEvidence)
     assert len(seen) == PAGES_MAX
     assert isinstance(await look_up(answering, page(row()), until=START + 40 * 86_400), NoEvidence)

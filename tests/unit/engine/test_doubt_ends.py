@@ -10,7 +10,7 @@ import pytest
 
 from gateway.money.losses import in_suspense
 from gateway.settings import JobsSection
-from providers.contract import Failed, FailureKind, InDoubt, NoEvidence, Refused
+from providers.contract import Accepted, Failed, FailureKind, Finished, InDoubt, InlineFile, NoEvidence, Refused, Report
 from tests.support.fixtures import Start
 from tests.support.gateway import Gateway
 from tests.support.scripted import Lost, Scripted
@@ -151,6 +151,43 @@ async def test_a_last_look_into_complete_records_clears_what_was_suspected(start
     assert job["status"] == "failed"
     assert await gateway.read(in_suspense) == []
     assert set((await gateway.balances()).values()) == {0}
+
+
+async def test_every_lost_submit_of_an_attempt_is_looked_for(start: Start) -> None:
+    """Two submits were lost and repeated in the dark: complete records clear both, and not the second alone."""
+    alpha = Scripted(submits=[Lost(accepted=False)] * 2, looks_up=True, lookups=[DARK] * 2)
+    alpha.submits.extend([BROKEN] * 9)
+    gateway = await start(alpha, Scripted("beta", price_micros=PRICE_OF_BETA, submits=[BROKEN] * 9))
+    job = await gateway.made()
+    doubted = [event["what"] for event in job["attempts"][0]["events"]].count("in_doubt")
+    assert (job["status"], doubted, await gateway.read(in_suspense)) == ("failed", 2, [])
+    assert (await gateway.balances())["suspense"] == 0
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+async def test_a_lost_submit_is_looked_for_after_a_later_one_was_rendered_and_failed(start: Start, mode: str) -> None:
+    """The repeat was accepted and came to nothing; the first render is in the records all the same, and is taken up."""
+    alpha = Scripted(submits=[Lost(accepted=True)], looks_up=True, lookups=[DARK], mode=mode)
+    if mode == "sync":
+        alpha.submits.append(Finished((InlineFile(b"no video"),), Report(request_id="alpha-2", cost_micros=0)))
+    alpha.checks.extend([Failed(FailureKind.RENDER_FAILED, "failed")] if mode == "async" else [])
+    beta = Scripted("beta", price_micros=PRICE_OF_BETA)
+    gateway = await start(alpha, beta)
+    job = await gateway.made()
+    assert (job["status"], job["route"], beta.asked) == ("succeeded", "alpha/one", [])
+    assert [one["events"][0]["what"] for one in job["attempts"]] == ["submit", "taken_up"]
+    assert (await gateway.balances())["suspense"] == 0
+
+
+async def test_records_that_show_the_later_submit_alone_say_nothing_of_the_lost_one(start: Start) -> None:
+    """The render that failed is not taken up as the lost one's: the charge stays suspected, the next route is tried."""
+    later = Accepted({"id": "alpha-2"})
+    alpha = Scripted(submits=[Lost(accepted=True)], looks_up=True, lookups=[DARK, later, later])
+    alpha.checks.append(Failed(FailureKind.RENDER_FAILED, "failed"))
+    gateway = await start(alpha, Scripted("beta", price_micros=PRICE_OF_BETA))
+    job = await gateway.made()
+    assert (job["status"], job["route"], len(alpha.looked_up)) == ("succeeded", "beta/one", 2)
+    assert [one.amount_micros for one in await gateway.read(in_suspense)] == [PRICE]
 
 
 async def test_a_render_found_after_its_own_deadline_is_not_taken_up(start: Start) -> None:

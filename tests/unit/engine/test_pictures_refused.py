@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
+from gateway.inputs import Inputs
 from gateway.journal import Journal
 from gateway.media.decoders import Decoders
 from gateway.media.intake import CleanImage
-from gateway.parking import CRASH_PAUSE_S
 from gateway.problems import Unavailable
 from gateway.store.jobs import load_attempts
 from gateway.store.schema import jobs
 from providers.capability import Capability, Route
-from providers.contract import FailureKind, NotFound, Refused
+from providers.contract import FailureKind, NoEvidence, Refused
 from tests.support.fixtures import Start
 from tests.support.scripted import Lost, Scripted
 
@@ -127,10 +127,13 @@ async def test_a_picture_that_somebody_deleted_ends_the_job_by_its_own_time(star
     assert {one["failure"]["detail"] for one in job["attempts"]} == {"the picture is no longer stored"}
 
 
-async def test_a_lookup_does_not_break_over_a_picture(start: Start) -> None:
-    """What cannot be asked about is no evidence: it is asked again later."""
-    alpha = uploading(True, False, submits=[Lost(accepted=False)], looks_up=True, lookups=[NotFound("not there")])
-    gateway = await start(alpha)
-    job = await gateway.ended(await gateway.submit(), within_s=300)
-    assert (job["status"], len(alpha.asked)) == ("succeeded", 2)
-    assert alpha.asked_at[1] - alpha.asked_at[0] < CRASH_PAUSE_S
+async def test_a_lookup_touches_no_picture(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half an hour of looks at one doubt: the picture went to the vendor once, and is read for none of them."""
+    dark = [NoEvidence("the records cannot be read")] * 99
+    alpha = uploading(*[True] * 99, billing="may_bill", submits=[Lost(accepted=True)], looks_up=True, lookups=dark)
+    gateway = await start(alpha, jobs={"in_doubt_s": 1_800, "lease_s": 600, "heartbeat_s": 200})
+    job_id = await gateway.submit()
+    await gateway.until(job_id, "in_doubt")
+    monkeypatch.setattr(Inputs, "request", None)
+    job = await gateway.ended(job_id)
+    assert (job["status"], len(alpha.looked_up) > 25, len(alpha.uploads or ())) == ("expired", True, 98)

@@ -22,13 +22,13 @@ from providers.contract import (
     Pending,
     Refused,
     RenderRequest,
-    SentAttempt,
     SourceImage,
     Tools,
 )
 from providers.segmind import PLUGIN
 from providers.segmind.catalogue import ENDPOINTS
 from providers.segmind.reading import DETAIL_LENGTH_MAX
+from tests.support.sent import sent_of
 
 KEY = "SG_0123456789abcdef"
 REQUEST_ID = "2c7f59ea-13f1-402c-9353-915a2b5a2124"
@@ -182,6 +182,6 @@ def test_any_reply_of_the_side_endpoints_is_read_or_left(answers: list[Any]) -> 
     assert balance is None or isinstance(balance, Balance)
     link = asyncio.run(adapter.upload(SourceImage("image/png", 4, 4, data=b"\x89PNG")))
     assert link is None or link.startswith(("http://", "https://"))
-    found = asyncio.run(adapter.lookup(SentAttempt(made("segmind/svd"), sent_at=1.8e9, until=1.8e9)))
+    found = asyncio.run(adapter.lookup(sent_of(made("segmind/svd"), sent_at=1.8e9, until=1.8e9)))
     assert isinstance(found, Accepted | NotFound | NoEvidence)
     sound(found)
