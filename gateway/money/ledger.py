@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, cast
 
-from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, literal_column, or_, select, update
 
 from gateway.money import budget_counts, budgets
 from gateway.money.amounts import require_micros
@@ -252,7 +252,7 @@ def due_holds(connection: Connection, at: float, count_max: int = 100, *, after:
     """The ids of open holds whose time is over, the oldest first; with `after` those that come after this one."""
     query = (
         select(holds.c.id)
-        .where(holds.c.state == "open", holds.c.expires_at <= at)
+        .where(holds.c.state == literal_column("'open'"), holds.c.expires_at <= at)  # as its index says it
         .order_by(holds.c.expires_at, holds.c.id)
         .limit(count_max)
     )

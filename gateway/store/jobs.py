@@ -9,7 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from gateway.jobs import ACTIVE, AttemptState, JobStatus, check_token
 from gateway.store.prepared import Prepared
@@ -24,6 +37,8 @@ Json = dict[str, Any]
 SUSPECT_CRASHES = 3
 # Nobody takes a lease or puts a job off for longer: such a time was written by a clock that was ahead then.
 AHEAD_MAX_S = 900.0
+# In the text of a story of which a submit was suspected to be charged, and of few others.
+SUSPECTED = '%"suspected":%true%'
 
 
 class LeaseLostError(RuntimeError):
@@ -270,10 +285,13 @@ class Rivals:
 def rivals(connection: Connection, attempt: Attempt, since: float) -> Rivals:
     """The rivals of a lost attempt among those prepared since then on its account."""
     others = attempts.c.account == attempt.account, attempts.c.prepared_at >= since, attempts.c.id != attempt.id
+    named = select(attempts.c.vendor_request_id).where(*others, attempts.c.vendor_request_id.is_not(None))
+    # Roughly, in the text: most attempts were never lost, and their stories need not be read to know it.
+    perhaps_lost = or_(attempts.c.vendor_request_id.is_(None), cast(attempts.c.events, Text).like(SUSPECTED))
     columns = attempts.c.vendor_request_id, attempts.c.state, attempts.c.wire, attempts.c.events
-    rows = connection.execute(select(*columns).where(*others)).all()
+    rows = connection.execute(select(*columns).where(*others, perhaps_lost)).all()
     return Rivals(
-        claimed=frozenset(row.vendor_request_id for row in rows if row.vendor_request_id is not None),
+        claimed=frozenset(connection.execute(named).scalars()),
         twin=any(row.wire == attempt.wire and _was_lost(row) for row in rows),
     )
 

@@ -159,6 +159,9 @@ attempts = Table(
     CheckConstraint("(state IN ('succeeded', 'failed')) = (finished_at IS NOT NULL)", name="finished"),
 )
 Index("uq_attempts_job_number", attempts.c.job_id, attempts.c.number, unique=True)
+# What a lost submit is told from, and what the router's memory begins with.
+Index("ix_attempts_account_prepared", attempts.c.account, attempts.c.prepared_at)
+Index("ix_attempts_finished", attempts.c.finished_at)
 # At most one try of a job may be under way: a second one is never started beside it.
 Index(
     "uq_attempts_one_open",

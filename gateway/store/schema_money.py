@@ -206,6 +206,12 @@ Index("ix_entries_hold_id", entries.c.hold_id)
 Index("ix_entries_job_id", entries.c.job_id)
 Index("ix_entries_period", entries.c.period)
 Index("ix_entries_provider_at", entries.c.provider, entries.c.at)
+Index(
+    "ix_entries_suspended",
+    entries.c.at,
+    sqlite_where=text("kind = 'suspend'"),
+    postgresql_where=text("kind = 'suspend'"),
+)
 
 # Months that do not change any more. Closing one closes all before it.
 period_closes = Table(
