@@ -318,18 +318,17 @@ class Dispatcher:
     ) -> None:
         """End each by itself: one that stays, or whose rows break this, stops none behind it."""
         for name in names:
-            try:
-                ended = await self._parts.store.write(end, name, self._parts.clock.now())
-            except StoreError:
-                raise
-            except Exception:  # a fault in one job's rows is no reason to keep another team's money
-                log.exception("not_ended", what=event, name=name)
-                continue
-            if ended is not None:
+            turn = self._parts.store.write(end, name, self._parts.clock.now())
+            (ended,) = await asyncio.gather(turn, return_exceptions=True)
+            if isinstance(ended, StoreError):
+                raise ended
+            if isinstance(ended, BaseException):  # a fault in one job's rows is no reason to keep another team's money
+                log.error("not_ended", what=event, name=name, exc_info=ended)
+            elif ended is not None:
                 log.warning(event, name=name, **(facts_of(ended.job) if ended.job is not None else {}))
                 self._parts.meter.overdue(ended)
-            if ended is not None and ended.job is not None:
-                self._parts.bus.publish("job", ended.job.id)
+                if ended.job is not None:
+                    self._parts.bus.publish("job", ended.job.id)
 
 
 def batched(runs: Sequence[Run], size: int) -> Iterator[Sequence[Run]]:
