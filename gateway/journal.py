@@ -336,7 +336,9 @@ class Journal:
         if attempt is None:
             await self.end(run, job_end)
             return
-        end = AttemptEnd("canceled", "canceled by the caller", self._parts.clock.now())
+        route = self._parts.fleet.routes.get(attempt.route)
+        billed = route is not None and route.ambiguous_billing == "may_bill" and attempt.outstanding
+        end = AttemptEnd("canceled", "canceled by the caller", self._parts.clock.now(), suspected=billed)
         await self.fail(run, attempt, end, Report(), job_end)
         self.observe(attempt, "canceled")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,19 @@ async def test_a_job_between_two_submits_is_canceled_without_the_second(start: S
     job = await gateway.ended(job_id, within_s=1)
     assert (job["status"], job["bill"]["status"], len(alpha.asked)) == ("canceled", "released", 1)
     assert job["attempts"][0]["state"] == "failed"
+
+
+@pytest.mark.parametrize("billing", ["may_bill", "success_only", "free"])
+async def test_a_stopped_render_that_its_vendor_may_bill_stands_in_suspense(start: Start, billing: Any) -> None:
+    """The team pays nothing; what may be on the vendor's list for the work begun is the operator's open question."""
+    alpha = Scripted(trouble=Pending(), trouble_s=500.0, cancels=True, billing=billing)
+    gateway = await start(alpha)
+    job_id = await gateway.submit()
+    await gateway.until(job_id, "rendering")
+    await cancel(gateway, job_id)
+    job = await gateway.ended(job_id, within_s=60)
+    assert (job["status"], job["bill"]["price_micros"]) == ("canceled", 0)
+    assert (await gateway.balances()).get("suspense", 0) == (100_000 if billing == "may_bill" else 0)
 
 
 @pytest.mark.parametrize("stops", [True, False, None])
