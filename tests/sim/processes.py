@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -215,10 +216,10 @@ class _Objects:
         start, end = (options or {}).get("range", (0, None))
         return _Found(self._objects[name][start:end])
 
-    async def head_async(self, name: str) -> dict[str, int]:
+    async def head_async(self, name: str) -> dict[str, Any]:
         if name not in self._objects:
             raise FileNotFoundError(name)
-        return {"size": len(self._objects[name])}
+        return {"size": len(self._objects[name]), "last_modified": datetime.now(UTC)}  # as by the clock of `Artifacts`
 
 
 async def _cross(where: str) -> None:
