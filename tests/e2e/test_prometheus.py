@@ -87,7 +87,13 @@ def sections(folder: Path, store_url: str, bus_url: str, vendor: str) -> dict[st
         "providers": {NAME: {"base_url": vendor}},
         "outbound": {"allow_hosts": [vendor.removeprefix("http://")]},
         "polling": {"delay_min_s": 0.02, "delay_max_s": 0.05},
-        "retry": {"verify_settle_s": 0.0, "base_s": 0.01, "cap_s": 0.02, "budget_reserve_per_s": 100},
+        "retry": {
+            "verify_settle_s": 0.0,
+            "underway_s": 0.0,
+            "base_s": 0.01,
+            "cap_s": 0.02,
+            "budget_reserve_per_s": 100,
+        },
         # Failures are what is wanted here: no route and no account is left alone because of them.
         "routing": {"tuning": {"breaker_failures": 10_000, "rate_backoff_s": 0.05, "rate_backoff_max_s": 0.1} | QUICK},
         "money": {"price_book": str(book), "margin_percent": 7},
