@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection
 
 from gateway import parking
 from gateway.doubts import ruled
@@ -302,24 +301,24 @@ class Dispatcher:
 
     async def _end_overdue(self) -> None:
         """Look at every hold that is past its time, page by page."""
-        now = self._parts.clock.now()
-        last: str | None = None
-        while due := await self._parts.store.read(ledger.due_holds, now, OVERDUE_AT_ONCE, after=last):
-            await self._end_each(due, end_overdue, "hold.overdue")
+        store, clock = self._parts.store, self._parts.clock
+        now, last = clock.now(), None
+        while due := await store.read(ledger.due_holds, now, OVERDUE_AT_ONCE, after=last):
+            await self._end_each(due, lambda hold_id: store.write(end_overdue, hold_id, clock.now()), "hold.overdue")
             last = due[-1]
 
     async def _end_parked(self) -> None:
         """Jobs that nobody drives end by their caller's wish and by their own time all the same."""
-        over = await self._parts.store.read(parking.parked_and_over, self._parts.clock.now())
-        await self._end_each(over, end_parked, "job.ended_parked")
+        store, clock = self._parts.store, self._parts.clock
+        over = await store.read(parking.parked_and_over, clock.now())
+        await self._end_each(over, lambda job_id: store.write(end_parked, job_id, clock.now()), "job.ended_parked")
 
     async def _end_each(
-        self, names: Sequence[str], end: Callable[[Connection, str, float], Overdue | None], event: str
+        self, names: Sequence[str], end: Callable[[str], Awaitable[Overdue | None]], event: str
     ) -> None:
         """End each by itself: one that stays, or whose rows break this, stops none behind it."""
         for name in names:
-            turn = self._parts.store.write(end, name, self._parts.clock.now())
-            (ended,) = await asyncio.gather(turn, return_exceptions=True)
+            (ended,) = await asyncio.gather(end(name), return_exceptions=True)
             if isinstance(ended, StoreError):
                 raise ended
             if isinstance(ended, BaseException):  # a fault in one job's rows is no reason to keep another team's money
