@@ -51,12 +51,14 @@ def true_cost(
 ) -> TrueCost:
     """Choose the best known figure. A balance counts only when it fell, alone, by a believable amount.
 
-    What a vendor reports beyond `most_micros` is disputed, whatever its size; what is no amount was not reported.
+    What a vendor reports beyond `most_micros` is disputed, whatever its size; what is no amount was not reported. What
+    a worker of our own measured beyond it is a broken clock: nobody is owed it, and the book's figure stands.
     """
     reported = reported_micros if _is_amount(reported_micros) else None
     if reported is not None and reported <= most_micros:
         return TrueCost(reported, "reported")
-    known = _unreported(balance, require_micros(book_micros, "book_micros"), measured_micros)
+    measured = measured_micros if _is_amount(measured_micros) and (measured_micros or 0) <= most_micros else None
+    known = _unreported(balance, require_micros(book_micros, "book_micros"), measured)
     if reported is None:
         return known
     return replace(known, disputed_micros=max(0, min(reported, AMOUNT_MAX_MICROS) - known.amount_micros))
