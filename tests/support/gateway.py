@@ -265,6 +265,9 @@ async def running(setting: Setting) -> AsyncIterator[Gateway]:
             (gateway.app, "Artifacts", _ArtifactsOpener(setting.loop)),
             (gateway.app, "Workers", shared_workers),
             (gateway.dispatcher, "CLAIM_INTERVAL_S", setting.claim_interval_s),
+            # Who looks seldom for jobs, because months pass, looks as seldom for what nobody drives.
+            (gateway.dispatcher, "OVERDUE_INTERVAL_S", max(60.0, setting.claim_interval_s)),
+            (gateway.dispatcher, "PARKED_INTERVAL_S", max(60.0, setting.claim_interval_s)),
             (gateway.holds, "LOOK_EVERY_S", setting.look_every_s),
             # Nothing is late in virtual time: a timer every quarter of a second would only slow it down.
             (gateway.telemetry.loop_lag, "INTERVAL_S", 3600.0),

@@ -70,7 +70,7 @@ async def test_every_hold_past_its_time_is_looked_at_whatever_becomes_of_those_b
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than a page of them, two that stay and one that breaks: a minute later all the others are given back."""
-    gateway = await start(Scripted(trouble=Pending(), trouble_s=9e9))
+    gateway = await start(Scripted(trouble=Pending(), trouble_s=9e9), jobs={"in_doubt_s": 120})
     names = [await gateway.submit() for _ in range(7)]
     found = []
     for name in names:
